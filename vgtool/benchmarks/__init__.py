@@ -1,0 +1,1 @@
+"""Benchmarks: one reader per published layout, all yielding `Sample`s and `Rejected` rows."""

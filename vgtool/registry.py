@@ -1,0 +1,238 @@
+"""models.yaml and benchmarks.yaml, read safely into checked, typed entries.
+
+YAML is data: `SafeLoader`, no aliases, no duplicate keys, a size limit, unknown keys refused with "did you mean",
+strict types (`layer: "16"` is an error, not 16). Every complaint is one sentence with file and line. An entry names its
+adapter or reader by a short key from a fixed table, never by import path. `--registry DIR` adds entries or replaces
+whole entries of the same name.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vgtool.errors import VgError, did_you_mean
+
+MAX_BYTES = 1_000_000
+
+
+class Entry(BaseModel):
+    """What every registry entry has in common: frozen, strict types, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+
+    name: str
+    title: str
+    license: str = ""
+    notes: list[str] = Field(default_factory=list)
+    """What a user should know, one sentence each."""
+    unverified: list[str] = Field(default_factory=list)
+    """What has not been seen on the real files, one sentence each."""
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class ModelSpec(Entry):
+    """One model of models.yaml."""
+
+    adapter: str
+    """Short key of the adapter family (see vgtool.models)."""
+    hub: str | None = None
+    """Hugging Face repository id; None for a model that ships inside vgtool or has no public checkpoint."""
+    embedded: str | None = None
+    """Folder inside the package, for a model that ships with vgtool."""
+    revision: str = "main"
+    """Commit to load; pin one for work that must be repeatable."""
+    gated: bool = False
+    parameters: float | None = None
+    """In billions."""
+    size_gb: float | None = None
+    """Checkpoint size on disk."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """The checkpoint's own dtype, used on an accelerator unless --dtype says otherwise."""
+    layers: int | None = None
+    heads: int | None = None
+    grid: str | None = None
+    """Image tokens as `rows x cols` and their order, in words."""
+    prompt: str | None = None
+    """Chat template with `<image>` and `{question}`; None means the checkpoint's own chat template."""
+    knockout_layers: list[int] | None = None
+    """Default VGRefine layers, 0-based; None: the most sensitive layer of the head file."""
+    heads_ranked: list[list[int]] | None = None
+    """Published heads, [layer, head] in rank order."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Facts the adapter needs (stop strings, feature select, ...); each adapter checks its own."""
+
+
+class ProtocolSpec(BaseModel):
+    """One named way to ask and score a benchmark: rows, prompt, decoding and rule (BENCHMARKS: protocols)."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    rule: Literal["strict", "paper", "huatuo", "llava-med"] = "strict"
+    splits: list[str] | None = None
+    """Splits this protocol reads when the user names none; None: the benchmark's default split."""
+    filter: dict[str, list[str]] = Field(default_factory=dict)
+    """Row field -> allowed values; rows outside are not part of the protocol (not failures)."""
+    prompts: dict[Literal["closed", "choice", "open"], str] = Field(default_factory=dict)
+    """Question type -> template with {question} and {options}; a missing type uses the default one."""
+    max_new_tokens: int = 32
+    rows: dict[str, int] = Field(default_factory=dict)
+    """Published row count per split (or `all`), checked and reported."""
+    note: str = ""
+
+
+class BenchmarkSpec(Entry):
+    """One benchmark of benchmarks.yaml."""
+
+    reader: str
+    """Short key of the layout (see vgtool.benchmarks)."""
+    domain: Literal["medical", "natural"]
+    hub: str | None = None
+    """Hugging Face dataset id; None for a generated or local one."""
+    revision: str = "main"
+    files: list[str] = Field(default_factory=list)
+    """Files (or patterns) to fetch from the hub, only these."""
+    splits: dict[str, int | None] = Field(default_factory=dict)
+    """Split -> published row count, None where unknown."""
+    default_split: str
+    protocols: dict[str, ProtocolSpec] = Field(default_factory=lambda: {"default": ProtocolSpec()})
+    box_format: Literal["xyxy", "xywh", "xyxy-inclusive", "vgmed"] | None = None
+    """None: no boxes. `vgmed`: the authors' per-row rule."""
+    has_answers: bool = True
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Facts the reader needs (file names, column names); each reader checks its own."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses aliases and duplicate keys, and remembers the line of every key."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed here", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} is not text; quote it", problem_mark=key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key '{key}' appears twice", problem_mark=key_node.start_mark)
+            seen[key] = key_node.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+    """The mapping in a YAML file and its node tree (for line numbers). VgError for anything else."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise VgError(f"Cannot read '{path}': {error.strerror}.", "Check the path and its permissions.") from None
+    if len(data) > MAX_BYTES:
+        raise VgError(f"'{path}' is larger than {MAX_BYTES:,} bytes.", "A registry holds entries, not data.")
+    try:
+        text = data.decode("utf-8")
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            value = loader.construct_document(node) if node is not None else {}
+        finally:
+            loader.dispose()
+    except UnicodeDecodeError as error:
+        raise VgError(f"'{path}' is not UTF-8 text: byte {error.start}.", "Save it as UTF-8.") from None
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else f"{path}"
+        problem = getattr(error, "problem", None) or str(error) or type(error).__name__
+        raise VgError(f"{where}: not usable as YAML: {problem}.", "Fix that line.") from None
+    if not isinstance(value, dict):
+        raise VgError(f"'{path}' does not hold named entries.", "Start each entry with its name and a colon.")
+    return value, node
+
+
+def _line(node: yaml.Node | None, keys: tuple[Any, ...]) -> int:
+    """The line of the deepest part of `keys` that exists in the tree."""
+    line = 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(key)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _explain(error: ValidationError, kind: type[BaseModel]) -> tuple[tuple[Any, ...], str, str]:
+    first = error.errors()[0]
+    loc = first["loc"]
+    where = ".".join(str(part) for part in loc)
+    if first["type"] == "extra_forbidden":
+        fields = ProtocolSpec.model_fields if loc[0] == "protocols" else kind.model_fields
+        return loc, f"unknown key '{where}'", did_you_mean(str(loc[-1]), fields)
+    if first["type"] == "missing":
+        return loc, f"key '{where}' is missing", "Add it."
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return loc, f"'{where}' is {first['input']!r}, but {message}", "Correct the value."
+
+
+def read_entries(path: Path, kind: type[E]) -> dict[str, E]:
+    """Every entry of one registry file, checked. VgError names file and line of the first fault."""
+    raw, node = read_yaml(path)
+    entries = {}
+    for name, fields in raw.items():
+        if not isinstance(fields, Mapping):
+            raise VgError(f"{path}:{_line(node, (name,))}: entry '{name}' holds no keys.", "Indent its keys below it.")
+        try:
+            entries[name] = kind(**{**fields, "name": name})
+        except ValidationError as error:
+            loc, problem, hint = _explain(error, kind)
+            raise VgError(f"{path}:{_line(node, (name, *loc))}: entry '{name}': {problem}.", hint) from None
+        except TypeError as error:
+            raise VgError(f"{path}:{_line(node, (name,))}: entry '{name}': {error}.", "Correct the keys.") from None
+    return entries
+
+
+def _shipped(file: str) -> Path:
+    inside = Path(str(resources.files("vgtool") / file))
+    return inside if inside.exists() else Path(__file__).resolve().parent.parent / file
+
+
+def _merged(file: str, kind: type[E], extra: Path | None) -> dict[str, E]:
+    entries = read_entries(_shipped(file), kind)
+    if extra is not None:
+        if not extra.is_dir():
+            raise VgError(f"--registry '{extra}' is not a folder.", f"Give a folder that holds {file}.")
+        if (extra / file).exists():
+            entries |= read_entries(extra / file, kind)
+    return entries
+
+
+def models(extra: Path | None = None) -> dict[str, ModelSpec]:
+    """models.yaml by name, with the entries of `extra`/models.yaml added or replacing."""
+    return _merged("models.yaml", ModelSpec, extra)
+
+
+def benchmarks(extra: Path | None = None) -> dict[str, BenchmarkSpec]:
+    """benchmarks.yaml by name, with the entries of `extra`/benchmarks.yaml added or replacing."""
+    return _merged("benchmarks.yaml", BenchmarkSpec, extra)
+
+
+def pick(entries: Mapping[str, E], name: str, file: str) -> E:
+    """The entry called `name`, or a VgError that suggests the nearest one."""
+    if name not in entries:
+        raise VgError(f"No entry '{name}' in {file}.", did_you_mean(name, entries))
+    return entries[name]
