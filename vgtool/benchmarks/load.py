@@ -25,7 +25,7 @@ class Request:
     split: str
     protocol: ProtocolSpec
     root: Path | None
-    """The folder that holds this benchmark's files (--data-root/NAME or --data-root itself); None for generated ones."""
+    """The folder with this benchmark's files (--data-root/NAME or --data-root itself); None for generated ones."""
     box_format: str | None = None
     """--box-format: read boxes this way whatever the entry says."""
 
@@ -44,7 +44,7 @@ class Benchmark:
     samples: Sequence[Sample]
     rejected: Sequence[Rejected]
     digest: str
-    """sha256 over every row's id, image id, prompt, reference, choices and boxes, sorted by id: order does not matter."""
+    """sha256 over every row's id, image id, prompt, reference, choices and boxes, sorted by id, so order is free."""
     decoding: Decoding
     rule: str
     notes: tuple[str, ...]

@@ -1,0 +1,55 @@
+"""What a run does with one image: the seam between the runner (which images, when, to where) and the methods.
+
+The runner decodes and prepares images ahead, hands over one image with all its open questions, and stores the rows that
+come back. A task never touches files; the runner never touches attention.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+from PIL import Image
+
+from vgtool.models.adapter import Vision
+from vgtool.records import Rejected, Sample
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGroup:
+    """One image, decoded and prepared, with the questions on it that are still open."""
+
+    samples: tuple[Sample, ...]
+    images: tuple[Image.Image, ...]
+    """Stored images as RGB: the sample's own first, then `extra_images`. The same for every sample of the group."""
+    visions: tuple[Vision, ...]
+    """`images`, prepared for the model."""
+
+
+class Task(Protocol):
+    """A kind of run: probe or refine."""
+
+    kind: str
+    """`probe` or `refine`: what run.json says."""
+    schema: pa.Schema
+    """The columns of DESIGN's run folder; `sample_id` always, `error` always."""
+    rows_per_sample: int
+    """1 for probe; the number of methods, baseline included, for refine."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """The settings that make this run this run: prompts, row, maps, methods, heads digest. JSON values only."""
+        ...
+
+    def run(self, group: ImageGroup, max_questions: int | None) -> Sequence[Row]:
+        """All rows of a group, failed samples as rows with `error` set. At most `max_questions` in one forward pass.
+
+        Raises torch.OutOfMemoryError (the runner halves `max_questions` and calls again); any other exception than
+        SampleError is a bug. SampleError fails every sample of the group.
+        """
+        ...
+
+    def failed(self, sample: Sample | Rejected, reason: str) -> Sequence[Row]:
+        """The rows of a sample that has no result: ids and `error`, nothing else filled."""
+        ...
