@@ -8,7 +8,7 @@ A family subclasses `Adapter` and overrides what differs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 from vgtool.errors import SampleError
 from vgtool.grounding.geometry import Geometry
+from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.registry import ModelSpec
 
 IMAGE = "<image>"
-"""Stands for the image in a ModelSpec prompt template; never a token of the user's text."""
+"""Stands for the image in a chat template of models.yaml; never a token of the user's text."""
+QUESTION = "{question}"
+"""Stands for the user's text in a chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Prompt:
     head: tuple[int, ...]
     tail: tuple[int, ...]
     question: tuple[int, int] = (0, 0)
-    """Where the user's text stands in the tail: [start, stop)."""
+    """Where the user's text stands in the tail: [start, stop). A token that only partly covers the text counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +68,34 @@ class Inputs:
     """The rope position of the first token that would follow."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Adapter:
-    """One loaded model of one family. Subclasses override `prepare`, `features`, and what else differs."""
+    """One loaded model of one family. Subclasses override `open`, `prepare`, and what else differs."""
 
     model: Any
     """A transformers *ForConditionalGeneration, in eval mode."""
     tokenizer: Any
     spec: ModelSpec
+    template: str
+    """Chat template with `<image>` and `{question}`: the checkpoint's own, rendered, or the registry's."""
+    separator: str = "\n"
+    """Text between two images of one prompt."""
     revision: str = "local"
     """Resolved commit, or a digest of a local checkpoint."""
+    eos: frozenset[int] = frozenset()
     stop: tuple[str, ...] = ()
     """Texts that end an answer, beside the eos ids."""
-    image_processor: Any = None
-    eos: frozenset[int] = field(default_factory=frozenset)
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """What the checkpoint's generation_config asks beyond ids; greedy decoding here follows none of it."""
+
+    placeholder: ClassVar[bool] = True
+    """True: the tokenizer knows an image token, and the prompt is tokenised in one pass around it, as the model's
+    processor does. False: text is tokenised in pieces around the image, as repositories with a sentinel do."""
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
+        """Load a checkpoint of this family."""
+        raise NotImplementedError
 
     # ---- facts -------------------------------------------------------------------------------------------------
 
@@ -89,7 +106,7 @@ class Adapter:
 
     @property
     def layers(self) -> int:
-        return len(self.text.layers)
+        return len(self.text.layers)  # type: ignore[arg-type]
 
     @property
     def heads(self) -> int:
@@ -111,75 +128,107 @@ class Adapter:
 
     def features(self, vision: Vision) -> Tensor:
         """Projected image features [tokens, hidden] in the model's own token order."""
-        out = self.model.get_image_features(
-            **{k: v.to(self.device, self.dtype if v.is_floating_point() else None) for k, v in vision.tensors.items()}
-        )
+        out = self.model.get_image_features(**self.placed(vision))
         pooled = out.pooler_output if hasattr(out, "pooler_output") else out
         return torch.cat(list(pooled), 0) if isinstance(pooled, (list, tuple)) else pooled.reshape(-1, pooled.shape[-1])
 
+    def placed(self, vision: Vision) -> dict[str, Tensor]:
+        """The vision inputs on the model's device, floats in the model's dtype."""
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in vision.tensors.items()
+        }
+
     # ---- text --------------------------------------------------------------------------------------------------
 
-    def chat(self, text: str) -> tuple[str, str]:
-        """The chat text before the image and after it, with the user's `text` in place. From the spec's template."""
-        template = self.spec.prompt or f"{IMAGE}\n{{question}}"
-        head, _, tail = template.partition(IMAGE)
-        return head, tail.replace("{question}", text)
-
-    def encode(self, text: str, *, first: bool) -> list[int]:
-        """Token ids of a piece of the prompt; `first`: the piece that may carry the tokenizer's BOS.
-
-        Pieces are tokenised apart, as the original repositories do around their image sentinel.
-        """
-        ids = self.tokenizer(text, add_special_tokens=True).input_ids
-        bos = self.tokenizer.bos_token_id
-        if not first and bos is not None and ids[:1] == [bos]:
-            ids = ids[1:]
-        return ids
-
     @property
-    def image_tokens(self) -> frozenset[int]:
-        """Ids that stand for an image in this model's prompts; a user's text may not produce one."""
-        ids = {
-            getattr(self.model.config, "image_token_id", None),
-            getattr(self.model.config, "image_token_index", None),
-        }
-        return frozenset(i for i in ids if i is not None)
+    def image_token(self) -> int | None:
+        """The id that stands for an image token in this model's prompts, where it has one."""
+        return getattr(self.model.config, "image_token_id", None) if self.placeholder else None
 
     def prompt(self, text: str) -> Prompt:
         """The chat prompt around an image. SampleError when the text holds the image placeholder."""
-        if IMAGE in text or set(self.tokenizer(text, add_special_tokens=False).input_ids) & self.image_tokens:
+        text = text.strip()  # as the originals and most chat templates do
+        if IMAGE in text or self.image_token in self.tokenizer(text, add_special_tokens=False).input_ids:
             raise SampleError("placeholder_in_question", "the question holds the model's image placeholder")
-        head, tail = self.chat(text)
-        return Prompt(tuple(self.encode(head, first=True)), tuple(self.encode(tail, first=False)))
+        head, _, rest = self.template.partition(IMAGE)
+        lead, _, trail = rest.partition(QUESTION)
+        return self._one_pass(head, lead, text, trail) if self.placeholder else self._pieces(head, lead, text, trail)
+
+    def _one_pass(self, head: str, lead: str, text: str, trail: str) -> Prompt:
+        assert self.image_token is not None
+        before = head + self.tokenizer.convert_ids_to_tokens(self.image_token) + lead
+        ids, spans = self._tokens(before + text + trail)
+        at = ids.index(self.image_token)
+        start, stop = _covered(spans, len(before), len(before) + len(text))
+        return Prompt(tuple(ids[:at]), tuple(ids[at + 1 :]), (max(start - at - 1, 0), max(stop - at - 1, 0)))
+
+    def _pieces(self, head: str, lead: str, text: str, trail: str) -> Prompt:
+        """Every piece carries the tokenizer's own BOS, which only the first keeps."""
+        first, _ = self._tokens(head)
+        ids, spans = self._tokens(lead + text + trail)
+        if ids[:1] == [self.tokenizer.bos_token_id]:
+            ids, spans = ids[1:], spans[1:]
+        return Prompt(tuple(first), tuple(ids), _covered(spans, len(lead), len(lead) + len(text)))
+
+    def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text, and the characters each one covers. A leading BOS is added unless the text spells it out
+        and the model is fed through a processor (processors drop the second BOS, the sentinel repositories keep it).
+        """
+        spelled = self.placeholder and bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
+        encoded = self.tokenizer(text, add_special_tokens=not spelled, return_offsets_mapping=True)
+        return list(encoded.input_ids), [tuple(span) for span in encoded.offset_mapping]
 
     # ---- forward inputs ----------------------------------------------------------------------------------------
 
-    between: tuple[int, ...] = ()
-    """Ids between two images of one prompt."""
+    def between(self) -> tuple[int, ...]:
+        """Ids between two images of one prompt."""
+        head, _, rest = self.template.partition(IMAGE)
+        if not self.placeholder:
+            ids, _ = self._tokens(self.separator)
+            return tuple(ids[1:] if ids[:1] == [self.tokenizer.bos_token_id] else ids)
+        token = self.tokenizer.convert_ids_to_tokens(self.image_token)
+        ids, _ = self._tokens(head + token + self.separator + token + rest)
+        first = ids.index(self.image_token)
+        return tuple(ids[first + 1 : ids.index(self.image_token, first + 1)])
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """Input embeddings [1, len(ids), hidden]."""
+        return self.model.get_input_embeddings()(torch.tensor([list(ids)], dtype=torch.long, device=self.device))
 
     def inputs(self, visions: Sequence[Vision], head: Sequence[int], tail: Sequence[int]) -> Inputs:
         """The forward pass of head + images + tail, as input embeddings (no placeholder id is ever needed)."""
-        embed = self.model.get_input_embeddings()
-        ids = lambda values: torch.tensor([list(values)], dtype=torch.long, device=self.device)  # noqa: E731
-        parts, columns, overview, at = [embed(ids(head))], [], [], len(head)
+        parts, columns, overview, at = [self.embed(head)], [], [], len(head)
         for index, vision in enumerate(visions):
             if index:
-                parts.append(embed(ids(self.between)))
-                at += len(self.between)
+                parts.append(self.embed(self.between()))
+                at += parts[-1].shape[1]
             features = self.features(vision)
             if len(features) != vision.tokens:
                 raise SampleError("grid_mismatch", f"{len(features)} image tokens for a grid of {vision.tokens}")
-            parts.append(features[None].to(parts[0].dtype))
-            order = torch.arange(vision.geometry.tokens) if vision.order is None else vision.order
-            columns.append((order + at).to(self.device))
-            overview.append(torch.arange(at + vision.geometry.tokens, at + vision.tokens, device=self.device))
+            parts.append(features[None].to(parts[0]))
+            grid, extra = self.places(vision, at)
+            columns.append(grid)
+            overview.append(extra)
             at += vision.tokens
-        parts.append(embed(ids(tail)))
-        embeds = torch.cat(parts, 1)
-        positions = self.positions(torch.arange(embeds.shape[1], device=self.device))
+        embeds = torch.cat([*parts, self.embed(tail)], 1)
+        length = embeds.shape[1]
+        positions = self.positions(torch.arange(length, device=self.device))
         kwargs = {"inputs_embeds": embeds, "position_ids": positions}
-        return Inputs(kwargs, embeds.shape[1], tuple(columns), tuple(overview), embeds.shape[1])
+        return Inputs(kwargs, length, tuple(columns), tuple(overview), length)
+
+    def places(self, vision: Vision, at: int) -> tuple[Tensor, Tensor]:
+        """Columns of an image that starts at column `at`: its grid tokens in image-space order, its overview's."""
+        tokens = vision.geometry.tokens
+        order = torch.arange(tokens) if vision.order is None else vision.order
+        return (order + at).to(self.device), torch.arange(at + tokens, at + vision.tokens, device=self.device)
 
     def positions(self, text_positions: Tensor) -> Tensor:
         """Rope positions of text tokens [L] in the shape the model takes ([1, L]; [3, 1, L] under mrope)."""
         return text_positions[None]
+
+
+def _covered(spans: Sequence[tuple[int, int]], start: int, stop: int) -> tuple[int, int]:
+    """[first, last + 1) of the tokens that cover any character of [start, stop)."""
+    inside = [index for index, (a, b) in enumerate(spans) if a < stop and b > start]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)

@@ -1,0 +1,90 @@
+"""The words around an image: one template per model, and where its answers end.
+
+The registry's prompt wins; a model without one speaks its checkpoint's own chat template, rendered once with
+`<image>` and `{question}` in the places of the image and the user's text.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from vgtool.errors import VgError
+from vgtool.models.checkpoint import Checkpoint
+
+IMAGE, QUESTION = "<image>", "{question}"
+
+IDS = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "transformers_version",
+    "_from_model_config",
+)
+
+
+def conversation(
+    checkpoint: Checkpoint,
+    tokenizer: Any,
+    image_token: int | None,
+    *eos: int | Iterable[int] | None,
+    wrap: tuple[str, str] = ("", ""),
+    written: str | None = None,
+) -> dict[str, Any]:
+    """The fields of an Adapter that concern text.
+
+    `image_token`: the id that the chat template writes for an image (`written` when its text is another);
+    `wrap`: what the model's processor writes around it. `eos`: ids from the config.
+    """
+    generation = checkpoint.json("generation_config.json")
+    stops = checkpoint.spec.options.get("stop", [])
+    ids = {*_ids(generation.get("eos_token_id")), *(i for group in eos for i in _ids(group))}
+    ids |= _ids(tokenizer.eos_token_id) | _ids(checkpoint.spec.options.get("eos", []))
+    ids |= {i for word in stops if (i := _single(tokenizer, word)) is not None}
+    mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
+    template, separator = _template(checkpoint, tokenizer, mark, wrap)
+    return {
+        "spec": checkpoint.spec,
+        "revision": checkpoint.revision,
+        "tokenizer": tokenizer,
+        "template": template,
+        "separator": separator,
+        "eos": frozenset(ids),
+        "stop": tuple(word for word in stops if _single(tokenizer, word) is None),
+        "generation": {key: value for key, value in generation.items() if key not in IDS},
+    }
+
+
+def _ids(value: int | Iterable[int] | None) -> set[int]:
+    return set() if value is None else {value} if isinstance(value, int) else set(value)
+
+
+def _single(tokenizer: Any, word: str) -> int | None:
+    """The id of a word that is one token of the vocabulary, or None."""
+    return tokenizer.get_vocab().get(word)
+
+
+def _template(checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tuple[str, str]) -> tuple[str, str]:
+    """(template with <image> and {question}, text between two images)."""
+    spec = checkpoint.spec
+    if spec.prompt is not None:
+        if spec.prompt.count(IMAGE) != 1 or spec.prompt.count(QUESTION) != 1:
+            raise VgError(f"The prompt of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
+        return spec.prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), spec.options.get(
+            "separator", wrap[1] + "\n" + wrap[0]
+        )
+    source = checkpoint.chat_template() or tokenizer.chat_template
+    if source is None or mark is None:
+        raise VgError(
+            f"'{spec.name}' has no chat template.", "Give its entry a prompt in models.yaml (see docs/models.md)."
+        )
+    one, two = (_render(tokenizer, source, images) for images in (1, 2))
+    if one.count(mark) != 1 or two.count(mark) != 2 or one.count(QUESTION) != 1:
+        raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", "Set its prompt.")
+    return one.replace(mark, wrap[0] + IMAGE + wrap[1]), wrap[1] + two.split(mark)[1] + wrap[0]
+
+
+def _render(tokenizer: Any, source: str, images: int) -> str:
+    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": QUESTION}]
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], chat_template=source, tokenize=False, add_generation_prompt=True
+    )

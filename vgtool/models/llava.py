@@ -1,0 +1,86 @@
+"""LLaVA checkpoints in the native transformers layout (llava-hf and the embedded phantom-vlm).
+
+Geometry follows the checkpoint's own image processor: padded to a square where it pads, centre-cropped where it crops,
+squashed otherwise. llava-hf ships a processor that crops although LLaVA-1.5 was trained on padded images; vgtool does
+what the checkpoint says and the notes of models.yaml say so.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from PIL import Image
+from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+from vgtool.errors import VgError
+from vgtool.grounding.geometry import Geometry
+from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.chat import conversation
+from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.records import Grid
+
+
+@dataclass(kw_only=True)
+class Llava(Adapter):
+    """LlavaForConditionalGeneration with any CLIP-like tower and any text model."""
+
+    image_processor: Any
+    grid: Grid
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
+        checkpoint.refuse_remote_code("config.json")
+        config = LlavaConfig.from_dict(checkpoint.config())
+        processor = checkpoint.image_processor()
+        layout(processor, 64, 64, Grid(1, 1))  # refuses settings this adapter does not know, before weights are read
+        tokenizer = checkpoint.tokenizer()
+        return cls(
+            model=checkpoint.build(LlavaForConditionalGeneration, config, placement),
+            image_processor=processor,
+            grid=_grid(config, processor),
+            **conversation(checkpoint, tokenizer, config.image_token_index, config.get_text_config().eos_token_id),
+        )
+
+    def prepare(self, image: Image.Image) -> Vision:
+        tensors = {"pixel_values": self.image_processor(image, return_tensors="pt").pixel_values}
+        return Vision(tensors, layout(self.image_processor, image.width, image.height, self.grid))
+
+
+def _grid(config: LlavaConfig, processor: Any) -> Grid:
+    height, width = canvas(processor)
+    patch = config.vision_config.patch_size
+    if config.vision_feature_select_strategy not in ("default", "full"):
+        raise VgError(f"vision_feature_select_strategy '{config.vision_feature_select_strategy}' is not known.")
+    return Grid(height // patch, width // patch)
+
+
+def canvas(processor: Any) -> tuple[int, int]:
+    """(height, width) of the pixels that reach the vision tower."""
+    if getattr(processor, "do_center_crop", False):
+        return processor.crop_size.height, processor.crop_size.width
+    size = processor.size
+    return (size.height, size.width) if size.height else (size.shortest_edge, size.shortest_edge)
+
+
+def pads(processor: Any) -> bool:
+    """Whether it pads to a square first; CLIP's processor has a `do_pad` that means something else."""
+    return bool(getattr(processor, "do_pad", False)) and hasattr(processor, "pad_to_square")
+
+
+def layout(processor: Any, width: int, height: int, grid: Grid) -> Geometry:
+    """Where an image lands under a LLaVA or CLIP image processor. VgError for settings that are none of the three."""
+    size, crops = processor.size, bool(processor.do_center_crop)
+    rows, cols = canvas(processor)
+    shortest = size.shortest_edge
+    if not processor.do_resize or rows != cols or size.longest_edge:
+        raise VgError("The checkpoint's image processor does not make one square image.", "vgtool cannot place boxes.")
+    if pads(processor) and (shortest or size.height) == rows:
+        return Geometry.pad(width, height, rows, grid)
+    if not pads(processor) and crops and shortest and shortest >= rows:
+        return Geometry.crop(width, height, shortest, rows, grid)
+    if not pads(processor) and size.height == rows and size.width == cols:
+        return Geometry.squash(width, height, cols, rows, grid)
+    raise VgError(
+        f"The checkpoint's image processor resizes to {shortest or size.height} and keeps {rows} pixels, which vgtool "
+        "cannot place boxes under.",
+        "Use a processor that pads, crops or squashes to one square.",
+    )

@@ -1,0 +1,97 @@
+"""A name or a folder -> a loaded model.
+
+One fixed table maps the short adapter keys of models.yaml to classes; packages outside add theirs through the entry
+point group `vgtool.adapters`. Registry data never names code.
+"""
+
+import importlib
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vgtool.errors import VgError, did_you_mean
+from vgtool.models import hub, layout
+from vgtool.registry import ModelSpec, models
+
+if TYPE_CHECKING:  # torch is imported by the functions that load
+    from vgtool.models.adapter import Adapter
+    from vgtool.models.checkpoint import Placement
+
+ADAPTERS = {
+    "llava": "vgtool.models.llava:Llava",
+}
+"""Short key -> module:Class."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def resolve(name_or_dir: str, registry: Path | None = None) -> tuple[ModelSpec, Path | None]:
+    """What `--model NAME|DIR` means: a registry entry, or a local checkpoint and the entry its layout calls for."""
+    known = models(registry)
+    if name_or_dir in known:
+        return known[name_or_dir], None
+    folder = Path(name_or_dir).expanduser()
+    if not folder.is_dir():
+        raise VgError(f"No model '{name_or_dir}' in models.yaml, and no such folder.", did_you_mean(name_or_dir, known))
+    adapter, like = layout.recognise(folder)
+    name = folder.resolve().name
+    if like in known:
+        lent = known[like]
+        notes = [f"Local checkpoint, read and prompted as {like}."]
+        return lent.model_copy(update={"name": name, "title": name, "hub": None, "notes": notes}), folder
+    spec = ModelSpec(name=name, title=name, adapter=adapter, notes=["Local checkpoint."])
+    return spec, folder
+
+
+def adapter_class(key: str) -> "type[Adapter]":
+    """The class behind an adapter key, built in or from an installed package."""
+    outside = {point.name: point for point in entry_points(group="vgtool.adapters")}
+    if key in ADAPTERS:
+        module, _, name = ADAPTERS[key].partition(":")
+        return getattr(importlib.import_module(module), name)
+    if key in outside:
+        return outside[key].load()
+    raise VgError(f"No adapter '{key}'.", did_you_mean(key, [*ADAPTERS, *outside]))
+
+
+def load(
+    spec: ModelSpec,
+    *,
+    source: Path | None = None,
+    dtype: str | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+    offline: bool = False,
+    lora: Path | None = None,
+) -> "Adapter":
+    """The model of an entry, from `source` or from where the entry says, ready to run."""
+    from vgtool.models.checkpoint import Checkpoint, digest
+
+    kind = adapter_class(spec.adapter)
+    folder, commit = hub.locate(spec, source, offline)
+    checkpoint = Checkpoint(folder, spec, commit or digest(folder))
+    adapter = kind.open(checkpoint, placement(spec, dtype, device, device_map))
+    if lora is not None:
+        raise VgError("LoRA is not there yet.")
+    return adapter
+
+
+def placement(spec: ModelSpec, dtype: str | None, device: str | None, device_map: str | None) -> "Placement":
+    """Device and precision: an accelerator when there is one; float32 on the CPU unless asked otherwise."""
+    import torch
+
+    from vgtool.models.checkpoint import Placement
+
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise VgError(f"No device '{device}'.", "Use cpu, cuda or cuda:N.") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise VgError(f"--device {device}: this machine has no usable GPU.", "Use --device cpu.")
+    if dtype is None or dtype == "auto":
+        dtype = "float32" if kind == "cpu" and device_map is None else spec.dtype
+    if dtype not in DTYPES:
+        raise VgError(f"No dtype '{dtype}'.", did_you_mean(dtype, DTYPES))
+    return Placement(getattr(torch, dtype), device, device_map)
