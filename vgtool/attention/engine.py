@@ -1,0 +1,249 @@
+"""One attention function for the text model: SDPA's output, the few rows we need, edits of the few rows we change.
+
+Registered with transformers' AttentionInterface under `NAME`, and the mask function under the same name in
+AttentionMaskInterface: without the second, transformers drops every mask silently. With no `Tap` it is exactly SDPA.
+
+A `Tap` describes one forward pass. Reading: softmax rows from chosen query rows to the image columns, in fp32, beside
+SDPA's output, O(rows x keys) and never keys x keys. Editing: masks or score changes for chosen rows at chosen layers,
+added to the model's OWN mask (the released code replaces that mask by a plain triangle, which also removes sliding
+windows and Gemma3's bidirectional image block).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from vgtool.errors import VgError
+
+NAME = "vgtool"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change of some query rows of one pass at some layers."""
+
+    layers: frozenset[int]
+    rows: Tensor
+    """Query rows of this pass [r]."""
+    cut: Tensor | None = None
+    """True where a row may not attend to an image column, bool [1 or B, r, N]; added to the model's mask, so that
+    the kept weights renormalise."""
+    rescore: Callable[[Tensor], Tensor] | None = None
+    """New scaled scores of the rows' image columns from the old, float32 [B, H, r, N] (PAI, AdaptVis)."""
+    renormalise: bool = True
+    """False: the cut zeroes weights after softmax (the paper's elementwise product), so a row no longer sums to 1."""
+
+
+@dataclass(slots=True)
+class Pack:
+    """Several continuations of one prefix in one row: who owns each column, and its place in its own sequence."""
+
+    query_owner: Tensor
+    query_index: Tensor
+    query_blind: Tensor
+    """True for a query row that may not see the image columns at all (a prompt without its image)."""
+    key_owner: Tensor
+    """Owner of each key column; -1 is the shared prefix."""
+    key_index: Tensor
+    key_image: Tensor
+
+    def mask(self, window: int | None) -> Tensor:
+        """bool [1, 1, q, k]: the prefix and one's own past, within `window` places when the layer has one."""
+        distance = self.query_index[:, None] - self.key_index[None, :]
+        mine = (self.key_owner[None, :] == -1) | (self.key_owner[None, :] == self.query_owner[:, None])
+        allowed = mine & (distance >= 0) & ~(self.query_blind[:, None] & self.key_image[None, :])
+        if window is not None:
+            allowed &= distance < window
+        return allowed[None, None]
+
+
+@dataclass(slots=True)
+class Tap:
+    """What one forward pass reads and edits."""
+
+    columns: Tensor
+    """Image columns in image-space order, long [1 or B, N]."""
+    read: frozenset[int] = frozenset()
+    """Layers to read."""
+    rows: Tensor | None = None
+    """Query rows to read [R]."""
+    slots: Tensor | None = None
+    """Output slot of each row to read [R]; rows of one slot are averaged. None: a slot a row."""
+    edits: Sequence[Edit] = ()
+    pack: Pack | None = None
+    maps: dict[int, Tensor] = field(default_factory=dict)
+    """Result: layer -> float32 [B, slots, H, N] on the CPU; rows are normalised over all keys they may see."""
+
+
+_TAP: ContextVar[Tap | None] = ContextVar("vgtool_tap", default=None)
+
+
+@contextmanager
+def tapped(tap: Tap) -> Iterator[Tap]:
+    """Apply `tap` to the forward pass run inside."""
+    token = _TAP.set(tap)
+    try:
+        yield tap
+    finally:
+        _TAP.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One attention call: query [B, H, q, D], key and value [B, Hk, k, D], the layer's own mask, the score scale."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    scaling: float
+
+    def scores(self, rows: Tensor) -> Tensor:
+        """Scaled scores of some query rows against every key, float32 [B, H, R, k]. Grouped heads share their keys."""
+        batch, heads, _, dim = self.query.shape
+        shared = self.key.shape[1]
+        picked = self.query[:, :, rows].float().reshape(batch, shared, heads // shared * len(rows), dim)
+        return (picked @ self.key.float().transpose(-1, -2) * self.scaling).view(batch, heads, len(rows), -1)
+
+    def allowed(self, rows: Tensor) -> Tensor:
+        """The layer's own mask of some rows: bool (True = may attend), or additive float, [1 or B, 1, R, k]."""
+        queries, keys = self.query.shape[2], self.key.shape[2]
+        if self.mask is None:
+            return (torch.arange(keys, device=rows.device)[None, :] <= (rows + keys - queries)[:, None])[None, None]
+        return self.mask[:, :, rows, :keys]
+
+    def at(self, columns: Tensor, rows: int, heads: int) -> Tensor:
+        """Gather index of the image columns, [B, heads, rows, N]."""
+        columns = columns.to(self.query.device).expand(self.query.shape[0], -1)
+        return columns[:, None, None].expand(-1, heads, rows, -1)
+
+
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """AttentionInterface function: output [B, q, H, D]."""
+    kwargs.pop("output_attentions", None)
+    tap = _TAP.get()
+    if tap is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    call = _Call(query, key, value, attention_mask, kwargs.get("scaling") or query.shape[-1] ** -0.5)
+    edits = [edit for edit in tap.edits if layer in edit.layers]
+    rows = torch.unique(torch.cat([edit.rows for edit in edits])).to(query.device) if edits else None
+    mask = None if rows is None else _edited_mask(call, edits, rows, tap.columns)
+    if rows is not None and len(rows) == query.shape[2]:
+        out, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    else:
+        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        if rows is not None:
+            out[:, rows], _ = sdpa_attention_forward(module, query[:, :, rows], key, value, mask, **kwargs)
+    for edit in edits:
+        if edit.cut is not None and not edit.renormalise:
+            out[:, edit.rows] = _multiplied(call, edit, tap.columns).to(out.dtype)
+    if layer in tap.read and tap.rows is not None:
+        tap.maps[layer] = _read(call, tap, rows, mask)
+    return out, None
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """AttentionMaskInterface function: the pack's mask when a pack is tapped, else what SDPA would get."""
+    tap = _TAP.get()
+    if tap is None or tap.pack is None:
+        return sdpa_mask(*args, **kwargs)
+    return tap.pack.mask(kwargs.get("local_size"))
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, _mask)
+
+
+def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
+
+
+def _edited_mask(call: _Call, edits: Sequence[Edit], rows: Tensor, columns: Tensor) -> Tensor:
+    """The mask of the edited rows: bool [B, 1, R, k], or additive float [B, H, R, k] where scores change."""
+    batch, heads = call.query.shape[:2]
+    keys, device = call.key.shape[2], call.query.device
+    own = call.allowed(rows)
+    allowed = (own if own.dtype == torch.bool else own > torch.finfo(own.dtype).min / 2).expand(batch, 1, -1, -1)
+    allowed = allowed.clone()
+    bias = None if own.dtype == torch.bool else own.float().expand(batch, heads, -1, -1).clone()
+    for edit in edits:
+        edit_rows = edit.rows.to(device)
+        at = torch.searchsorted(rows, edit_rows)
+        if edit.cut is not None and edit.renormalise:
+            wide = torch.zeros(batch, len(at), keys, dtype=torch.bool, device=device)
+            cut = edit.cut.to(device).expand(batch, len(at), -1)
+            wide.scatter_(2, call.at(columns, len(at), 1)[:, 0], cut)
+            allowed[:, 0, at] &= ~wide
+        if edit.rescore is not None:
+            index = call.at(columns, len(at), heads)
+            old = call.scores(edit_rows).gather(3, index)
+            if bias is None:
+                bias = torch.zeros(batch, heads, len(rows), keys, device=device)
+            bias[:, :, at] = bias[:, :, at].scatter_add(3, index, edit.rescore(old) - old)
+    return allowed if bias is None else bias.masked_fill(~allowed, -torch.inf).to(call.query.dtype)
+
+
+def _multiplied(call: _Call, edit: Edit, columns: Tensor) -> Tensor:
+    """Output of rows whose cut weights are zeroed after softmax and not renormalised, [B, r, H, D]."""
+    rows = edit.rows.to(call.query.device)
+    batch, heads = call.query.shape[:2]
+    weights = _masked(call.scores(rows), call.allowed(rows)).softmax(-1)
+    index = call.at(columns, len(rows), heads)
+    assert edit.cut is not None
+    kept = weights.gather(3, index) * ~edit.cut.to(weights.device)[:, None].expand(batch, heads, len(rows), -1)
+    weights = weights.scatter(3, index, kept)
+    shared = call.key.shape[1]
+    value = call.value.float()
+    out = weights.reshape(batch, shared, -1, weights.shape[3]) @ value
+    return out.view(batch, heads, len(rows), -1).transpose(1, 2)
+
+
+def _read(call: _Call, tap: Tap, edited_rows: Tensor | None, edited_mask: Tensor | None) -> Tensor:
+    """The tapped rows' attention to the image columns under the mask the layer used, float32 [B, slots, H, N], CPU."""
+    assert tap.rows is not None
+    rows = tap.rows.to(call.query.device)
+    scores = call.scores(rows)
+    masked = _masked(scores, call.allowed(rows))
+    if edited_rows is not None and edited_mask is not None:
+        both = torch.isin(rows, edited_rows)
+        at = torch.searchsorted(edited_rows, rows[both])
+        masked[:, :, both] = _masked(scores[:, :, both], edited_mask[:, :, at])
+    index = call.at(tap.columns, len(rows), call.query.shape[1])
+    weights = masked.softmax(-1).gather(3, index).transpose(1, 2)
+    if tap.slots is None:
+        return weights.cpu()
+    slots = tap.slots.to(weights.device)
+    count = torch.bincount(slots)
+    mean = torch.zeros(weights.shape[0], len(count), *weights.shape[2:], device=weights.device)
+    return (mean.index_add_(1, slots, weights) / count.view(1, -1, 1, 1)).cpu()
+
+
+def attach(model: Any) -> None:
+    """Send the text model's attention through the engine (the vision tower keeps SDPA) and check the causal mask.
+
+    VgError when changing the last token moves an earlier logit: the mask was lost on the way
+    (huggingface/transformers#46132), and every number would be wrong.
+    """
+    model.set_attn_implementation({"text_config": NAME})
+    embed = model.get_input_embeddings()
+    ids = torch.arange(1, 9, device=embed.weight.device)[None] % embed.weight.shape[0]
+    other = ids.clone()
+    other[0, -1] = (other[0, -1] + 1) % embed.weight.shape[0]
+    with torch.inference_mode():
+        first, second = (model(inputs_embeds=embed(x), use_cache=False).logits[0, :-1] for x in (ids, other))
+    if not torch.equal(first, second):
+        raise VgError(
+            "The causal mask is lost: changing the last token moved an earlier logit.",
+            "This transformers version does not pass masks to custom attention; install a version vgtool supports.",
+        )

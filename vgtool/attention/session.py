@@ -1,0 +1,347 @@
+"""One image, many questions, many methods: the image's prefix is computed once and everything continues from it.
+
+    encode   head + image tokens through the model, once per image
+    ask      questions and the general prompt, packed into one row behind the prefix; rows read, hidden states kept
+    rerun    the same questions with edited attention, from the first edited layer up (below it nothing changed)
+    decode   greedy answers of every pack at once
+
+A pack is one row [q1 | q2 | ...] under an owner-and-position mask, rope positions restarting for each question: exact,
+without padding, and right for sliding windows, which count places and not columns. A model whose image tokens see the
+question cannot share a prefix; `whole.WholeSession` is the same interface over whole-prompt passes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from vgtool.attention.engine import Edit, Pack, Tap, tapped
+from vgtool.models.adapter import Adapter, Inputs, Vision
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One continuation of the prefix."""
+
+    tail: tuple[int, ...]
+    read: tuple[int, ...] = (-1,)
+    """Rows of the tail whose attention is read and averaged; -1 is the last prompt token (METHOD: attention row)."""
+    blind: bool = False
+    """True: the prompt without its image; the image columns are hidden and positions close up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Edited attention for one question of an earlier pack (METHOD: knockout; PAI and AdaptVis rescore)."""
+
+    index: int
+    """Which question of the pack."""
+    layers: frozenset[int]
+    cut: Tensor | None = None
+    """bool [N]: image tokens that the edited rows may not attend to."""
+    rescore: Callable[[Tensor], Tensor] | None = None
+    rows: str = "all"
+    """`all`: every token after the image; `question`: the rows the Ask reads; `last`: the last prompt token."""
+    renormalise: bool = True
+    decode: bool = False
+    """True: the edit also holds for generated tokens."""
+
+    @property
+    def start(self) -> int:
+        return min(self.layers)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to do: the answer is the unedited one, bit for bit."""
+        return not self.layers or (self.rescore is None and (self.cut is None or not bool(self.cut.any())))
+
+
+@dataclass(slots=True)
+class Asked:
+    """A pack that has been through the model: what was read, and what a continuation needs."""
+
+    asks: tuple[Ask, ...]
+    logits: Tensor
+    """At each question's last prompt token, float32 [Q, vocabulary]."""
+    maps: dict[int, Tensor]
+    """Layer -> float32 [Q, H, N], rows read; image-space token order."""
+    cache: list[tuple[Tensor, Tensor]]
+    """Per layer, keys and values of the pack's own columns [1, Hk, S, D]."""
+    hidden: dict[int, Tensor]
+    """Layer -> its input [1, S, hidden], for the layers asked to be kept."""
+    changes: tuple[Change | None, ...]
+    """What each question's attention was edited by."""
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """[start, stop) of each question's columns in the pack."""
+        out, at = [], 0
+        for ask in self.asks:
+            out.append((at, at + len(ask.tail)))
+            at += len(ask.tail)
+        return out
+
+
+@dataclass(slots=True)
+class Prefix:
+    """Head and images through the model: the part all continuations share."""
+
+    cache: DynamicCache
+    inputs: Inputs
+    head: int
+    """Tokens before the first image token."""
+    columns: Tensor
+    """Grid columns of all images, image-space order [N]."""
+    hidden_columns: Tensor
+    """Every column of the images, overview tokens included: what a blind prompt may not see."""
+    image: Tensor = field(init=False)
+    """bool [P]"""
+
+    def __post_init__(self) -> None:
+        self.image = torch.zeros(self.inputs.length, dtype=torch.bool, device=self.columns.device)
+        self.image[self.head :] = True
+
+
+@dataclass(slots=True)
+class Session:
+    """One image (or several in one prompt) under one chat head. Run inside torch.inference_mode."""
+
+    adapter: Adapter
+    visions: Sequence[Vision]
+    head: tuple[int, ...]
+    prefix: Prefix = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prefix = encode(self.adapter, self.visions, self.head)
+
+    # ---- passes ------------------------------------------------------------------------------------------------
+
+    def ask(self, asks: Sequence[Ask], read: frozenset[int] = frozenset(), keep: frozenset[int] = frozenset()) -> Asked:
+        """One pass over all `asks`. `read`: layers to read; `keep`: layers whose input a rerun will start from."""
+        ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
+        embeds = self.adapter.model.get_input_embeddings()(ids)
+        return self._pass(tuple(asks), embeds, 0, None, read, keep, (None,) * len(asks))
+
+    def rerun(self, asked: Asked, changes: Sequence[Change], read: frozenset[int] = frozenset()) -> Asked:
+        """The questions again under edited attention, restarted at the first edited layer, whose input `asked` kept."""
+        start = min(change.start for change in changes)
+        spans = asked.spans
+        index = torch.cat([torch.arange(*spans[change.index]) for change in changes]).to(self.adapter.device)
+        low = [
+            (k.index_select(2, index.to(k.device)), v.index_select(2, index.to(v.device)))
+            for k, v in asked.cache[:start]
+        ]
+        hidden = asked.hidden[start]
+        hidden = hidden.index_select(1, index.to(hidden.device))
+        asks = tuple(asked.asks[change.index] for change in changes)
+        return self._pass(asks, hidden, start, low, read, frozenset(), tuple(changes))
+
+    def _pass(
+        self,
+        asks: tuple[Ask, ...],
+        embeds: Tensor,
+        start: int,
+        low: list[tuple[Tensor, Tensor]] | None,
+        read: frozenset[int],
+        keep: frozenset[int],
+        changes: tuple[Change | None, ...],
+    ) -> Asked:
+        layout = _Layout.of(self.prefix, self.adapter.device, asks)
+        rows, slots, edits, lasts = [], [], [], []
+        at = 0
+        for slot, (ask, change) in enumerate(zip(asks, changes, strict=True)):
+            size = len(ask.tail)
+            picked = [at + row % size for row in ask.read]
+            rows += picked
+            slots += [slot] * len(picked)
+            lasts.append(at + size - 1)
+            if change is not None and not change.empty:
+                which = {"all": range(at, at + size), "question": picked, "last": [at + size - 1]}[change.rows]
+                edits.append(edit_of(change, which, self.adapter.device))
+            at += size
+        tap = Tap(
+            self.prefix.columns[None],
+            read,
+            torch.tensor(rows, device=self.adapter.device),
+            torch.tensor(slots, device=self.adapter.device),
+            edits,
+            layout.pack(self.prefix),
+        )
+        cache = fork(self.prefix.cache)
+        for layer, (keys, values) in enumerate(low or ()):
+            cache.update(keys, values, layer)
+        inner = self.adapter.text.layers
+        hidden: dict[int, Tensor] = {}
+        with tapped(tap), skipped(inner, start), kept(inner, keep, hidden):
+            out = self.adapter.model(
+                inputs_embeds=embeds,
+                position_ids=self.adapter.positions(layout.rope),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(lasts, device=self.adapter.device),
+            )
+        length = self.prefix.inputs.length
+        own = [(layer.keys[:, :, length:], layer.values[:, :, length:]) for layer in cache.layers]
+        maps = {layer: values[0] for layer, values in tap.maps.items()}
+        return Asked(asks, out.logits[0].float(), maps, own, hidden, changes)
+
+    # ---- answers -----------------------------------------------------------------------------------------------
+
+    def state(self, packs: Sequence[Asked]) -> "Decoding":
+        """All questions of `packs` side by side, ready to take one token each."""
+        asks = [ask for pack in packs for ask in pack.asks]
+        layout = _Layout.of(self.prefix, self.adapter.device, asks)
+        cache = fork(self.prefix.cache)
+        for layer in range(len(cache.layers)):
+            keys = torch.cat([pack.cache[layer][0] for pack in packs], 2)
+            values = torch.cat([pack.cache[layer][1] for pack in packs], 2)
+            cache.update(keys, values, layer)
+        changes = [change for pack in packs for change in pack.changes]
+        return Decoding(self, cache, layout, changes, torch.cat([pack.logits for pack in packs]))
+
+
+@dataclass(slots=True)
+class _Layout:
+    """Owner, place and rope position of the columns after the prefix."""
+
+    owner: Tensor
+    index: Tensor
+    rope: Tensor
+    blind: Tensor
+    """Per owner."""
+    next_index: Tensor
+    next_rope: Tensor
+
+    @classmethod
+    def of(cls, prefix: Prefix, device: torch.device, asks: Sequence[Ask]) -> "_Layout":
+        sizes = torch.tensor([len(ask.tail) for ask in asks])
+        blind = torch.tensor([ask.blind for ask in asks])
+        owner = torch.repeat_interleave(torch.arange(len(asks)), sizes)
+        local = torch.cat([torch.arange(int(size)) for size in sizes])
+        # A blind prompt closes up: its tail follows the head as if no image had stood between.
+        first_index = torch.where(blind, prefix.head, prefix.inputs.length)
+        first_rope = torch.where(blind, prefix.head, prefix.inputs.next_position)
+        return cls(
+            owner.to(device),
+            (local + first_index[owner]).to(device),
+            (local + first_rope[owner]).to(device),
+            blind.to(device),
+            (sizes + first_index).to(device),
+            (sizes + first_rope).to(device),
+        )
+
+    def pack(self, prefix: Prefix) -> Pack:
+        """The mask facts of a pass over exactly these columns."""
+        return self.step_pack(prefix, self.owner, self.index)
+
+    def step_pack(self, prefix: Prefix, owner: Tensor, index: Tensor) -> Pack:
+        length, device = prefix.inputs.length, owner.device
+        base = torch.arange(length, device=device)
+        none = torch.zeros(len(self.owner), dtype=torch.bool, device=device)
+        return Pack(
+            owner,
+            index,
+            self.blind[owner],
+            torch.cat([torch.full_like(base, -1), self.owner]),
+            torch.cat([base, self.index]),
+            torch.cat([prefix.image, none]),
+        )
+
+
+@dataclass(slots=True)
+class Decoding:
+    """Answers under way: one row per question, fed one token each per step."""
+
+    session: Session
+    cache: DynamicCache
+    layout: _Layout
+    changes: Sequence[Change | None]
+    logits: Tensor
+    """Of the next token, float32 [Q, vocabulary]."""
+
+    def step(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Append one token to each of `rows` (indices of questions still open) and return their next logits."""
+        session, layout = self.session, self.layout
+        device = session.adapter.device
+        index, rope = layout.next_index[rows], layout.next_rope[rows]
+        layout.owner, layout.index = torch.cat([layout.owner, rows]), torch.cat([layout.index, index])
+        layout.next_index[rows] += 1
+        layout.next_rope[rows] += 1
+        edits = []
+        for at, row in enumerate(rows.tolist()):
+            change = self.changes[row]
+            if change is not None and change.decode and not change.empty:
+                edits.append(edit_of(change, [at], device))
+        tap = Tap(session.prefix.columns[None], edits=edits, pack=layout.step_pack(session.prefix, rows, index))
+        embeds = session.adapter.model.get_input_embeddings()(tokens[None])
+        with tapped(tap):
+            out = session.adapter.model(
+                inputs_embeds=embeds,
+                position_ids=session.adapter.positions(rope),
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        return out.logits[0].float()
+
+
+def encode(adapter: Adapter, visions: Sequence[Vision], head: Sequence[int]) -> Prefix:
+    """Head and images through the model once."""
+    inputs = adapter.inputs(visions, head, ())
+    cache = DynamicCache()
+    adapter.model(**inputs.kwargs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    empty = torch.empty(0, dtype=torch.long, device=adapter.device)
+    grid = torch.cat([*inputs.columns, empty])
+    return Prefix(cache, inputs, len(head), grid, torch.cat([grid, *inputs.overview, empty]))
+
+
+def fork(cache: DynamicCache) -> DynamicCache:
+    """A cache that grows on its own: dynamic layers append by concatenation, so the tensors can be shared."""
+    copy = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        copy.update(layer.keys, layer.values, index)
+    return copy
+
+
+def edit_of(change: Change, rows: Sequence[int], device: torch.device) -> Edit:
+    """The engine's edit for a change, at some rows of a pass."""
+    cut = None if change.cut is None else change.cut.to(device)[None, None].expand(1, len(rows), -1)
+    where = torch.tensor(list(rows), device=device)
+    return Edit(change.layers, where, cut, change.rescore, change.renormalise)
+
+
+@contextmanager
+def skipped(layers: nn.ModuleList, start: int) -> Iterator[None]:
+    """Layers below `start` hand their input on. accelerate keeps a `forward` on the instance; it is put back as found."""
+    saved = [layer.__dict__.get("forward") for layer in layers[:start]]
+    try:
+        for layer in layers[:start]:
+            layer.forward = lambda hidden_states, *args, **kwargs: hidden_states
+        yield
+    finally:
+        for layer, forward in zip(layers[:start], saved, strict=True):
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
+
+
+@contextmanager
+def kept(layers: nn.ModuleList, wanted: frozenset[int], into: dict[int, Tensor]) -> Iterator[None]:
+    """Record the input hidden states of the `wanted` layers."""
+
+    def record(index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            into[index] = args[0] if args else kwargs["hidden_states"]
+
+        return hook
+
+    handles = [layers[index].register_forward_pre_hook(record(index), with_kwargs=True) for index in sorted(wanted)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

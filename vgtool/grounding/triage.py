@@ -1,0 +1,42 @@
+"""Attention triage: which image tokens a question needs (METHOD: VGRefine step 1; paper section 4).
+
+For each chosen (layer l, head h): map = q[l, h] / (g[l] + 1e-10), with g[l] the head mean of the general row: head-level
+question over layer-level general, as the authors' code has it. The maps are averaged over the chosen heads; tokens below
+the p-th percentile (linear interpolation, strict <) are irrelevant. The code's alternative, min-max normalising the map
+and keeping what reaches a magnitude, is `keep_above`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Head = tuple[int, int]
+
+
+def triage_map(question: Array, general: Array, per_head: bool = False) -> Array:
+    """[T] from the chosen heads' question rows [K, T] and general rows.
+
+    `general` is [K, T]: for each chosen head its layer's head-mean row, or with `per_head` the head's own row.
+    Both forms divide the same way; `per_head` is recorded by the caller and kept here only for its meaning.
+    """
+    return (np.asarray(question, np.float64) / (np.asarray(general, np.float64) + 1e-10)).mean(0)
+
+
+def keep_percentile(triage: Array, percentile: float) -> list[int]:
+    """Tokens that stay visible: those not strictly below the percentile. Percentile 0 keeps all."""
+    return np.flatnonzero(~(triage < np.percentile(triage, percentile))).tolist()
+
+
+def keep_above(triage: Array, magnitude: float) -> list[int]:
+    """Tokens whose min-max normalised value reaches `magnitude` (0 keeps all; a flat map keeps all)."""
+    low, high = triage.min(), triage.max()
+    if high <= low:
+        return list(range(len(triage)))
+    return np.flatnonzero(~((triage - low) / (high - low) < magnitude)).tolist()
+
+
+def distinct(heads: Sequence[Head]) -> tuple[Head, ...]:
+    """The heads without repeats, order kept."""
+    return tuple(dict.fromkeys((int(layer), int(head)) for layer, head in heads))
