@@ -229,21 +229,36 @@ def _read(call: _Call, tap: Tap, edited_rows: Tensor | None, edited_mask: Tensor
     return (mean.index_add_(1, slots, weights) / count.view(1, -1, 1, 1)).cpu()
 
 
-def attach(model: Any) -> None:
-    """Send the text model's attention through the engine (the vision tower keeps SDPA) and check the causal mask.
+def attach(model: Any, text: nn.Module) -> None:
+    """Send the text model's attention through the engine; the vision tower keeps SDPA.
 
-    VgError when changing the last token moves an earlier logit: the mask was lost on the way
-    (huggingface/transformers#46132), and every number would be wrong.
+    `text`, the text model inside `model`, then reads a padded line as it did under transformers' own SDPA, bit for
+    bit. VgError where it does not: the mask was lost on the way (huggingface/transformers#46132), or the model's
+    attention bypasses AttentionInterface, and every number would be wrong.
     """
-    model.set_attn_implementation({"text_config": NAME})
     embed = model.get_input_embeddings()
     ids = torch.arange(1, 9, device=embed.weight.device)[None] % embed.weight.shape[0]
-    other = ids.clone()
-    other[0, -1] = (other[0, -1] + 1) % embed.weight.shape[0]
+    padding = torch.ones_like(ids)
+    padding[:, :3] = 0
+    rows = torch.tensor([4], device=ids.device)
+
+    def states() -> Tensor:
+        return text(inputs_embeds=embed(ids), attention_mask=padding, use_cache=False).last_hidden_state[0, 3:]
+
     with torch.inference_mode():
-        first, second = (model(inputs_embeds=embed(x), use_cache=False).logits[0, :-1] for x in (ids, other))
-    if not torch.equal(first, second):
+        model.set_attn_implementation({"text_config": "sdpa"})
+        expected = states()
+        model.set_attn_implementation({"text_config": NAME})
+        every = frozenset(range(len(text.layers)))  # type: ignore[arg-type]
+        with tapped(Tap(rows[None], every, rows)) as tap:
+            found = states()
+    if set(tap.maps) != every:
         raise VgError(
-            "The causal mask is lost: changing the last token moved an earlier logit.",
+            f"'{type(model).__name__}' computes attention its own way in {len(every - set(tap.maps))} layers.",
+            "vgtool reads attention through transformers' AttentionInterface; use a model class that goes through it.",
+        )
+    if not torch.equal(found, expected):
+        raise VgError(
+            "The attention mask is lost: the same text gives other states under vgtool's attention.",
             "This transformers version does not pass masks to custom attention; install a version vgtool supports.",
         )

@@ -10,10 +10,11 @@ without padding, and right for sliding windows, which count places and not colum
 question cannot share a prefix; `whole.WholeSession` is the same interface over whole-prompt passes.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,33 +23,43 @@ from transformers import DynamicCache
 from vgtool.attention.engine import Edit, Pack, Tap, tapped
 from vgtool.models.adapter import Adapter, Inputs, Vision
 
+Rows = Literal["last", "question", "text"]
+"""The last prompt token; the tokens of the user's text; every token after the image."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One continuation of the prefix."""
 
     tail: tuple[int, ...]
-    read: tuple[int, ...] = (-1,)
-    """Rows of the tail whose attention is read and averaged; -1 is the last prompt token (METHOD: attention row)."""
+    question: tuple[int, int] = (0, 0)
+    """Where the user's text stands in the tail, [start, stop)."""
+    read: Rows = "last"
+    """Rows of the tail whose attention is read and averaged (paper section 3: the last prompt token)."""
     blind: bool = False
     """True: the prompt without its image; the image columns are hidden and positions close up."""
+
+    def rows(self, which: Rows) -> range:
+        """Rows of the tail."""
+        size = len(self.tail)
+        return {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}[which]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """Edited attention for one question of an earlier pack (METHOD: knockout; PAI and AdaptVis rescore)."""
 
-    index: int
-    """Which question of the pack."""
     layers: frozenset[int]
     cut: Tensor | None = None
     """bool [N]: image tokens that the edited rows may not attend to."""
     rescore: Callable[[Tensor], Tensor] | None = None
-    rows: str = "all"
-    """`all`: every token after the image; `question`: the rows the Ask reads; `last`: the last prompt token."""
+    rows: Rows = "text"
+    """Which rows of the question are edited; `text` is every token after the image."""
     renormalise: bool = True
     decode: bool = False
     """True: the edit also holds for generated tokens."""
+    index: int = 0
+    """Which question of the pack."""
 
     @property
     def start(self) -> int:
@@ -69,8 +80,8 @@ class Asked:
     """At each question's last prompt token, float32 [Q, vocabulary]."""
     maps: dict[int, Tensor]
     """Layer -> float32 [Q, H, N], rows read; image-space token order."""
-    cache: list[tuple[Tensor, Tensor]]
-    """Per layer, keys and values of the pack's own columns [1, Hk, S, D]."""
+    cache: list[Any]
+    """What the session that made it continues from: per layer, keys and values of the pack's columns [1, Hk, S, D]."""
     hidden: dict[int, Tensor]
     """Layer -> its input [1, S, hidden], for the layers asked to be kept."""
     changes: tuple[Change | None, ...]
@@ -154,15 +165,13 @@ class Session:
         rows, slots, edits, lasts = [], [], [], []
         at = 0
         for slot, (ask, change) in enumerate(zip(asks, changes, strict=True)):
-            size = len(ask.tail)
-            picked = [at + row % size for row in ask.read]
+            picked = [at + row for row in ask.rows(ask.read)]
             rows += picked
             slots += [slot] * len(picked)
-            lasts.append(at + size - 1)
             if change is not None and not change.empty:
-                which = {"all": range(at, at + size), "question": picked, "last": [at + size - 1]}[change.rows]
-                edits.append(edit_of(change, which, self.adapter.device))
-            at += size
+                edits.append(edit_of(change, [at + row for row in ask.rows(change.rows)], self.adapter.device))
+            at += len(ask.tail)
+            lasts.append(at - 1)
         tap = Tap(
             self.prefix.columns[None],
             read,
@@ -174,7 +183,7 @@ class Session:
         cache = fork(self.prefix.cache)
         for layer, (keys, values) in enumerate(low or ()):
             cache.update(keys, values, layer)
-        inner = self.adapter.text.layers
+        inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
         with tapped(tap), skipped(inner, start), kept(inner, keep, hidden):
             out = self.adapter.model(
@@ -185,7 +194,8 @@ class Session:
                 logits_to_keep=torch.tensor(lasts, device=self.adapter.device),
             )
         length = self.prefix.inputs.length
-        own = [(layer.keys[:, :, length:], layer.values[:, :, length:]) for layer in cache.layers]
+        grown: Any = cache.layers
+        own = [(layer.keys[:, :, length:], layer.values[:, :, length:]) for layer in grown]
         maps = {layer: values[0] for layer, values in tap.maps.items()}
         return Asked(asks, out.logits[0].float(), maps, own, hidden, changes)
 
@@ -300,10 +310,9 @@ def encode(adapter: Adapter, visions: Sequence[Vision], head: Sequence[int]) -> 
 
 def fork(cache: DynamicCache) -> DynamicCache:
     """A cache that grows on its own: dynamic layers append by concatenation, so the tensors can be shared."""
-    copy = DynamicCache()
-    for index, layer in enumerate(cache.layers):
-        copy.update(layer.keys, layer.values, index)
-    return copy
+    forked = copy.copy(cache)
+    forked.layers = [copy.copy(layer) for layer in cache.layers]
+    return forked
 
 
 def edit_of(change: Change, rows: Sequence[int], device: torch.device) -> Edit:
@@ -315,7 +324,7 @@ def edit_of(change: Change, rows: Sequence[int], device: torch.device) -> Edit:
 
 @contextmanager
 def skipped(layers: nn.ModuleList, start: int) -> Iterator[None]:
-    """Layers below `start` hand their input on. accelerate keeps a `forward` on the instance; it is put back as found."""
+    """Layers below `start` hand their input on; a `forward` that accelerate keeps on the instance is put back."""
     saved = [layer.__dict__.get("forward") for layer in layers[:start]]
     try:
         for layer in layers[:start]:

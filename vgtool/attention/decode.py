@@ -1,0 +1,121 @@
+"""Greedy answers of many questions at once, one token a step, with the model's own way of ending an answer.
+
+The same tokens as `model.generate(do_sample=False)` on each prompt alone. A checkpoint's repetition penalty is applied
+as `generate` applies it, over prompt and answer. Guidance steers a row by a partner that saw no image (PAI):
+    gamma * (log p - log p_partner) + log p_partner, among tokens with log p >= max log p + log(floor).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import RepetitionPenaltyLogitsProcessor
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """Guidance of one row by another of the same decoding."""
+
+    partner: int
+    """Row that takes the same tokens without the image."""
+    gamma: float
+    floor: float = 0.1
+    """Tokens less likely than `floor` times the likeliest are out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One decoded answer."""
+
+    tokens: tuple[int, ...]
+    """Without the token that ended it."""
+    text: str
+    confidence: float
+    """Largest first-token probability of the model's own distribution, before penalty or guidance."""
+
+
+class Steps(Protocol):
+    """What is decoded from: `session.Decoding` and `whole.Decoding`."""
+
+    logits: Tensor
+
+    def step(self, rows: Tensor, tokens: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When an answer ends, and what it is made of."""
+
+    tokenizer: Any
+    eos: frozenset[int]
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+    penalty: float = 1.0
+    """Repetition penalty; 1 is none."""
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The answer up to the first stop string."""
+        text = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        for stop in self.stop:
+            text = text.split(stop, 1)[0]
+        return text.strip()
+
+    def stopped(self, tokens: Sequence[int]) -> bool:
+        """True once a stop string has appeared."""
+        if not self.stop:
+            return False
+        text = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return any(stop in text for stop in self.stop)
+
+
+def decode(
+    steps: Steps, ending: Ending, prompts: Mapping[int, Sequence[int]], guides: Mapping[int, Guide] | None = None
+) -> dict[int, Answer]:
+    """The answers of the rows in `prompts`, by row; other rows are partners, or not wanted.
+
+    `prompts`: row -> its full prompt ids, which only the repetition penalty reads.
+    """
+    guides = guides or {}
+    leaders = {guide.partner: row for row, guide in guides.items()}
+    logits = steps.logits
+    answers: dict[int, list[int]] = {row: [] for row in prompts}
+    confidence = logits.softmax(-1).amax(-1).tolist()
+    open_rows = list(prompts)
+    current = dict(enumerate(logits))
+    for length in range(1, ending.max_new_tokens + 1):
+        still = []
+        for row in open_rows:
+            scores = _penalised(current[row], prompts[row], answers[row], ending.penalty)
+            if row in guides:
+                scores = guided(scores, current[guides[row].partner], guides[row])
+            token = int(scores.argmax())
+            if token in ending.eos:
+                continue
+            answers[row].append(token)
+            if not ending.stopped(answers[row]):
+                still.append(row)
+        open_rows = still
+        if not open_rows or length == ending.max_new_tokens:
+            break
+        fed = sorted(open_rows + [guides[row].partner for row in open_rows if row in guides])
+        tokens = torch.tensor([answers[leaders.get(row, row)][-1] for row in fed], device=logits.device)
+        following = steps.step(torch.tensor(fed, device=logits.device), tokens)
+        current = dict(zip(fed, following, strict=True))
+    return {row: Answer(tuple(ids), ending.text(ids), confidence[row]) for row, ids in answers.items()}
+
+
+def guided(scores: Tensor, partner: Tensor, guide: Guide) -> Tensor:
+    """Guided log scores [vocabulary] from a row's and its partner's logits (PAI)."""
+    own, other = scores.log_softmax(-1), partner.log_softmax(-1)
+    mixed = guide.gamma * (own - other) + other
+    return mixed.masked_fill(own < own.max() + math.log(guide.floor), -torch.inf)
+
+
+def _penalised(scores: Tensor, prompt: Sequence[int], answer: Sequence[int], penalty: float) -> Tensor:
+    if penalty == 1.0:
+        return scores
+    ids = torch.tensor([[*prompt, *answer]], device=scores.device)
+    return RepetitionPenaltyLogitsProcessor(penalty)(ids, scores[None].clone())[0]

@@ -1,0 +1,99 @@
+"""The session's interface over whole-prompt passes, for models whose image tokens see the question (prefix LMs).
+
+Nothing is shared between questions: every question and every change is a pass over the full prompt, with the same
+reading and editing. Exact for every family, and as slow as not sharing is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from vgtool.attention.engine import Tap, tapped
+from vgtool.attention.session import Ask, Asked, Change, edit_of
+from vgtool.models.adapter import Adapter, Inputs, Vision
+
+
+@dataclass(slots=True)
+class _Thread:
+    """One question's own cache and place."""
+
+    cache: DynamicCache
+    inputs: Inputs
+    columns: Tensor
+
+
+@dataclass(slots=True)
+class WholeSession:
+    """One image (or several in one prompt) under one chat head, nothing shared. Run inside torch.inference_mode."""
+
+    adapter: Adapter
+    visions: Sequence[Vision]
+    head: tuple[int, ...]
+
+    def ask(self, asks: Sequence[Ask], read: frozenset[int] = frozenset(), keep: frozenset[int] = frozenset()) -> Asked:
+        """As Session.ask; `keep` is not needed, since a rerun starts over."""
+        return self._passes(tuple(asks), read, (None,) * len(asks))
+
+    def rerun(self, asked: Asked, changes: Sequence[Change], read: frozenset[int] = frozenset()) -> Asked:
+        """As Session.rerun, from the first layer."""
+        return self._passes(tuple(asked.asks[change.index] for change in changes), read, tuple(changes))
+
+    def _passes(self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]) -> Asked:
+        done = [self._pass(ask, change, read) for ask, change in zip(asks, changes, strict=True)]
+        maps = {layer: torch.cat([maps[layer] for _, maps, _ in done]) for layer in read}
+        return Asked(asks, torch.cat([logits for logits, _, _ in done]), maps, [t for _, _, t in done], {}, changes)
+
+    def _pass(self, ask: Ask, change: Change | None, read: frozenset[int]) -> tuple[Tensor, dict[int, Tensor], _Thread]:
+        visions = () if ask.blind else self.visions
+        inputs = self.adapter.inputs(visions, self.head, ask.tail)
+        device, first = self.adapter.device, inputs.length - len(ask.tail)
+        columns = torch.cat([*inputs.columns, torch.empty(0, dtype=torch.long, device=device)])
+        rows = [first + row for row in ask.rows(ask.read)]
+        edits = []
+        if change is not None and not change.empty:
+            edits.append(edit_of(change, [first + row for row in ask.rows(change.rows)], device))
+        slots = torch.zeros(len(rows), dtype=torch.long, device=device)
+        tap = Tap(columns[None], read, torch.tensor(rows, device=device), slots, edits)
+        cache = DynamicCache()
+        with tapped(tap):
+            out = self.adapter.model(**inputs.kwargs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        maps = {layer: values[0] for layer, values in tap.maps.items()}
+        return out.logits[0].float(), maps, _Thread(cache, inputs, columns)
+
+    def state(self, packs: Sequence[Asked]) -> "Decoding":
+        """All questions of `packs`, each over its own cache. The packs' caches grow: take one state per pack."""
+        threads = [thread for pack in packs for thread in pack.cache]
+        changes = [change for pack in packs for change in pack.changes]
+        return Decoding(self, threads, changes, torch.cat([pack.logits for pack in packs]))
+
+
+@dataclass(slots=True)
+class Decoding:
+    """Answers under way, one forward pass per row and token."""
+
+    session: WholeSession
+    threads: list[_Thread]
+    changes: Sequence[Change | None]
+    logits: Tensor
+
+    def step(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """As session.Decoding.step."""
+        return torch.cat([self._one(row, token) for row, token in zip(rows.tolist(), tokens, strict=True)])
+
+    def _one(self, row: int, token: Tensor) -> Tensor:
+        adapter, thread, change = self.session.adapter, self.threads[row], self.changes[row]
+        made = thread.cache.get_seq_length() - thread.inputs.length
+        position = torch.tensor([thread.inputs.next_position + made], device=adapter.device)
+        held = change is not None and change.decode and not change.empty
+        edits = [edit_of(change, [0], adapter.device)] if held and change is not None else []
+        with tapped(Tap(thread.columns[None], edits=edits)):
+            out = adapter.model(
+                inputs_embeds=adapter.model.get_input_embeddings()(token[None, None]),
+                position_ids=adapter.positions(position),
+                past_key_values=thread.cache,
+                use_cache=True,
+            )
+        return out.logits[0].float()
