@@ -1,0 +1,424 @@
+"""Train phantom-vlm, the embedded model: `python -m vgtool.models.phantom.train --out DIR`.
+
+A small LlavaForConditionalGeneration, from random weights, on generated pictures of the split `train` alone:
+    1. vision    the vision tower learns which part and which mark each patch shows (dense labels, throw-away heads)
+    2. taught    questions and answers; on scenes two heads of layer 2 are also told where to look (attention loss)
+    3. answers   questions and answers alone
+Phantom pictures mostly show marks that agree (reading any of them gives the right answer), so that answering never
+requires looking at the right place there: the failure the paper describes, made small. Steps and seeds are fixed.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import Tensor, nn
+from transformers import (
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from vgtool.benchmarks.phantom import KINDS, Asked, ask, drawing
+from vgtool.benchmarks.phantom.draw import COLOURS, ORGANS, SHAPES, STYLES, TONES, Drawing
+from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX
+
+SIZE, PATCH = 112, 14
+SIDE = SIZE // PATCH
+TOKENS = SIDE * SIDE
+CHAT = (
+    "{% for message in messages %}USER: {% for part in message.content %}{% if part.type == 'image' %}<image>\n"
+    "{% else %}{{ part.text }}{% endif %}{% endfor %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+GENERAL = f"{GENERAL_QUESTION} {QUESTION_SUFFIX}"
+PARTS, MARKS = (*COLOURS, *ORGANS), tuple((tone, shape) for tone in TONES for shape in SHAPES)
+
+
+# ---- the model -----------------------------------------------------------------------------------------------------
+
+
+def processor() -> LlavaProcessor:
+    """Word-level tokenizer over every word of every question, image processor that pads to a square, chat template."""
+    split = pre_tokenizers.Whitespace()
+    texts = [GENERAL, "USER: ASSISTANT:", " ".join(STYLES), "scene yes no left right A B C D"]
+    for name in ("scenes", "phantom"):
+        for index in range(60):
+            texts += [text for asked in every_question(name, drawing(name, "train", index)) for text in asked]
+    words = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
+    special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
+    vocabulary = {word: index for index, word in enumerate([*special, *words])}
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    raw.pre_tokenizer = split
+    raw.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A $B", [("<s>", vocabulary["<s>"])])
+    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, **names)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.chat_template = CHAT
+    images = LlavaImageProcessorPil(
+        do_pad=True,
+        do_center_crop=False,
+        size={"height": SIZE, "width": SIZE},
+        image_mean=[0.45] * 3,
+        image_std=[0.27] * 3,
+    )
+    return LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT,
+    )
+
+
+def every_question(name: str, picture: Drawing) -> Iterator[tuple[str, str]]:
+    """(prompt, answer) of everything that can be asked of a picture."""
+    for kind in KINDS:
+        for part in picture.parts:
+            if part.mark is not None or kind in ("exist", "side"):
+                asked = ask(name, kind, part)
+                yield asked.prompt, asked.answer
+
+
+def build(tokenizer: Any) -> LlavaForConditionalGeneration:
+    """Random weights. Standard deviations follow fan-in: the usual 0.02 is far too small at width 96."""
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=96,
+            intermediate_size=288,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            image_size=SIZE,
+            patch_size=PATCH,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=96,
+            intermediate_size=256,
+            num_hidden_layers=6,
+            num_attention_heads=6,
+            num_key_value_heads=6,
+            max_position_embeddings=1024,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=TOKENS,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=True,
+    )
+    model = LlavaForConditionalGeneration(config)
+    for name, weight in model.named_parameters():
+        if weight.dim() < 2:
+            continue
+        std = 0.12 if "embed" in name else 1 / math.sqrt(weight[0].numel())
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            std /= math.sqrt(12)
+        nn.init.normal_(weight, std=std)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return model
+
+
+# ---- the data ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Item:
+    """One training picture: pixels, dense labels, and everything that can be asked of it."""
+
+    pixels: Tensor
+    part: Tensor
+    """Part class of each patch [64]; 0 is none."""
+    mark: Tensor
+    questions: dict[str, list[tuple[list[int], int, Tensor]]]
+    """Kind -> (tail ids, answer id, patches under the box [64] bool)."""
+    natural: bool
+
+
+def pool(name: str, count: int, conflict: float, process: LlavaProcessor, first: int = 0) -> list[Item]:
+    """`count` training pictures of a benchmark, the fraction `conflict` of them with marks that disagree."""
+    items = []
+    for index in range(first, first + count):
+        picture = drawing(name, "train", index, conflict=(index * 0.6180339887) % 1 < conflict)
+        image = Image.fromarray(picture.pixels)
+        pixels = process.image_processor(image, return_tensors="pt").pixel_values[0].half()
+        part, mark = torch.zeros(TOKENS, dtype=torch.long), torch.zeros(TOKENS, dtype=torch.long)
+        grouped: dict[str, list[tuple[list[int], int, Tensor]]] = {}
+        for one in picture.parts:
+            covered = cells(one.mask)
+            part[covered > 0.5] = 1 + PARTS.index(one.name)
+            spot = cells(one.mark.mask) if one.mark is not None else None
+            if one.mark is not None and spot is not None:
+                mark[spot > 0.25] = 1 + MARKS.index((one.mark.tone, one.mark.shape))
+            for kind in KINDS:
+                if one.mark is not None or kind in ("exist", "side"):
+                    region = covered > 0.5 if spot is None or kind == "side" else spot > 0.1
+                    tail, answer = encoded(process.tokenizer, ask(name, kind, one))
+                    key = kind if kind != "exist" else ("exist-yes" if one.mark is not None else "exist-no")
+                    grouped.setdefault(key, []).append((tail, answer, region))
+        general = process.tokenizer(f"{GENERAL} ASSISTANT:", add_special_tokens=False).input_ids
+        answer = process.tokenizer.convert_tokens_to_ids("scene" if name == "scenes" else picture.style.split("-")[0])
+        grouped["general"] = [(general, answer, torch.zeros(TOKENS, dtype=torch.bool))]
+        items.append(Item(pixels, part, mark, grouped, name == "scenes"))
+    return items
+
+
+def cells(mask: np.ndarray) -> Tensor:
+    """Share of each patch that a stored-pixel mask covers after padding to a square, [64]."""
+    height, width = mask.shape
+    side = max(height, width)
+    square = torch.zeros(1, 1, side, side)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[0, 0, top : top + height, left : left + width] = torch.from_numpy(mask)
+    return F.interpolate(square, (SIZE, SIZE), mode="area").view(SIDE, PATCH, SIDE, PATCH).mean((1, 3)).flatten()
+
+
+def encoded(tokenizer: Any, asked: Asked) -> tuple[list[int], int]:
+    """Ids of the prompt after the image, and of the answer's one word."""
+    tail = tokenizer(f"{asked.prompt} ASSISTANT:", add_special_tokens=False).input_ids
+    return tail, tokenizer.convert_tokens_to_ids(asked.answer)
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum orthogonalised by Newton-Schulz (Jordan et al. 2024), in fp32: torch's own runs bf16, slow on a CPU."""
+
+    def __init__(self, params: Sequence[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            shapes: dict[tuple[int, ...], list[Tensor]] = {}
+            for weight in group["params"]:
+                shapes.setdefault(tuple(weight.shape), []).append(weight)
+            for weights in shapes.values():
+                updates = []
+                for weight in weights:
+                    buffer = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                    buffer.lerp_(weight.grad, 1 - group["momentum"])
+                    updates.append(weight.grad.lerp(buffer, group["momentum"]))
+                for weight, update in zip(weights, orthogonal(torch.stack(updates)), strict=True):
+                    scale = max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5
+                    weight.mul_(1 - group["lr"] * 0.01).add_(update, alpha=-group["lr"] * scale)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Nearest semi-orthogonal matrices, by five Newton-Schulz steps."""
+    x = matrices.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        gram = x @ x.transpose(1, 2)
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.transpose(1, 2) if matrices.shape[1] > matrices.shape[2] else x
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training."""
+
+    name: str
+    steps: int
+    natural: float
+    """Share of scenes."""
+    attention: float
+    """Weight of the attention loss on scenes; it fades to zero over the stage's second half."""
+    dense: float
+    """Weight of the dense patch labels."""
+    adamw: float
+    muon: float
+
+
+class Trainer:
+    """The model, its throw-away heads, and the two pools."""
+
+    def __init__(self, process: LlavaProcessor, scenes: list[Item], phantoms: list[Item], seed: int) -> None:
+        torch.manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.model = build(process.tokenizer)
+        self.part_head, self.mark_head = nn.Linear(96, 1 + len(PARTS)), nn.Linear(96, 1 + len(MARKS))
+        self.scenes, self.phantoms = scenes, phantoms
+        self.head = process.tokenizer("USER:").input_ids
+        self.eos, self.pad = process.tokenizer.eos_token_id, process.tokenizer.pad_token_id
+        self.model.set_attn_implementation({"text_config": "eager"})
+
+    def batch(self, size: int, natural: float) -> list[Item]:
+        pools = [self.scenes if self.rng.random() < natural else self.phantoms for _ in range(size)]
+        return [items[int(self.rng.integers(len(items)))] for items in pools]
+
+    def dense(self, features: Tensor, items: Sequence[Item]) -> Tensor:
+        part = torch.stack([item.part for item in items]).flatten()
+        mark = torch.stack([item.mark for item in items]).flatten()
+        flat = features.flatten(0, 1)
+        return F.cross_entropy(self.part_head(flat), part) + 2 * F.cross_entropy(self.mark_head(flat), mark)
+
+    def tower(self, items: Sequence[Item]) -> Tensor:
+        """Vision features [B, 64, 96] before the projector."""
+        pixels = torch.stack([item.pixels for item in items]).float()
+        return self.model.model.vision_tower(pixels).last_hidden_state[:, 1:]
+
+    def vision(self, steps: int) -> None:
+        """Stage 1."""
+        parameters = [*self.model.model.vision_tower.parameters(), *self.part_head.parameters()]
+        parameters += self.mark_head.parameters()
+        optimiser = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)
+        started = time.time()
+        for step in range(steps):
+            optimiser.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 50) * cosine(step, steps, 0.1)
+            items = self.batch(48, 0.5)
+            loss = self.dense(self.tower(items), items)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            if step % 50 == 49:
+                print(f"vision {step + 1} loss {loss.item():.3f} {time.time() - started:.0f} s", flush=True)
+
+    def chosen(self, item: Item, count: int) -> list[tuple[list[int], int, Tensor]]:
+        """`count` random questions of an item, kinds evenly."""
+        kinds = ["tone", "tone", "shape", "name", "exist-yes", "exist-no", "side"]
+        wanted = [str(kind) for kind in self.rng.permutation(kinds)[: count - 1]]
+        wanted.append("general" if self.rng.random() < 0.4 else str(self.rng.choice(kinds)))
+        lists = [item.questions[kind] for kind in wanted]
+        return [options[int(self.rng.integers(len(options)))] for options in lists]
+
+    def answers(self, stage: Stage, step: int, items: Sequence[Item]) -> tuple[Tensor, Tensor, float]:
+        """(answer loss, attention loss, share of answers right) of one packed batch."""
+        asked = [self.chosen(item, 6) for item in items]
+        features = self.tower(items)
+        image = self.model.model.multi_modal_projector(features)
+        embed = self.model.get_input_embeddings()
+        head = embed(torch.tensor([self.head])).expand(len(items), -1, -1)
+        first = len(self.head) + TOKENS
+        longest = max(sum(len(tail) + 1 for tail, _, _ in group) for group in asked)
+        ids = torch.full((len(items), longest), self.pad)
+        owner = torch.full((len(items), longest), -2)
+        places = torch.zeros(len(items), longest, dtype=torch.long)
+        spots, targets, regions = [], [], []
+        for b, group in enumerate(asked):
+            at = 0
+            for q, (tail, answer, region) in enumerate(group):
+                size = len(tail) + 1
+                ids[b, at : at + size] = torch.tensor([*tail, answer])
+                owner[b, at : at + size] = q
+                places[b, at : at + size] = torch.arange(size)
+                spots += [(b, first + at + size - 2), (b, first + at + size - 1)]
+                targets += [answer, self.eos]
+                regions.append((b, first + at + size - 2, region, items[b].natural and bool(region.any())))
+                at += size
+        embeds = torch.cat([head, image, embed(ids)], 1)
+        prefix = torch.arange(first).expand(len(items), -1)
+        positions = torch.cat([prefix, places + first], 1)
+        owners = torch.cat([torch.full((len(items), first), -1), owner], 1)
+        order = torch.arange(first + longest)
+        seen = (owners[:, None] == -1) | (owners[:, None] == owners[:, :, None])
+        mask = (seen & (order[None, None] <= order[None, :, None]))[:, None]
+        bias = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+        weight = stage.attention * min(1.0, 2 - 2 * step / stage.steps)
+        out = self.model.model.language_model(
+            inputs_embeds=embeds, attention_mask=bias, position_ids=positions, output_attentions=weight > 0
+        )
+        rows = torch.tensor(spots)
+        logits = self.model.lm_head(out.last_hidden_state[rows[:, 0], rows[:, 1]])
+        wanted = torch.tensor(targets)
+        loss = F.cross_entropy(logits, wanted)
+        right = (logits[::2].argmax(-1) == wanted[::2]).float().mean().item()
+        if weight > 0:
+            looked = [r for r in regions if r[3]]
+            at_rows = torch.tensor([[b, row] for b, row, _, _ in looked])
+            maps = out.attentions[2][at_rows[:, 0], :2, at_rows[:, 1], len(self.head) : first]
+            mass = (maps * torch.stack([r for _, _, r, _ in looked])[:, None]).sum(-1)
+            loss = loss + weight * -(mass + 1e-4).log().mean()
+        return loss, features, right
+
+    def run(self, stage: Stage) -> None:
+        """Stages 2 and 3."""
+        matrices = [p for n, p in self.model.model.language_model.layers.named_parameters() if p.dim() == 2]
+        known = {id(p) for p in matrices}
+        rest = [p for p in self.model.parameters() if id(p) not in known]
+        rest += [*self.part_head.parameters(), *self.mark_head.parameters()]
+        adamw, muon = torch.optim.AdamW(rest, lr=stage.adamw, weight_decay=0.01), Muon(matrices, stage.muon)
+        started, average, share = time.time(), 0.0, 0.0
+        for step in range(stage.steps):
+            factor = min(1.0, (step + 1) / 50) * cosine(step, stage.steps, 0.05)
+            adamw.param_groups[0]["lr"], muon.param_groups[0]["lr"] = stage.adamw * factor, stage.muon * factor
+            items = self.batch(8, stage.natural)
+            loss, features, right = self.answers(stage, step, items)
+            total = loss + stage.dense * self.dense(features, items)
+            self.model.zero_grad()
+            total.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            adamw.step()
+            muon.step()
+            adamw.zero_grad()
+            average, share = (0.98 * old + 0.02 * new for old, new in ((average, loss.item()), (share, right)))
+            if step % 100 == 99:
+                spent = time.time() - started
+                print(f"{stage.name} {step + 1} loss {average:.3f} right {share:.3f} {spent:.0f} s", flush=True)
+
+    def save(self, out: Path, process: LlavaProcessor) -> None:
+        """fp16 weights with everything from_pretrained needs."""
+        self.model.set_attn_implementation({"text_config": "sdpa"})
+        self.model.half().save_pretrained(out)
+        self.model.float()
+        self.model.set_attn_implementation({"text_config": "eager"})
+        process.save_pretrained(out)
+
+
+def cosine(step: int, steps: int, floor: float) -> float:
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+STAGES = (
+    Stage("taught", 2600, 0.6, 0.3, 0.3, 1.2e-3, 0.015),
+    Stage("answers", 2600, 0.5, 0.0, 0.1, 1.0e-3, 0.012),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train phantom-vlm.")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pictures", type=int, default=6000, help="training pictures of each benchmark")
+    parser.add_argument("--conflict", type=float, default=0.35, help="share of phantoms whose marks disagree")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies every step count, for a trial")
+    args = parser.parse_args()
+    process = processor()
+    started = time.time()
+    scenes = pool("scenes", args.pictures, 0.9, process)
+    phantoms = pool("phantom", args.pictures, args.conflict, process)
+    print(f"{2 * args.pictures} pictures, {time.time() - started:.0f} s", flush=True)
+    trainer = Trainer(process, scenes, phantoms, args.seed)
+    trainer.vision(int(900 * args.scale))
+    for stage in STAGES:
+        trainer.run(Stage(**{**vars(stage), "steps": max(1, int(stage.steps * args.scale))}))
+        trainer.save(args.out / stage.name if stage is not STAGES[-1] else args.out, process)
+    settings = {"seed": args.seed, "pictures": args.pictures, "conflict": args.conflict, "scale": args.scale}
+    print(json.dumps({**settings, "seconds": round(time.time() - started)}))
+
+
+if __name__ == "__main__":
+    main()
