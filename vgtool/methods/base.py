@@ -1,0 +1,115 @@
+"""What a method sees of one question, and what it asks for: the protocol of VGRefine, its rivals and its controls.
+
+A method is a frozen dataclass whose fields are its parameters (`--method NAME:field=value,...`). It names the layers it
+wants to read, and plans one question at a time; the refine task runs every plan of an image over one shared prefix.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vgtool.attention.session import Change, Rows
+from vgtool.errors import SampleError
+from vgtool.grounding.geometry import Geometry
+from vgtool.records import Sample
+
+Array = NDArray[np.float64]
+Maps = Mapping[int, Array]
+"""Layer -> attention rows to the image tokens, [H, T]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a method may know of the run before the first sample."""
+
+    layers: int
+    heads: int
+    ranked: tuple[tuple[int, int], ...]
+    """(layer, head) in rank order: --heads FILE, or the registry's published ones. Empty when there are none."""
+    knockout_layers: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One question on one image, after the baseline has read it."""
+
+    sample: Sample
+    image: Image.Image
+    geometry: Geometry
+    tokens: int
+    """Image tokens of the prompt, all its images together."""
+    question: Callable[[Rows], Maps]
+    """The question's attention rows."""
+    general: Callable[[Rows], Maps]
+    """The general prompt's."""
+    probabilities: Array
+    """The baseline's first-token distribution [vocabulary]."""
+    region: Sequence[int]
+    """Tokens of the ground-truth boxes; empty where there are none."""
+    facts: Facts
+    elsewhere: Callable[[], "Scene"]
+    """The same question on another image of the benchmark."""
+
+    def rng(self, label: str) -> np.random.Generator:
+        """Random numbers of this sample and purpose alone, whatever else runs and in whatever order."""
+        return np.random.default_rng([self.facts.seed, crc32(self.sample.id.encode()), crc32(label.encode())])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a method does to one question. Nothing set: the answer is the baseline's."""
+
+    change: Change | None = None
+    gamma: float | None = None
+    """Guidance against the prompt without its image (PAI)."""
+    blind: bool = False
+    """Answer without the image."""
+    images: tuple[Image.Image, ...] | None = None
+    """Answer about these images instead."""
+    key: str = ""
+    """Questions of one image whose `images` share a key share one session."""
+    kept: tuple[int, ...] | None = None
+    triage: Array | None = None
+    opposite: Change | None = None
+    """Cuts what `change` keeps: measured for faithfulness, not answered."""
+
+
+class Method(Protocol):
+    """A way to answer a question."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
+        """Layers to read, by row. VgError when the method cannot run on this model."""
+        ...
+
+    def starts(self, facts: Facts) -> frozenset[int]:
+        """First edited layers of its plans."""
+        ...
+
+    def plan(self, scene: Scene) -> Plan:
+        """SampleError when this question cannot be answered this way."""
+        ...
+
+
+def cut(kept: Sequence[int], tokens: int, **settings: Any) -> Change:
+    """The change that hides every image token but `kept`."""
+    import torch
+
+    hidden = torch.ones(tokens, dtype=torch.bool)
+    hidden[list(kept)] = False
+    return Change(cut=hidden, **settings)
+
+
+def finite(values: Array, what: str) -> Array:
+    """The values, or SampleError `not_finite`."""
+    if not np.isfinite(values).all():
+        raise SampleError("not_finite", f"{what} holds NaN or infinity")
+    return values

@@ -1,0 +1,57 @@
+"""Controls that take the picture away: a blank one, noise, or none at all. What is left is what the text alone knows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+from zlib import crc32
+
+import numpy as np
+from PIL import Image
+
+from vgtool.attention.session import Rows
+from vgtool.methods.base import Facts, Plan, Scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
+        return {}
+
+    def starts(self, facts: Facts) -> frozenset[int]:
+        return frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blank(_Picture):
+    """A mid-grey picture of the same size."""
+
+    name: ClassVar[str] = "blank"
+    summary: ClassVar[str] = "control: a mid-grey picture of the same size"
+
+    def plan(self, scene: Scene) -> Plan:
+        return Plan(images=(Image.new("RGB", scene.image.size, (128, 128, 128)),), key="blank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(_Picture):
+    """Uniform noise of the same size, the same for all questions on an image."""
+
+    name: ClassVar[str] = "noise"
+    summary: ClassVar[str] = "control: uniform noise of the same size"
+
+    def plan(self, scene: Scene) -> Plan:
+        rng = np.random.default_rng([scene.facts.seed, crc32(scene.sample.image_id.encode())])
+        width, height = scene.image.size
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return Plan(images=(Image.fromarray(pixels),), key="noise")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoImage(_Picture):
+    """The same prompt without its image."""
+
+    name: ClassVar[str] = "no-image"
+    summary: ClassVar[str] = "control: the prompt without its image"
+
+    def plan(self, scene: Scene) -> Plan:
+        return Plan(blind=True)

@@ -1,0 +1,139 @@
+"""The methods the paper compares with, each from its own definition and with its originals' defaults.
+
+PAI (arXiv 2407.21771): louder image tokens, and guidance against the prompt without its image.
+AdaptVis (arXiv 2503.01773): sharper or smoother image attention, by the baseline's confidence.
+ViCrop, relative attention (arXiv 2502.17422): ask again with a crop of where the model looks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+
+from vgtool.attention.session import Change, Rows
+from vgtool.errors import VgError
+from vgtool.grounding.metrics import relative_attention
+from vgtool.methods.base import Array, Facts, Plan, Scene, finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pai:
+    """Image-token scores s of the last row become s + alpha |s|, while answering too; then guidance."""
+
+    name: ClassVar[str] = "pai"
+    summary: ClassVar[str] = "rival: louder image tokens and guidance against no image (Liu et al. 2024)"
+
+    alpha: float = field(default=0.2, metadata={"help": "how much louder"})
+    gamma: float = field(default=1.1, metadata={"help": "guidance; 1 is none"})
+    start: int = field(default=2, metadata={"help": "first layer changed"})
+
+    def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
+        return {}
+
+    def starts(self, facts: Facts) -> frozenset[int]:
+        if not 0 <= self.start < facts.layers:
+            raise VgError(f"pai: start={self.start} does not fit a model of {facts.layers} layers.")
+        return frozenset({self.start})
+
+    def plan(self, scene: Scene) -> Plan:
+        layers = frozenset(range(self.start, scene.facts.layers))
+        change = Change(layers=layers, rescore=partial(_louder, self.alpha), rows="last", decode=True)
+        return Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)
+
+
+def _louder(alpha: float, scores: Tensor) -> Tensor:
+    return scores + alpha * scores.abs()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptVis:
+    """Scores of the last row to the image times a weight: below 1 when the baseline is unsure, above 1 otherwise."""
+
+    name: ClassVar[str] = "adaptvis"
+    summary: ClassVar[str] = "rival: image attention scaled by the baseline's confidence (Chen et al. 2025)"
+
+    threshold: float = field(default=0.4, metadata={"help": "confidence that counts as sure"})
+    unsure: float = field(default=0.5, metadata={"help": "weight below the threshold"})
+    sure: float = field(default=1.5, metadata={"help": "weight from the threshold on"})
+    decode: Literal["off", "on"] = field(default="off", metadata={"help": "scale generated tokens' rows too"})
+
+    def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
+        return {}
+
+    def starts(self, facts: Facts) -> frozenset[int]:
+        return frozenset({0})
+
+    def plan(self, scene: Scene) -> Plan:
+        weight = self.unsure if scene.probabilities.max() < self.threshold else self.sure
+        if weight == 1:
+            return Plan()
+        layers = frozenset(range(scene.facts.layers))
+        return Plan(Change(layers=layers, rescore=weight.__mul__, rows="last", decode=self.decode == "on"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViCrop:
+    """Ask with the image and a crop around the strongest window of the relative attention map."""
+
+    name: ClassVar[str] = "vicrop"
+    summary: ClassVar[str] = "rival: the image and a crop of where the model looks (Zhang et al. 2025)"
+
+    layer: int | None = field(default=None, metadata={"help": "layer of the map; 14 of 32 layers, in proportion"})
+
+    def where(self, facts: Facts) -> int:
+        layer = round(14 / 32 * facts.layers) if self.layer is None else self.layer
+        if not 0 <= layer < facts.layers:
+            raise VgError(f"vicrop: layer={layer} does not fit a model of {facts.layers} layers.")
+        return layer
+
+    def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
+        return {"last": frozenset({self.where(facts)})}
+
+    def starts(self, facts: Facts) -> frozenset[int]:
+        return frozenset()
+
+    def plan(self, scene: Scene) -> Plan:
+        layer, grid = self.where(scene.facts), scene.geometry.grid
+        question = scene.question("last")[layer].mean(0)[: grid.tokens]
+        general = scene.general("last")[layer].mean(0)[: grid.tokens]
+        values = finite(relative_attention(question, general), "the relative attention map")
+        box = window(values.reshape(grid.rows, grid.cols), scene)
+        return Plan(images=(scene.image, scene.image.crop(box)), key=f"vicrop {box}", triage=values)
+
+
+SIZES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+
+
+def window(values: Array, scene: Scene) -> tuple[int, int, int, int]:
+    """The crop in stored pixels: per size the window with the largest sum; of those, the one that stands out most.
+
+    Window sizes are the model's input size times SIZES, in stored pixels, as the original has it; a size that covers the
+    whole image is left out, and an image smaller than every window is not cropped.
+    """
+    geometry, image = scene.geometry, scene.image
+    rows, cols = values.shape
+    left, top, right, bottom = geometry.grid_box()
+    cell_w, cell_h = (right - left) / cols, (bottom - top) / rows
+    best: tuple[float, float, float, float] | None = None
+    for size in SIZES:
+        side = geometry.canvas_width * size
+        across, down = min(max(int(side / cell_w), 1), cols), min(max(int(side / cell_h), 1), rows)
+        if across == cols and down == rows:
+            continue
+        sums = np.lib.stride_tricks.sliding_window_view(values, (down, across)).sum((2, 3))
+        y, x = np.unravel_index(int(sums.argmax()), sums.shape)
+        beside = [(y, x - 1), (y, x + 1), (y - 1, x), (y + 1, x)]
+        near = [sums[b, a] for b, a in beside if 0 <= b < sums.shape[0] and 0 <= a < sums.shape[1]]
+        stands_out = float((sums[y, x] - np.mean(near)) / (across * down))
+        if best is None or stands_out > best[0]:
+            best = (stands_out, left + (x + across / 2) * cell_w, top + (y + down / 2) * cell_h, side)
+    if best is None:
+        return (0, 0, image.width, image.height)
+    _, centre_x, centre_y, side = best
+    wide, high = min(side, image.width), min(side, image.height)
+    x0 = min(max(centre_x - wide / 2, 0), image.width - wide)
+    y0 = min(max(centre_y - high / 2, 0), image.height - high)
+    return (round(x0), round(y0), round(x0 + wide), round(y0 + high))

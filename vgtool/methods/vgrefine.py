@@ -1,0 +1,192 @@
+"""VGRefine (paper section 4): attention triage, then attention knockout; and the controls that share its steps.
+
+Each control changes one thing: which tokens are kept (`random-keep`, `centre`, `oracle`, `swap`, `invert`) or which heads
+are read (`random-heads`). All take VGRefine's parameters, so a control runs at exactly its method's settings.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from vgtool.attention.session import Change, Rows
+from vgtool.errors import SampleError, VgError
+from vgtool.grounding import triage
+from vgtool.methods.base import Array, Facts, Plan, Scene, cut, finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGRefine:
+    """Hide the image tokens that the grounding heads find irrelevant to the question."""
+
+    name: ClassVar[str] = "vgrefine"
+    summary: ClassVar[str] = "attention triage, then knockout of irrelevant image tokens (the paper's method)"
+
+    top_k: int = field(default=20, metadata={"help": "heads used, from the top of the ranking"})
+    percentile: float = field(default=50.0, metadata={"help": "tokens below this percentile of the map are hidden"})
+    magnitude: float | None = field(default=None, metadata={"help": "hide below this min-max value instead (0 to 1)"})
+    layers: tuple[int, ...] | None = field(default=None, metadata={"help": "knockout layers, as 16 or 34+35+36"})
+    general: Literal["layer", "head"] = field(default="layer", metadata={"help": "general map: head mean, or per head"})
+    row: Rows = field(default="last", metadata={"help": "attention row read: last, question or text"})
+    rows: Rows = field(
+        default="text", metadata={"help": "rows knocked out: text (all after the image), question, last"}
+    )
+    decode: Literal["off", "on"] = field(default="off", metadata={"help": "knock generated tokens out too"})
+    apply: Literal["mask", "multiply"] = field(
+        default="mask", metadata={"help": "before softmax (renormalised), or after it"}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.percentile <= 100:
+            raise VgError(f"percentile={self.percentile} is not between 0 and 100.", "50 is the paper's.")
+        if self.magnitude is not None and not 0 <= self.magnitude <= 1:
+            raise VgError(f"magnitude={self.magnitude} is not between 0 and 1.")
+        if self.top_k < 1:
+            raise VgError(f"top_k={self.top_k} is below 1.", "20 is the paper's.")
+
+    def heads(self, facts: Facts) -> Sequence[tuple[int, int]]:
+        """The chosen (layer, head)s."""
+        if not facts.ranked:
+            raise VgError(
+                f"--method {self.name} needs ranked heads, and this model has no published ones.",
+                "Rank them: vgtool probe --benchmark scenes (or coco), vgtool heads RUN -o heads.json, --heads heads.json.",
+            )
+        return triage.distinct(facts.ranked)[: self.top_k]
+
+    def edited(self, facts: Facts) -> frozenset[int]:
+        """Knockout layers."""
+        layers = self.layers if self.layers is not None else facts.knockout_layers
+        if not layers or min(layers) < 0 or max(layers) >= facts.layers:
+            raise VgError(
+                f"--method {self.name}: knockout layers {list(layers)} do not fit a model of {facts.layers} layers.",
+                f"Give layers=N with N from 0 to {facts.layers - 1}.",
+            )
+        return frozenset(layers)
+
+    def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
+        return {self.row: frozenset(layer for layer, _ in self.heads(facts))}
+
+    def starts(self, facts: Facts) -> frozenset[int]:
+        return frozenset({min(self.edited(facts))})
+
+    def map(self, scene: Scene) -> Array:
+        """The triage map [T]."""
+        heads = self.heads(scene.facts)
+        question, general = scene.question(self.row), scene.general(self.row)
+        above = np.stack([question[layer][head] for layer, head in heads])
+        below = np.stack(
+            [general[layer][head] if self.general == "head" else general[layer].mean(0) for layer, head in heads]
+        )
+        return finite(triage.triage_map(above, below), "the triage map")
+
+    def relevant(self, values: Array) -> list[int]:
+        """Tokens kept by a triage map."""
+        if self.magnitude is not None:
+            return triage.keep_above(values, self.magnitude)
+        return triage.keep_percentile(values, self.percentile)
+
+    def chosen(self, scene: Scene, values: Array) -> list[int]:
+        """Tokens that stay visible; the one step that controls replace."""
+        return self.relevant(values)
+
+    def settings(self, facts: Facts) -> dict[str, Any]:
+        """How the knockout is applied."""
+        return {
+            "layers": self.edited(facts),
+            "rows": self.rows,
+            "renormalise": self.apply == "mask",
+            "decode": self.decode == "on",
+        }
+
+    def plan(self, scene: Scene) -> Plan:
+        values = self.map(scene)
+        kept = self.chosen(scene, values)
+        change = self.change(scene, kept)
+        rest = sorted(set(range(scene.tokens)) - set(kept))
+        return Plan(change, kept=tuple(kept), triage=values, opposite=self.change(scene, rest))
+
+    def change(self, scene: Scene, kept: Sequence[int]) -> Change:
+        """Hide all but `kept`."""
+        return cut(kept, scene.tokens, **self.settings(scene.facts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomKeep(VGRefine):
+    """As many tokens as VGRefine keeps, drawn at random."""
+
+    name: ClassVar[str] = "random-keep"
+    summary: ClassVar[str] = "control: as many tokens as vgrefine keeps, at random"
+
+    def chosen(self, scene: Scene, values: Array) -> list[int]:
+        count = len(self.relevant(values))
+        return sorted(scene.rng("random-keep").permutation(scene.tokens)[:count].tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomHeads(VGRefine):
+    """VGRefine with heads drawn at random from the whole model."""
+
+    name: ClassVar[str] = "random-heads"
+    summary: ClassVar[str] = "control: vgrefine with heads drawn at random"
+
+    def heads(self, facts: Facts) -> Sequence[tuple[int, int]]:
+        rng = np.random.default_rng([facts.seed, 0x6865616473])
+        picks = rng.permutation(facts.layers * facts.heads)[: self.top_k]
+        return [(int(pick) // facts.heads, int(pick) % facts.heads) for pick in picks]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Centre(VGRefine):
+    """A centred box of the same number of tokens."""
+
+    name: ClassVar[str] = "centre"
+    summary: ClassVar[str] = "control: a centred box of the same size"
+
+    def chosen(self, scene: Scene, values: Array) -> list[int]:
+        grid, count = scene.geometry.grid, len(self.relevant(values))
+        rows, cols = np.indices((grid.rows, grid.cols)) + 0.5
+        away = np.maximum(np.abs(rows / grid.rows - 0.5), np.abs(cols / grid.cols - 0.5)).ravel()
+        return sorted(np.argsort(away, kind="stable")[:count].tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle(VGRefine):
+    """The ground-truth region: the ceiling of any choice of tokens."""
+
+    name: ClassVar[str] = "oracle"
+    summary: ClassVar[str] = "ceiling: keeps the ground-truth region (benchmarks with boxes)"
+
+    def chosen(self, scene: Scene, values: Array) -> list[int]:
+        if not scene.region:
+            raise SampleError("no_region", "the oracle needs a ground-truth box that touches an image token")
+        return list(scene.region)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swap(VGRefine):
+    """The tokens that the same question keeps on another image."""
+
+    name: ClassVar[str] = "swap"
+    summary: ClassVar[str] = "control: the mask the same question gets on another image"
+
+    def chosen(self, scene: Scene, values: Array) -> list[int]:
+        other = scene.elsewhere()
+        values = self.map(other)
+        mine, theirs = scene.geometry.grid, other.geometry.grid
+        if mine != theirs:  # nearest cell, where the other image has another grid
+            rows = np.arange(mine.rows) * theirs.rows // mine.rows
+            cols = np.arange(mine.cols) * theirs.cols // mine.cols
+            values = values[: theirs.tokens].reshape(theirs.rows, theirs.cols)[rows][:, cols].ravel()
+        return self.relevant(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invert(VGRefine):
+    """The tokens that VGRefine drops."""
+
+    name: ClassVar[str] = "invert"
+    summary: ClassVar[str] = "control: keeps exactly what vgrefine hides"
+
+    def chosen(self, scene: Scene, values: Array) -> list[int]:
+        return sorted(set(range(scene.tokens)) - set(self.relevant(values)))
