@@ -1,0 +1,102 @@
+"""Which heads ground: the ranking of a probe run, and the head file that refine reads.
+
+Heads are ranked by mean head-level KL over natural images, ascending (METHOD: head selection); the most sensitive layer,
+the one of lowest mean layer KL, is the default knockout layer.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vgtool.errors import VgError
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFile:
+    """A ranking and where it came from."""
+
+    model: str
+    revision: str
+    layers: int
+    heads: int
+    selected_by: dict[str, Any]
+    """metric, benchmark, samples (count), sample_ids (sha256), image_ids (sha256 of each calibration image id)."""
+    ranked: list[tuple[int, int, float]]
+    """(layer, head, score), best first."""
+    knockout_layers: list[int]
+
+
+def rank(head_kl: NDArray[np.float64], layer_kl: NDArray[np.float64]) -> tuple[list[tuple[int, int, float]], int]:
+    """All heads by mean KL over samples, and the most sensitive layer.
+
+    `head_kl` [samples, L, H], `layer_kl` [samples, L]; NaN where a sample has no metric. A head without any metric is
+    left out.
+    """
+    counted = np.isfinite(head_kl)
+    total = np.where(counted, head_kl, 0).sum(0)
+    mean = np.divide(total, counted.sum(0), out=np.full(total.shape, np.inf), where=counted.any(0))
+    order = np.argsort(mean, axis=None, kind="stable")
+    pairs = [(int(i) // mean.shape[1], int(i) % mean.shape[1]) for i in order]
+    ranked = [(layer, head, float(mean[layer, head])) for layer, head in pairs if np.isfinite(mean[layer, head])]
+    return ranked, int(np.nanargmin(np.nanmean(layer_kl, 0)))
+
+
+def fingerprint(image_id: str) -> str:
+    """What a head file keeps of a calibration image's id."""
+    return hashlib.sha256(image_id.encode()).hexdigest()[:16]
+
+
+def write(path: Path, file: HeadFile) -> None:
+    """Write a head file."""
+    try:
+        path.write_text(json.dumps(asdict(file), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise VgError(f"Cannot write '{path}': {error.strerror}.", "Choose another -o.") from None
+
+
+def read(path: Path) -> HeadFile:
+    """Read and check a head file."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        file = HeadFile(**raw)
+        ranked = [(int(layer), int(head), float(score)) for layer, head, score in file.ranked]
+        inside = all(0 <= layer < file.layers and 0 <= head < file.heads for layer, head, _ in ranked)
+    except OSError as error:
+        raise VgError(f"Cannot read --heads '{path}': {error.strerror}.", "Make one with vgtool heads.") from None
+    except (ValueError, TypeError) as error:
+        raise VgError(f"'{path}' is not a head file: {error}.", "Make one with vgtool heads.") from None
+    if not ranked or not inside:
+        raise VgError(f"'{path}' names heads that do not exist in its own model.", "Make it again with vgtool heads.")
+    return HeadFile(**{**raw, "ranked": ranked})
+
+
+def refuse_mismatch(file: HeadFile, model: str, layers: int, heads: int) -> None:
+    """VgError when the file's heads are another architecture's."""
+    if (file.layers, file.heads) != (layers, heads):
+        raise VgError(
+            f"The head file is for '{file.model}' ({file.layers} layers x {file.heads} heads); "
+            f"'{model}' has {layers} x {heads}.",
+            "Rank this model's own heads with vgtool probe and vgtool heads.",
+        )
+
+
+def refuse_overlap(file: HeadFile, image_ids: Iterable[str]) -> None:
+    """VgError when a calibration image is a test image."""
+    used = set(file.selected_by.get("image_ids", []))
+    met = sorted({image for image in image_ids if fingerprint(image) in used})
+    if met:
+        raise VgError(
+            f"{len(met)} test images were used to choose the heads, '{met[0]}' among them.",
+            "Choose heads on another benchmark or split: selecting on test images inflates the result.",
+        )
+
+
+def digest(ids: Sequence[str]) -> str:
+    """sha256 of a set of ids."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
