@@ -1,4 +1,4 @@
-"""Controls that take the picture away: a blank one, noise, or none at all. What is left is what the text alone knows."""
+"""Controls that take the picture away: blank, noise, or none at all. What is left is what the text alone knows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

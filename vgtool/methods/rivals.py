@@ -48,6 +48,10 @@ def _louder(alpha: float, scores: Tensor) -> Tensor:
     return scores + alpha * scores.abs()
 
 
+def _scaled(weight: float, scores: Tensor) -> Tensor:
+    return scores * weight
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdaptVis:
     """Scores of the last row to the image times a weight: below 1 when the baseline is unsure, above 1 otherwise."""
@@ -71,7 +75,7 @@ class AdaptVis:
         if weight == 1:
             return Plan()
         layers = frozenset(range(scene.facts.layers))
-        return Plan(Change(layers=layers, rescore=weight.__mul__, rows="last", decode=self.decode == "on"))
+        return Plan(Change(layers=layers, rescore=partial(_scaled, weight), rows="last", decode=self.decode == "on"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +114,8 @@ SIZES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 def window(values: Array, scene: Scene) -> tuple[int, int, int, int]:
     """The crop in stored pixels: per size the window with the largest sum; of those, the one that stands out most.
 
-    Window sizes are the model's input size times SIZES, in stored pixels, as the original has it; a size that covers the
-    whole image is left out, and an image smaller than every window is not cropped.
+    Window sizes are the model's input size times SIZES, in stored pixels, as the original has it; a size that covers
+    the whole image is left out, and an image smaller than every window is not cropped.
     """
     geometry, image = scene.geometry, scene.image
     rows, cols = values.shape

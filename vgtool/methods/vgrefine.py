@@ -1,7 +1,7 @@
 """VGRefine (paper section 4): attention triage, then attention knockout; and the controls that share its steps.
 
-Each control changes one thing: which tokens are kept (`random-keep`, `centre`, `oracle`, `swap`, `invert`) or which heads
-are read (`random-heads`). All take VGRefine's parameters, so a control runs at exactly its method's settings.
+Each control changes one thing: which tokens are kept (`random-keep`, `centre`, `oracle`, `swap`, `invert`) or which
+heads are read (`random-heads`). All take VGRefine's parameters, so a control runs at exactly its method's settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ class VGRefine:
         if not facts.ranked:
             raise VgError(
                 f"--method {self.name} needs ranked heads, and this model has no published ones.",
-                "Rank them: vgtool probe --benchmark scenes (or coco), vgtool heads RUN -o heads.json, --heads heads.json.",
+                "Rank them: vgtool probe on natural images, vgtool heads RUN -o heads.json, then --heads heads.json.",
             )
         return triage.distinct(facts.ranked)[: self.top_k]
 
