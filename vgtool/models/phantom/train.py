@@ -398,6 +398,10 @@ STAGES = (
 )
 
 
+MORE = (Stage("more", 2300, 0.2, 0.15, 0.3, 1.2e-3, 0.015),)
+"""A stage of mostly phantoms, run from saved weights with --start: organs are harder to tell apart than colours."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train phantom-vlm.")
     parser.add_argument("--out", type=Path, required=True)
@@ -405,6 +409,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=6000, help="training pictures of each benchmark")
     parser.add_argument("--conflict", type=float, default=0.35, help="share of phantoms whose marks disagree")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every step count, for a trial")
+    parser.add_argument("--start", type=Path, help="go on from these weights with the stage MORE alone")
     args = parser.parse_args()
     process = processor()
     started = time.time()
@@ -412,11 +417,23 @@ def main() -> None:
     phantoms = pool("phantom", args.pictures, args.conflict, process)
     print(f"{2 * args.pictures} pictures, {time.time() - started:.0f} s", flush=True)
     trainer = Trainer(process, scenes, phantoms, args.seed)
-    trainer.vision(int(900 * args.scale))
-    for stage in STAGES:
+    stages = STAGES
+    if args.start:
+        stages = MORE
+        trainer.model = LlavaForConditionalGeneration.from_pretrained(args.start, dtype=torch.float32)
+        trainer.model.set_attn_implementation({"text_config": "eager"})
+    else:
+        trainer.vision(int(900 * args.scale))
+    for stage in stages:
         trainer.run(Stage(**{**vars(stage), "steps": max(1, int(stage.steps * args.scale))}))
-        trainer.save(args.out / stage.name if stage is not STAGES[-1] else args.out, process)
-    settings = {"seed": args.seed, "pictures": args.pictures, "conflict": args.conflict, "scale": args.scale}
+        trainer.save(args.out / stage.name if stage is not stages[-1] else args.out, process)
+    settings = {
+        "start": args.start and args.start.name,
+        "seed": args.seed,
+        "pictures": args.pictures,
+        "conflict": args.conflict,
+        "scale": args.scale,
+    }
     print(json.dumps({**settings, "seconds": round(time.time() - started)}))
 
 

@@ -1,0 +1,68 @@
+"""A table as terminal text, markdown, LaTeX (booktabs), CSV or JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from vgtool.errors import VgError, did_you_mean
+from vgtool.scoring.tables import Cell, Table
+
+FORMATS = ("table", "markdown", "latex", "csv", "json")
+LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
+
+
+def render(tables: Sequence[Table], form: str) -> str:
+    """All tables in one form. VgError for an unknown one."""
+    if form not in FORMATS:
+        raise VgError(f"No format '{form}'.", did_you_mean(form, FORMATS))
+    if form == "json":
+        return json.dumps(
+            [
+                {
+                    "title": t.title,
+                    "rows": [dict(zip(t.columns, r, strict=True)) for r in t.rows],
+                    "notes": list(t.notes),
+                }
+                for t in tables
+            ],
+            indent=1,
+        )
+    one = {"table": _plain, "markdown": _markdown, "latex": _latex, "csv": _csv}[form]
+    return "\n".join(one(table) for table in tables)
+
+
+def _text(cell: Cell) -> str:
+    return "" if cell is None else str(cell)
+
+
+def _plain(table: Table) -> str:
+    lines = [list(table.columns), *[[_text(cell) for cell in row] for row in table.rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table.columns))]
+    body = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([table.title, "", body[0], "-" * sum(w + 2 for w in widths), *body[1:], "", *table.notes, ""])
+
+
+def _markdown(table: Table) -> str:
+    def line(cells: Sequence[Cell]) -> str:
+        return "| " + " | ".join(_text(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+
+    head = [f"**{table.title}**", "", line(table.columns), line(["---"] * len(table.columns))]
+    return "\n".join([*head, *map(line, table.rows), "", *table.notes, ""])
+
+
+def _latex(table: Table) -> str:
+    def line(cells: Sequence[Cell]) -> str:
+        return " & ".join("".join(LATEX.get(c, c) for c in _text(cell)) for cell in cells) + r" \\"
+
+    head = [f"% {table.title}".replace("\n", " "), rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule"]
+    body = [line(table.columns), r"\midrule", *map(line, table.rows), r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*head, *body, *(f"% {note}" for note in table.notes), ""])
+
+
+def _csv(table: Table) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([_text(cell) for cell in row] for row in table.rows)
+    return buffer.getvalue()
