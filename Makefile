@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup test lint type clean
+.PHONY: help setup demo test lint type clean
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -12,6 +12,16 @@ help:  ## what there is
 	touch .venv/done
 
 setup: .venv/done  ## the environment in .venv
+
+demo: .venv/done  ## probe, rank heads, refine, score and report on the embedded model
+	$(BIN)/vgtool probe --model phantom-vlm --benchmark scenes --out .demo/scenes --offline
+	$(BIN)/vgtool probe --model phantom-vlm --benchmark phantom --out .demo/phantom --offline
+	$(BIN)/vgtool heads .demo/scenes -k 4 -o .demo/heads.json
+	$(BIN)/vgtool refine --model phantom-vlm --benchmark phantom --heads .demo/heads.json --method vgrefine \
+		--method random-keep --method oracle --method pai --method adaptvis --method no-image \
+		--out .demo/refined --offline
+	$(BIN)/vgtool score .demo/scenes .demo/phantom .demo/refined --by question_type
+	$(BIN)/vgtool report .demo/scenes .demo/phantom .demo/refined --out .demo/report
 
 test: .venv/done  ## the test suite
 	$(BIN)/python -m pytest

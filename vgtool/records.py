@@ -13,7 +13,7 @@ Domain = Literal["medical", "natural"]
 QuestionType = Literal["closed", "choice", "open"]
 
 QUESTION_SUFFIX = "Answer the question using a single word or phrase."
-"""Follows a question after one space (METHOD: question prompt; paper section 3)."""
+"""Follows a question after one space (question prompt; paper section 3)."""
 GENERAL_QUESTION = "Write a general description of the image."
 """The question of the general prompt, whose attention rows are the yardstick for a question's."""
 
@@ -112,7 +112,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How answers are generated: greedy always (METHOD: VGRefine step 3)."""
+    """How answers are generated: greedy always (VGRefine step 3)."""
 
     max_new_tokens: int = 32
     stop: tuple[str, ...] = ()

@@ -69,7 +69,7 @@ class ModelSpec(Entry):
 
 
 class ProtocolSpec(BaseModel):
-    """One named way to ask and score a benchmark: rows, prompt, decoding and rule (BENCHMARKS: protocols)."""
+    """One named way to ask and score a benchmark: rows, prompt, decoding and rule ."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 

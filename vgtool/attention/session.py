@@ -47,7 +47,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Edited attention for one question of an earlier pack (METHOD: knockout; PAI and AdaptVis rescore)."""
+    """Edited attention for one question of an earlier pack (knockout; PAI and AdaptVis rescore)."""
 
     layers: frozenset[int]
     cut: Tensor | None = None

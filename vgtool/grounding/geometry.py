@@ -2,7 +2,7 @@
 
 Pad to square, squash, resize with centre crop, smart resize and tiles are all one thing: an axis-aligned map from the
 stored image onto a canvas that a grid of token cells covers. The released code scales boxes straight to the model's
-square although the image was padded first; here a box goes through the image's own map (METHOD: Region), and
+square although the image was padded first; here a box goes through the image's own map (Region), and
 `mapping="stretch"` gives their behaviour for comparison.
 """
 

@@ -1,7 +1,7 @@
 """Which heads ground: the ranking of a probe run, and the head file that refine reads.
 
-Heads are ranked by mean head-level KL over natural images, ascending (METHOD: head selection); the most sensitive layer,
-the one of lowest mean layer KL, is the default knockout layer.
+Heads are ranked by mean head-level KL over natural images, ascending (paper section 4); the most sensitive layer, the
+one of lowest mean layer KL, is the default knockout layer.
 """
 
 import hashlib

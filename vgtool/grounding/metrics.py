@@ -1,4 +1,4 @@
-"""How well an attention map agrees with a region: attention ratio, KL and JS divergence (METHOD: grounding metrics).
+"""How well an attention map agrees with a region: attention ratio, KL and JS divergence (grounding metrics).
 
 For a question row q and a general row g over T image tokens, r = q / g, a = r / (sum r + 1e-8), m = region / |region|:
     AR = sum_region r / (mean(r) |region| + 1e-8)                  1: no better than uniform, higher is better

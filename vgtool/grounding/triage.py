@@ -1,8 +1,8 @@
-"""Attention triage: which image tokens a question needs (METHOD: VGRefine step 1; paper section 4).
+"""Attention triage: which image tokens a question needs (paper section 4).
 
-For each chosen (layer l, head h): map = q[l, h] / (g[l] + 1e-10), with g[l] the head mean of the general row: head-level
-question over layer-level general, as the authors' code has it. The maps are averaged over the chosen heads; tokens below
-the p-th percentile (linear interpolation, strict <) are irrelevant. The code's alternative, min-max normalising the map
+For each chosen (layer l, head h): map = q[l, h] / (g[l] + 1e-10), with g[l] the head mean of the general row:
+head-level question over layer-level general, as the authors' code has it. The maps are averaged over the chosen heads;
+tokens below the p-th percentile (linear interpolation, strict <) are irrelevant. The code's alternative, min-max normalising the map
 and keeping what reaches a magnitude, is `keep_above`.
 """
 
@@ -15,11 +15,10 @@ Array = NDArray[np.float64]
 Head = tuple[int, int]
 
 
-def triage_map(question: Array, general: Array, per_head: bool = False) -> Array:
+def triage_map(question: Array, general: Array) -> Array:
     """[T] from the chosen heads' question rows [K, T] and general rows.
 
-    `general` is [K, T]: for each chosen head its layer's head-mean row, or with `per_head` the head's own row.
-    Both forms divide the same way; `per_head` is recorded by the caller and kept here only for its meaning.
+    `general` is [K, T]: for each chosen head its layer's head-mean row, or the head's own.
     """
     return (np.asarray(question, np.float64) / (np.asarray(general, np.float64) + 1e-10)).mean(0)
 

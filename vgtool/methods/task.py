@@ -34,7 +34,7 @@ class Task(Protocol):
     kind: str
     """`probe` or `refine`: what run.json says."""
     schema: pa.Schema
-    """The columns of DESIGN's run folder; `sample_id` always, `error` always."""
+    """The columns of the Parquet parts; `sample_id` always, `error` always."""
     rows_per_sample: int
     """1 for probe; the number of methods, baseline included, for refine."""
 

@@ -1,7 +1,7 @@
 """Is an answer right? Three outcomes under named rules.
 
     strict     the default. Letters only where the row has them and only where they are meant as an answer; then the
-               option's text; yes or no by the first word, else by the only one present. Two answers are no answer.
+               option's text; yes or no by the first word, else the only one present. Two answers are no answer.
     paper      right when the reference text appears anywhere in the answer, lower case, as the released protocol has it;
                its fault: 'no' is found in 'normal' and 'nodule'.
 Undecided counts as wrong in a headline and is printed beside it. Open answers are right on exact match after

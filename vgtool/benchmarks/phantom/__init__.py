@@ -1,4 +1,4 @@
-"""The embedded benchmarks `phantom` (grey, medical-like) and `scenes` (colourful, natural-like): generated, exact boxes.
+"""The embedded benchmarks `phantom` (grey, medical-like) and `scenes` (colourful, natural-like), with exact boxes.
 
 Each picture is drawn from (seed, benchmark, split, index) alone, so any row can be made again by itself, on any machine
 with the same numpy. In the test and calibration splits marks always conflict: reading the mark of another part gives
@@ -117,7 +117,7 @@ def rows(name: str, split: str, seed: int = 0) -> Iterator[Sample]:
                 reference=asked.reference,
                 choices=asked.choices,
                 boxes=(box_of(mask),),
-                mask=lambda mask=mask: mask,
+                mask=partial(np.asarray, mask),
             )
 
 

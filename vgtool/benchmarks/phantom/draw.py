@@ -107,9 +107,7 @@ def _part(width: int, height: int, quadrant: int, rng: np.random.Generator) -> t
     return ((xs - cx) / rx) ** 2 + ((ys - cy) / ry) ** 2 <= 1, (cx, cy)
 
 
-def _mark(
-    shape: str, width: int, height: int, centre: tuple[float, float], rng: np.random.Generator
-) -> Mask:
+def _mark(shape: str, width: int, height: int, centre: tuple[float, float], rng: np.random.Generator) -> Mask:
     """A mark of 24 to 32 px near a part's centre."""
     r = rng.uniform(12.0, 16.0)
     xs, ys = _mesh(width, height)
@@ -155,9 +153,7 @@ def _texture(organ: str, xs: Picture, ys: Picture, rng: np.random.Generator) -> 
     return grey
 
 
-def _phantom(
-    style: str, width: int, height: int, parts: list[Part], rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def _phantom(style: str, width: int, height: int, parts: list[Part], rng: np.random.Generator) -> NDArray[np.uint8]:
     xs, ys = _mesh(width, height)
     u, v = xs / width * 2 - 1, ys / height * 2 - 1
     body = np.abs(u) ** 4 + np.abs(v) ** 4 <= 0.98

@@ -346,8 +346,8 @@ class Trainer:
         wanted = torch.tensor(targets)
         loss = F.cross_entropy(logits, wanted)
         right = (logits[::2].argmax(-1) == wanted[::2]).float().mean().item()
-        if weight > 0:
-            looked = [r for r in regions if r[3]]
+        looked = [region for region in regions if region[3]]
+        if weight > 0 and looked:
             at_rows = torch.tensor([[b, row] for b, row, _, _ in looked])
             maps = out.attentions[2][at_rows[:, 0], :2, at_rows[:, 1], len(self.head) : first]
             mass = (maps * torch.stack([r for _, _, r, _ in looked])[:, None]).sum(-1)

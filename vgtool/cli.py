@@ -1,0 +1,398 @@
+"""The commands: parse, call, exit code. Everything heavy is imported by the command that needs it."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+import vgtool
+from vgtool import console
+from vgtool.errors import Exit, VgError
+
+if TYPE_CHECKING:
+    from vgtool.attention.sharing import Sessions
+    from vgtool.benchmarks.load import Benchmark
+
+app = typer.Typer(
+    help="Where medical multimodal LLMs look, and what happens when they are made to look again.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+RUN, READ = "Run a model", "Read results"
+
+Model = Annotated[str, typer.Option(help="Name in models.yaml, or a checkpoint folder.")]
+Split = Annotated[str | None, typer.Option(help="Split of the benchmark; its own default when not given.")]
+Protocol = Annotated[str, typer.Option(help="Protocol of the benchmark: rows, prompts and rule.")]
+DataRoot = Annotated[Path | None, typer.Option(envvar="VGTOOL_DATA", help="Folder with the benchmarks' files.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; runs/KIND-MODEL-BENCHMARK when not given.")]
+Batch = Annotated[str, typer.Option(help="Most questions in one forward pass: auto, or a number.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; a GPU when there is one.")]
+DeviceMap = Annotated[
+    str | None, typer.Option(help="Spread the model over devices, as accelerate does: auto, balanced.")
+]
+ShardText = Annotated[str, typer.Option("--shard", help="This process's share of the images, I/N.")]
+Seed = Annotated[int, typer.Option(help="Seed of whatever is random (controls, bootstrap).")]
+Offline = Annotated[bool, typer.Option(help="Load from disk only.")]
+Mapping = Annotated[
+    Literal["exact", "stretch"],
+    typer.Option("--box-mapping", help="exact: through the model's own preprocessing; stretch: as the released code."),
+]
+Registry = Annotated[
+    Path | None, typer.Option(help="Folder whose models.yaml and benchmarks.yaml add or replace entries.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"vgtool {vgtool.__version__}", file=sys.stdout)  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(rich_help_panel=RUN)
+def probe(
+    model: Model = "huatuogpt-vision-7b",
+    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml.")] = "vgmed",
+    split: Split = None,
+    protocol: Protocol = "default",
+    data_root: DataRoot = None,
+    limit: Limit = None,
+    out: Out = None,
+    maps: Annotated[Literal["layers", "heads", "none"], typer.Option(help="Attention maps to keep.")] = "layers",
+    row: Annotated[Literal["last", "question", "text"], typer.Option(help="Attention row read.")] = "last",
+    batch_size: Batch = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    device_map: DeviceMap = None,
+    shard: ShardText = "1/1",
+    seed: Seed = 0,
+    offline: Offline = False,
+    box_mapping: Mapping = "exact",
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """Where does the model look? Grounding metrics and heatmaps per sample.
+
+    Example: vgtool probe --model phantom-vlm --benchmark scenes --out runs/scenes
+    """
+    from vgtool.methods.probe import Probe
+
+    rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
+    opened = _sessions(model, registry, dtype, device, device_map, offline)
+    task = Probe(opened, maps=maps, row=row, mapping=box_mapping)
+    _run(task, opened, rows, out, shard, batch_size, as_json)
+
+
+@app.command(rich_help_panel=RUN)
+def refine(
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME or NAME:key=value,...; repeat for several (vgtool methods lists them)."),
+    ] = None,
+    heads: Annotated[
+        Path | None, typer.Option(help="Head file of vgtool heads; the published heads when not given.")
+    ] = None,
+    model: Model = "huatuogpt-vision-7b",
+    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml.")] = "vqa-rad",
+    split: Split = None,
+    protocol: Protocol = "default",
+    data_root: DataRoot = None,
+    limit: Limit = None,
+    out: Out = None,
+    batch_size: Batch = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    device_map: DeviceMap = None,
+    shard: ShardText = "1/1",
+    seed: Seed = 0,
+    offline: Offline = False,
+    box_mapping: Mapping = "exact",
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """Answer with VGRefine, a rival or a control, beside the plain baseline.
+
+    Example: vgtool refine --model phantom-vlm --benchmark phantom --heads heads.json --method vgrefine --method random-keep
+    """
+    from vgtool.methods.base import Facts
+    from vgtool.methods.parse import parse
+    from vgtool.methods.refine import Refine
+
+    labels = method or ["vgrefine"]
+    if len(set(labels)) < len(labels):
+        raise VgError("The same --method is given twice.", "Name each variant once.")
+    methods = {label: parse(label) for label in labels}
+    rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
+    opened = _sessions(model, registry, dtype, device, device_map, offline)
+    adapter = opened.adapter
+    ranked: tuple[tuple[int, int], ...] = tuple((la, he) for la, he in adapter.spec.heads_ranked or ())
+    knockout = tuple(adapter.spec.knockout_layers or ())
+    if heads is not None:
+        from vgtool.grounding import heads as head_files
+
+        chosen = head_files.read(heads)
+        head_files.refuse_mismatch(chosen, adapter.spec.name, adapter.layers, adapter.heads)
+        head_files.refuse_overlap(chosen, (sample.image_id for sample in rows.samples))
+        ranked = tuple((layer, head) for layer, head, _ in chosen.ranked)
+        knockout = knockout or tuple(chosen.knockout_layers)
+    facts = Facts(adapter.layers, adapter.heads, ranked, knockout, seed)
+    task = Refine(opened, methods, facts, rows.decoding, mapping=box_mapping, partner=_partner(rows, seed))
+    _run(task, opened, rows, out, shard, batch_size, as_json)
+
+
+@app.command(rich_help_panel=RUN)
+def heads(
+    run: Annotated[Path, typer.Argument(help="Probe run on natural images.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Head file to write.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Heads to keep.")] = 20,
+    partial: Annotated[bool, typer.Option(help="Accept an unfinished run.")] = False,
+) -> None:
+    """Rank a probe run's heads by mean KL and write the head file that refine reads.
+
+    Example: vgtool heads runs/scenes -k 4 -o heads.json
+    """
+    import numpy as np
+    import polars as pl
+
+    from vgtool.grounding import heads as head_files
+    from vgtool.scoring.tables import read_run
+
+    found = read_run(run, ["sample_id", "image_id", "domain", "layer_kl", "head_kl"], partial)
+    if found.kind != "probe":
+        raise VgError(f"'{run}' is a {found.kind} run.", "Heads are ranked on a probe run.")
+    good = found.rows.filter(pl.col("head_kl").is_not_null())
+    if not good.height:
+        raise VgError(f"'{run}' has no sample with a grounding metric.", "Probe a benchmark with boxes.")
+    if "medical" in good["domain"].to_list():
+        console.say("Note: these heads are ranked on medical images; the paper ranks on natural ones.")
+    layer_kl = np.array(good["layer_kl"].to_list(), dtype=np.float64)
+    layers = layer_kl.shape[1]
+    head_kl = np.array(good["head_kl"].to_list(), dtype=np.float64).reshape(good.height, layers, -1)
+    ranked, layer = head_files.rank(head_kl, layer_kl)
+    selected = {
+        "metric": "mean head KL",
+        "benchmark": f"{found.identity['benchmark']}/{found.identity['split']}",
+        "samples": good.height,
+        "sample_ids": head_files.digest(good["sample_id"].to_list()),
+        "image_ids": sorted({head_files.fingerprint(image) for image in good["image_id"].to_list()}),
+    }
+    identity = found.identity
+    file = head_files.HeadFile(
+        identity["model"], identity["revision"], layers, head_kl.shape[2], selected, ranked[:k], [layer]
+    )
+    head_files.write(out, file)
+    console.say(f"{len(file.ranked)} heads and knockout layer {layer} written to {out}.")
+
+
+@app.command(rich_help_panel=READ)
+def score(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    rule: Annotated[str | None, typer.Option(help="strict or paper; the protocol's own when not given.")] = None,
+    by: Annotated[str | None, typer.Option(help="Also split by a field: group or question_type.")] = None,
+    form: Annotated[str, typer.Option("--format", help="table, markdown, latex, csv or json.")] = "table",
+    partial: Annotated[bool, typer.Option(help="Accept unfinished runs.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Accuracy and grounding tables, with intervals and paired tests.
+
+    Example: vgtool score runs/phantom-refined --by question_type --format markdown
+    """
+    from vgtool.scoring.render import render
+    from vgtool.scoring.tables import score as tables
+
+    text = render(tables(runs, rule=rule, by=by, partial=partial, seed=seed), "json" if as_json else form)
+    console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(rich_help_panel=READ)
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page and the figures.")] = Path("report"),
+    partial: Annotated[bool, typer.Option(help="Accept unfinished runs.")] = False,
+    rule: Annotated[str | None, typer.Option(help="strict or paper.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Figures (PDF, SVG, PNG) and a page with the tables. It holds no image data.
+
+    Example: vgtool report runs/scenes runs/phantom runs/phantom-refined --out report
+    """
+    from vgtool.reporting.page import write
+
+    console.say(f"Open {write(runs, out, rule=rule, partial=partial, seed=seed)}")
+
+
+@app.command(rich_help_panel=READ)
+def models(registry: Registry = None, as_json: Json = False) -> None:
+    """The models vgtool knows."""
+    from vgtool.registry import models as entries
+
+    specs = entries(registry).values()
+    _list(
+        [{"model": s.name, "adapter": s.adapter, "from": s.hub or "inside vgtool", "title": s.title} for s in specs],
+        as_json,
+    )
+
+
+@app.command(rich_help_panel=READ)
+def benchmarks(registry: Registry = None, as_json: Json = False) -> None:
+    """The benchmarks vgtool knows."""
+    from vgtool.registry import benchmarks as entries
+
+    specs = entries(registry).values()
+    splits = {s.name: ", ".join(f"{k} ({v})" for k, v in s.splits.items()) for s in specs}
+    _list(
+        [{"benchmark": s.name, "domain": s.domain, "splits": splits[s.name], "title": s.title} for s in specs], as_json
+    )
+
+
+@app.command(rich_help_panel=READ)
+def methods(as_json: Json = False) -> None:
+    """The methods refine knows, with their parameters and defaults."""
+    import dataclasses
+
+    from vgtool.methods.parse import known
+
+    rows = []
+    for name, kind in known().items():
+        settings = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(kind))
+        rows.append({"method": name, "what": kind.summary, "parameters": settings})
+    _list(rows, as_json)
+
+
+def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
+    from vgtool.scoring.render import render
+    from vgtool.scoring.tables import Table
+
+    table = Table("", list(rows[0]), [list(row.values()) for row in rows])
+    text = json.dumps(rows, indent=1) if as_json else render([table], "table").strip()
+    console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _benchmark(
+    name: str, split: str | None, protocol: str, data_root: Path | None, limit: int | None, registry: Path | None
+) -> "Benchmark":
+    from vgtool.benchmarks.load import load
+
+    rows = load(name, split=split, protocol=protocol, data_root=data_root, limit=limit, registry=registry)
+    if not rows.rows:
+        raise VgError(f"Benchmark '{name}' has no rows in split '{rows.split}'.", "Check --data-root and --split.")
+    return rows
+
+
+def _sessions(
+    model: str, registry: Path | None, dtype: str, device: str | None, device_map: str | None, offline: bool
+) -> "Sessions":
+    from transformers.utils import logging
+
+    from vgtool.attention.sharing import sessions
+    from vgtool.models.load import load, resolve
+
+    logging.disable_progress_bar()
+    spec, source = resolve(model, registry)
+    opened = sessions(load(spec, source=source, dtype=dtype, device=device, device_map=device_map, offline=offline))
+    if not opened.shared:
+        console.say(f"'{spec.name}' cannot share an image's prefix (its image tokens see the question): whole prompts.")
+    return opened
+
+
+def _partner(rows: "Benchmark", seed: int) -> Any:
+    """Another image of the benchmark for each sample, by seed and sample id alone."""
+    from zlib import crc32
+
+    from vgtool.errors import SampleError
+    from vgtool.images import open_image
+    from vgtool.records import Sample
+
+    images = {sample.image_id: sample.image for sample in rows.samples}
+    ids = sorted(images)
+
+    def partner(sample: Sample) -> Any:
+        if len(ids) < 2:
+            raise SampleError("no_other_image", "the benchmark shows one image only")
+        others = [image for image in ids if image != sample.image_id]
+        return open_image(images[others[crc32(f"{seed} {sample.id}".encode()) % len(others)]])
+
+    return partner
+
+
+def _run(
+    task: Any, opened: "Sessions", rows: "Benchmark", out: Path | None, shard: str, batch_size: str, as_json: bool
+) -> None:
+    import torch
+    import transformers
+
+    from vgtool.runs.runner import run
+    from vgtool.runs.store import Shard, Store
+
+    if batch_size != "auto" and not (batch_size.isdigit() and int(batch_size) > 0):
+        raise VgError(f"--batch-size '{batch_size}' is not auto or a number above 0.")
+    part, adapter = Shard.parse(shard), opened.adapter
+    store = Store(out or Path("runs") / f"{task.kind}-{adapter.spec.name}-{rows.name}")
+    identity = {
+        "model": adapter.spec.name,
+        "revision": adapter.revision,
+        "adapter": adapter.spec.adapter,
+        "dtype": str(adapter.dtype).removeprefix("torch."),
+        "benchmark": rows.name,
+        "split": rows.split,
+        "protocol": rows.protocol,
+        "rule": rows.rule,
+        "rows": rows.rows,
+        "data_digest": rows.digest,
+        "versions": {
+            "vgtool": vgtool.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        **task.identity(),
+    }
+    store.open(task.kind, identity, [*adapter.spec.notes, *rows.notes])
+    with console.counting(task.kind) as bar:
+        outcome = run(
+            task,
+            adapter,
+            rows,
+            store,
+            shard=part,
+            batch=None if batch_size == "auto" else int(batch_size),
+            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+        )
+    found = {"out": str(store.root), "done": outcome.done, "skipped": outcome.skipped, "failed": dict(outcome.failed)}
+    if as_json:
+        console.out.print(json.dumps(found | {"warned": outcome.warned}), markup=False, highlight=False, soft_wrap=True)
+    failed = "".join(f", {count} failed ({code})" for code, count in sorted(outcome.failed.items()))
+    warned = f", {outcome.warned} with layers that are not finite" if outcome.warned else ""
+    again = " Stopped; the same command goes on from here." if outcome.stopped else ""
+    console.say(f"{outcome.done} samples run, {outcome.skipped} already there{failed}{warned}: {store.root}.{again}")
+    raise typer.Exit(outcome.exit)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one sentence and its exit code; a bug keeps its traceback."""
+    try:
+        app()
+    except VgError as error:
+        console.say(f"Error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.DONE)
