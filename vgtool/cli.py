@@ -128,7 +128,7 @@ def refine(
 ) -> None:
     """Answer with VGRefine, a rival or a control, beside the plain baseline.
 
-    Example: vgtool refine --model phantom-vlm --benchmark phantom --heads heads.json --method vgrefine --method random-keep
+    Example: vgtool refine --model phantom-vlm --benchmark phantom --heads heads.json --method vgrefine
     """
     from vgtool.methods.base import Facts
     from vgtool.methods.parse import parse

@@ -177,7 +177,8 @@ def _line(node: yaml.Node | None, keys: tuple[Any, ...]) -> int:
 
 
 def _explain(error: ValidationError, kind: type[BaseModel]) -> tuple[tuple[Any, ...], str, str]:
-    first = error.errors()[0]
+    # An unknown key explains a missing one better than the other way round: it is usually the same key, mistyped.
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     loc = first["loc"]
     where = ".".join(str(part) for part in loc)
     if first["type"] == "extra_forbidden":

@@ -1,0 +1,151 @@
+"""The commands as a user runs them: the whole pipeline, resume after a kill, and every mistake in one sentence."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+PROBE = ["probe", "--model", "phantom-vlm", "--benchmark", "scenes", "--limit", "60"]
+
+
+def vgtool(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vgtool", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def rows(run: Path) -> pl.DataFrame:
+    return pl.concat([pl.read_parquet(part) for part in (run / "parts").glob("*.parquet")])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a probe run of scenes and a head file."""
+    root = tmp_path_factory.mktemp("runs")
+    done = vgtool(*PROBE, "--out", root / "scenes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["done"] == 60
+    assert vgtool("heads", root / "scenes", "-k", "4", "-o", root / "heads.json").returncode == 0
+    return root
+
+
+def test_probe_heads_refine_score_and_report_work_together(home: Path) -> None:
+    refine = [
+        "refine",
+        "--model",
+        "phantom-vlm",
+        "--benchmark",
+        "phantom",
+        "--limit",
+        "40",
+        "--heads",
+        home / "heads.json",
+    ]
+    done = vgtool(*refine, "--method", "vgrefine", "--method", "random-keep", "--out", home / "refined")
+    assert done.returncode == 0, done.stderr
+    frame = rows(home / "refined")
+    assert frame.group_by("method").len().sort("method").rows() == [
+        ("baseline", 40),
+        ("random-keep", 40),
+        ("vgrefine", 40),
+    ]
+    scored = vgtool("score", home / "refined", home / "scenes", "--json", "--by", "question_type")
+    tables = json.loads(scored.stdout)
+    assert [row["method"] for row in tables[0]["rows"]] == ["baseline", "vgrefine", "random-keep"]
+    assert sum(row["rows"] for row in tables[1]["rows"] if row["method"] == "baseline") == 40
+    drawn = vgtool("report", home / "refined", home / "scenes", "--out", home / "report")
+    assert drawn.returncode == 0, drawn.stderr
+    page = (home / "report" / "index.html").read_text()
+    assert "default-src 'none'" in page and str(home) not in page and "http" not in page.replace("http-equiv", "")
+    assert {p.suffix for p in (home / "report").iterdir()} == {".html", ".pdf", ".svg", ".png"}
+
+
+def test_shards_add_up_to_the_whole(home: Path, tmp_path: Path) -> None:
+    for shard in ("1/2", "2/2"):
+        assert vgtool(*PROBE, "--shard", shard, "--out", tmp_path / "run").returncode == 0
+    columns = ["sample_id", "region", "layer_kl"]
+    whole, parts = (rows(run).select(columns).sort("sample_id") for run in (home / "scenes", tmp_path / "run"))
+    assert whole.equals(parts)
+
+
+def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vgtool", *PROBE, "--out", str(tmp_path / "run")]
+    command[command.index("scenes")] = "phantom"
+    command[command.index("60")] = "1500"
+    parts = tmp_path / "run" / "parts"
+    for number, code in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)):
+        before = len(list(parts.glob("*.parquet")))
+        running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        deadline = time.time() + 120
+        while len(list(parts.glob("*.parquet"))) == before and time.time() < deadline and running.poll() is None:
+            time.sleep(0.02)
+        running.send_signal(number)
+        assert running.wait(60) == code
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run")["sample_id"].n_unique() == 1500
+
+
+@pytest.mark.parametrize(
+    "args,said",
+    [
+        (["probe", "--model", "phantom-vl", "--benchmark", "scenes"], "Did you mean 'phantom-vlm'?"),
+        (["probe", "--model", "phantom-vlm", "--benchmark", "scene"], "Did you mean 'scenes'?"),
+        ([*PROBE, "--split", "tset"], "Did you mean 'test'?"),
+        ([*PROBE, "--shard", "3/2"], "--shard '3/2' is not I/N"),
+        ([*PROBE, "--batch-size", "many"], "--batch-size 'many'"),
+        ([*PROBE, "--dtype", "float23"], "Did you mean 'float32'?"),
+        ([*PROBE, "--out", "/proc/nothing"], "Cannot write in '/proc/nothing'"),
+        (["refine", "--model", "phantom-vlm", "--benchmark", "phantom"], "needs ranked heads"),
+        (["refine", "--model", "phantom-vlm", "--benchmark", "phantom", "--heads", "none.json"], "Cannot read --heads"),
+        (["score", "nowhere"], "is no run folder"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(args: list[str], said: str, tmp_path: Path) -> None:
+    done = vgtool(*args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_changed_setting_on_resume_is_refused_by_name(home: Path) -> None:
+    done = vgtool(*PROBE, "--out", home / "scenes", "--row", "text")
+    assert done.returncode == 2
+    assert 'row = "last", now it is "text"' in done.stderr
+
+
+def test_heads_chosen_on_the_test_images_are_refused(home: Path, tmp_path: Path) -> None:
+    args = ["refine", "--model", "phantom-vlm", "--benchmark", "scenes", "--limit", "5", "--heads", home / "heads.json"]
+    done = vgtool(*args, "--out", tmp_path / "x")
+    assert done.returncode == 2 and "used to choose the heads" in done.stderr
+
+
+def test_broken_yaml_names_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text("mine:\n  title: x\n  adaptr: llava\n")
+    done = vgtool("models", "--registry", tmp_path)
+    assert done.returncode == 2
+    assert "models.yaml:3" in done.stderr and "Did you mean 'adapter'?" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["--help"], ["score", "--help"], ["models"], ["benchmarks"]])
+def test_light_commands_do_not_import_torch(command: list[str]) -> None:
+    code = f"import sys; sys.argv = ['vgtool', *{command!r}]\nfrom vgtool.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "assert 'torch' not in sys.modules, 'torch'"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_score_and_report_do_not_import_torch(home: Path) -> None:
+    for command in (["score", str(home / "scenes")], ["report", str(home / "scenes"), "--out", str(home / "r2")]):
+        code = f"import sys; sys.argv = ['vgtool', *{command!r}]\nfrom vgtool.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+        done = subprocess.run(
+            [sys.executable, "-c", code + "assert 'torch' not in sys.modules"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr

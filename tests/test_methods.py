@@ -1,0 +1,247 @@
+"""Probe columns and every method's answers on the embedded model, against whole-prompt full-matrix eager attention."""
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import groupby
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+
+from tests import reference
+from vgtool.attention.sharing import GENERAL_PROMPT, Sessions, sessions
+from vgtool.benchmarks.load import load as benchmark
+from vgtool.errors import VgError
+from vgtool.images import open_image
+from vgtool.methods.base import Facts
+from vgtool.methods.parse import parse
+from vgtool.methods.probe import Probe
+from vgtool.methods.refine import Refine
+from vgtool.methods.task import ImageGroup
+from vgtool.models.load import load, resolve
+from vgtool.records import Sample
+
+RANKED = ((2, 0), (2, 3), (1, 1), (3, 2))
+KNOCKOUT = 3
+
+
+@pytest.fixture(scope="module")
+def opened() -> Sessions:
+    spec, source = resolve("phantom-vlm")
+    return sessions(load(spec, source=source, dtype="float32", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def groups(opened: Sessions) -> list[ImageGroup]:
+    """The first three pictures of the benchmark: square, wide and tall ones among them."""
+    samples = benchmark("phantom", limit=20).samples
+    out = []
+    for _, some in groupby(samples, key=lambda s: s.image_id):
+        mine = tuple(some)
+        image = open_image(mine[0].image)
+        out.append(ImageGroup(mine, (image,), (opened.adapter.prepare(image),)))
+    assert len({(g.images[0].width > g.images[0].height) - (g.images[0].width < g.images[0].height) for g in out}) > 1
+    return out
+
+
+class Eager:
+    """Whole prompts through the reference attention."""
+
+    def __init__(self, opened: Sessions, group: ImageGroup) -> None:
+        self.adapter, self.group = opened.adapter, group
+
+    def forward(
+        self, text: str, made: tuple[int, ...] = (), edits: Mapping[int, Callable] | None = None, blind: bool = False
+    ):  # type: ignore[no-untyped-def]
+        prompt = self.adapter.prompt(text)
+        with torch.inference_mode():
+            inputs = self.adapter.inputs(() if blind else self.group.visions, prompt.head, (*prompt.tail, *made))
+        columns = inputs.columns[0] if inputs.columns else torch.arange(0)
+        after = range(inputs.length - len(prompt.tail) - len(made), inputs.length - len(made))
+        scores = {layer: edit(after, columns.tolist()) for layer, edit in (edits or {}).items()}
+        logits, weights = reference.forward(self.adapter.model, inputs.kwargs, reference.Watch(scores))
+        return logits[-1], [w[:, -1][:, columns].double().numpy() for w in weights]
+
+    def answer(
+        self, text: str, edits: Mapping[int, Callable] | None = None, gamma: float | None = None
+    ) -> tuple[str, float]:
+        made: tuple[int, ...] = ()
+        first = 0.0
+        for _ in range(6):
+            logits, _ = self.forward(text, made, edits)
+            if not made:
+                first = float(logits.softmax(-1).max())
+            scores = logits.log_softmax(-1)
+            if gamma is not None:
+                other = self.forward(text, made, blind=True)[0].log_softmax(-1)
+                allowed = scores >= scores.max() + math.log(0.1)
+                scores = torch.where(allowed, gamma * (scores - other) + other, torch.tensor(-torch.inf))
+            token = int(scores.argmax())
+            if token in self.adapter.eos:
+                break
+            made += (token,)
+        return self.adapter.tokenizer.decode(list(made), skip_special_tokens=True).strip(), first
+
+
+def cutting(gone: list[int]):  # type: ignore[no-untyped-def]
+    return lambda after, columns: reference.cut(after, [columns[t] for t in gone])
+
+
+def rescoring(change):  # type: ignore[no-untyped-def]
+    return lambda after, columns: reference.last_row(columns, change)
+
+
+def refined(opened: Sessions, groups: list[ImageGroup], *labels: str) -> dict[tuple[str, str], dict]:
+    samples = benchmark("phantom", limit=20).samples
+    facts = Facts(opened.adapter.layers, opened.adapter.heads, RANKED, (KNOCKOUT,), 0)
+
+    def partner(sample: Sample):  # type: ignore[no-untyped-def]
+        return open_image(next(s for s in samples if s.image_id != sample.image_id).image)
+
+    decoding = benchmark("phantom", limit=1).decoding
+    task = Refine(opened, {la: parse(la) for la in labels}, facts, decoding, mapping="exact", partner=partner)
+    rows = [row for group in groups for row in task.run(group, None)]
+    assert all(row["error"] is None for row in rows)
+    return {(row["sample_id"], row["method"]): row for row in rows}
+
+
+def test_probe_columns_equal_an_eager_reference(opened: Sessions, groups: list[ImageGroup]) -> None:
+    task = Probe(opened, maps="heads", row="last", mapping="exact")
+    for group in groups[:3]:
+        eager = Eager(opened, group)
+        general = np.stack(eager.forward(GENERAL_PROMPT)[1])
+        for row, sample in zip(task.run(group, 2), group.samples, strict=True):
+            question = np.stack(eager.forward(sample.prompt)[1])
+            assert np.abs(row["head_attention"].reshape(question.shape) - question).max() < 1e-5
+            assert np.abs(row["attention"].reshape(question.shape[0], -1) - question.mean(1)).max() < 1e-5
+            r = question.mean(1) / general.mean(1)
+            inside = np.zeros(r.shape[1], bool)
+            inside[row["region"]] = True
+            for layer in range(len(r)):
+                expected = r[layer][inside].mean() / r[layer].mean()
+                assert row["layer_ratio"][layer] == pytest.approx(expected, rel=1e-3)
+                js = jensenshannon(r[layer] / r[layer].sum(), inside / inside.sum()) ** 2
+                assert row["layer_js"][layer] == pytest.approx(js, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "label,p,general", [("vgrefine", 50, "layer"), ("vgrefine:percentile=80,general=head", 80, "head")]
+)
+def test_vgrefine_answers_equal_an_eager_reference(opened, groups, label, p, general) -> None:  # type: ignore[no-untyped-def]
+    rows = refined(opened, groups, label)
+    for group in groups[:2]:
+        eager = Eager(opened, group)
+        below = eager.forward(GENERAL_PROMPT)[1]
+        for sample in group.samples:
+            above = eager.forward(sample.prompt)[1]
+            maps = [
+                above[la][he] / ((below[la][he] if general == "head" else below[la].mean(0)) + 1e-10)
+                for la, he in RANKED
+            ]
+            triage = np.mean(maps, 0)
+            gone = np.flatnonzero(triage < np.percentile(triage, p)).tolist()
+            row = rows[sample.id, label]
+            assert row["kept"] == sorted(set(range(len(triage))) - set(gone))
+            assert np.allclose(row["triage"], triage, rtol=1e-3)
+            text, first = eager.answer(sample.prompt, {KNOCKOUT: cutting(gone)})
+            assert (row["answer"], row["confidence"]) == (text, pytest.approx(first, abs=1e-5))
+            text, first = eager.answer(sample.prompt)
+            base = rows[sample.id, "baseline"]
+            assert (base["answer"], base["confidence"]) == (text, pytest.approx(first, abs=1e-5))
+
+
+def test_pai_equals_an_eager_reference(opened: Sessions, groups: list[ImageGroup]) -> None:
+    rows = refined(opened, groups[:2], "pai")
+    for group in groups[:2]:
+        for sample in group.samples:
+            edits = {layer: rescoring(lambda s: s + 0.2 * s.abs()) for layer in range(2, opened.adapter.layers)}
+            text, first = Eager(opened, group).answer(sample.prompt, edits, 1.1)
+            row = rows[sample.id, "pai"]
+            assert (row["answer"], row["confidence"]) == (text, pytest.approx(first, abs=1e-5))
+
+
+def test_adaptvis_equals_an_eager_reference(opened: Sessions, groups: list[ImageGroup]) -> None:
+    rows = refined(opened, groups[:2], "adaptvis:threshold=0.9")
+    for group in groups[:2]:
+        eager = Eager(opened, group)
+        for sample in group.samples:
+            weight = 0.5 if eager.answer(sample.prompt)[1] < 0.9 else 1.5
+            prompt_only = {layer: rescoring(lambda s, w=weight: s * w) for layer in range(opened.adapter.layers)}
+            logits, _ = eager.forward(sample.prompt, edits=prompt_only)
+            row = rows[sample.id, "adaptvis:threshold=0.9"]
+            assert row["confidence"] == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
+
+
+NOTHING = ("vgrefine:percentile=0", "pai:alpha=0,gamma=1", "adaptvis:sure=1,unsure=1")
+
+
+def test_methods_that_change_nothing_give_the_baseline(opened: Sessions, groups: list[ImageGroup]) -> None:
+    rows = refined(opened, groups, *NOTHING)
+    for (sample, method), row in rows.items():
+        base = rows[sample, "baseline"]
+        assert (row["answer"], row["confidence"]) == (base["answer"], base["confidence"]), method
+
+
+def test_controls_keep_what_they_promise(opened: Sessions, groups: list[ImageGroup]) -> None:
+    labels = ("vgrefine", "random-keep", "centre", "invert", "oracle", "swap", "random-heads")
+    rows = refined(opened, groups, *labels)
+    for group in groups:
+        for sample in group.samples:
+            kept = {label: rows[sample.id, label]["kept"] for label in labels}
+            assert len(kept["random-keep"]) == len(kept["centre"]) == len(kept["vgrefine"])
+            assert sorted(kept["invert"] + kept["vgrefine"]) == list(range(64))
+            assert kept["oracle"] == rows[sample.id, "oracle"]["region"]
+    assert any(rows[s.id, "random-keep"]["kept"] != rows[s.id, "vgrefine"]["kept"] for g in groups for s in g.samples)
+
+
+def test_pictureless_answers_do_not_depend_on_the_picture(opened: Sessions, groups: list[ImageGroup]) -> None:
+    rows = refined(opened, groups, "no-image", "blank", "noise", "vicrop")
+    for group in groups[:2]:
+        for sample in group.samples:
+            logits, _ = Eager(opened, group).forward(sample.prompt, blind=True)
+            assert rows[sample.id, "no-image"]["confidence"] == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
+
+
+def test_faithfulness_is_the_change_of_the_baselines_first_token(opened: Sessions, groups: list[ImageGroup]) -> None:
+    rows = refined(opened, groups[:1], "vgrefine")
+    eager = Eager(opened, groups[0])
+    for sample in groups[0].samples:
+        row = rows[sample.id, "vgrefine"]
+        plain = eager.forward(sample.prompt)[0].softmax(-1)
+        gone = sorted(set(range(64)) - set(row["kept"]))
+        for name, hidden in (("insertion", gone), ("deletion", row["kept"])):
+            edited = eager.forward(sample.prompt, edits={KNOCKOUT: cutting(hidden)})[0].softmax(-1)
+            token = int(plain.argmax())
+            assert row[name] == pytest.approx(float(edited[token] - plain[token]), abs=1e-5)
+
+
+def test_one_question_a_pass_gives_the_same_rows(opened: Sessions, groups: list[ImageGroup]) -> None:
+    facts = Facts(opened.adapter.layers, opened.adapter.heads, RANKED, (KNOCKOUT,), 0)
+    decoding = benchmark("phantom", limit=1).decoding
+    task = Refine(opened, {"vgrefine": parse("vgrefine")}, facts, decoding, mapping="exact", partner=lambda s: None)  # type: ignore[arg-type, return-value]
+    together, alone = task.run(groups[0], None), task.run(groups[0], 1)
+    for a, b in zip(together, alone, strict=True):
+        assert (a["sample_id"], a["method"], a["answer"], a["kept"]) == (
+            b["sample_id"],
+            b["method"],
+            b["answer"],
+            b["kept"],
+        )
+        assert a["confidence"] == pytest.approx(b["confidence"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text,said",
+    [
+        ("vgrefin", "Did you mean 'vgrefine'"),
+        ("vgrefine:percentil=4", "Did you mean 'percentile'"),
+        ("vgrefine:percentile=x", "percentile=x is not a number"),
+        ("vgrefine:percentile=120", "not between 0 and 100"),
+        ("vgrefine:row=lest", "Did you mean 'last'"),
+        ("baseline", "always answered"),
+    ],
+)
+def test_a_mistyped_method_is_explained(text: str, said: str) -> None:
+    with pytest.raises(VgError, match=said.replace("(", r"\(")):
+        parse(text)

@@ -1,0 +1,93 @@
+"""Grounding metrics, triage, head ranking and geometry against scipy and cases worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
+
+from vgtool.errors import VgError
+from vgtool.grounding import heads, triage
+from vgtool.grounding.geometry import Geometry
+from vgtool.grounding.metrics import grounding, relative_attention
+from vgtool.records import Box, Grid
+
+
+def test_a_uniform_map_has_ratio_one() -> None:
+    found = grounding(np.ones(9), [0, 4])
+    assert found.ratio == pytest.approx(1, abs=1e-6)
+    assert found.kl == pytest.approx(math.log(9 / 2), abs=1e-6)
+
+
+def test_a_three_by_three_case_worked_by_hand() -> None:
+    # r = 1 everywhere, 4 on the region {4, 5}: sum 15, mean 15/9; AR = 8 / (15/9 * 2) = 2.4; a = 4/15 on the region.
+    r = np.ones(9)
+    r[[4, 5]] = 4
+    found = grounding(r, [4, 5])
+    assert found.ratio == pytest.approx(2.4, abs=1e-6)
+    assert found.kl == pytest.approx(math.log(0.5 / (4 / 15)), abs=1e-6)
+
+
+def test_divergences_equal_scipy() -> None:
+    rng = np.random.default_rng(0)
+    r = rng.gamma(1.0, size=(5, 3, 16))
+    region = [1, 2, 7]
+    m = np.zeros(16)
+    m[region] = 1 / 3
+    a = r / r.sum(-1, keepdims=True)
+    found = grounding(r, region)
+    assert np.allclose(found.kl, rel_entr(m, a).sum(-1), atol=1e-6)
+    assert np.allclose(found.js, jensenshannon(a, np.broadcast_to(m, a.shape), axis=-1) ** 2, atol=1e-6)
+
+
+def test_zero_attention_everywhere_has_no_metric() -> None:
+    r = relative_attention(np.array([[0.0] * 4, [1.0] * 4]), np.array([[0.0] * 4, [1.0] * 4]))
+    assert np.isnan(grounding(r, [0]).kl[0]) and np.isfinite(grounding(r, [0]).kl[1])
+
+
+def test_triage_drops_what_is_strictly_below_the_percentile() -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    assert triage.keep_percentile(values, 50) == [2, 3]
+    assert triage.keep_percentile(values, 0) == [0, 1, 2, 3]
+    assert triage.keep_percentile(np.ones(4), 50) == [0, 1, 2, 3]
+    assert triage.keep_above(values, 0.5) == [2, 3]
+
+
+def test_heads_rank_by_mean_kl_and_skip_what_has_none() -> None:
+    kl = np.array([[[3.0, 1.0], [2.0, np.nan]], [[3.0, 2.0], [np.nan, np.nan]]])
+    ranked, layer = heads.rank(kl, np.array([[2.0, 1.0], [3.0, 0.5]]))
+    assert ranked == [(0, 1, 1.5), (1, 0, 2.0), (0, 0, 3.0)]
+    assert layer == 1
+
+
+def test_heads_chosen_on_test_images_are_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    file = heads.HeadFile("m", "r", 2, 2, {"image_ids": [heads.fingerprint("a")]}, [(0, 1, 0.5)], [1])
+    heads.write(tmp_path / "h.json", file)
+    again = heads.read(tmp_path / "h.json")
+    assert again == file
+    heads.refuse_overlap(again, ["b"])
+    with pytest.raises(VgError, match="'a' among them"):
+        heads.refuse_overlap(again, ["a", "b"])
+    with pytest.raises(VgError, match="2 layers x 2 heads"):
+        heads.refuse_mismatch(again, "n", 4, 2)
+
+
+@pytest.mark.parametrize("width,height", [(168, 126), (126, 168), (100, 100), (1, 7)])
+def test_every_cell_box_touches_its_own_token(width: int, height: int) -> None:
+    for geometry in (
+        Geometry.pad(width, height, 112, Grid(8, 8)),
+        Geometry.squash(width, height, 112, 112, Grid(8, 8)),
+        Geometry.crop(width, height, 112, 112, Grid(8, 8)),
+    ):
+        for token in range(64):
+            box = geometry.cell_box(token)
+            if box is not None:
+                assert token in geometry.region([box])
+
+
+def test_a_box_on_a_padded_image_moves_with_the_padding() -> None:
+    # 200 x 100 pads to 200 x 200, 50 rows above; 8 x 8 cells of 25 stored px: y 0 to 25 lies in row 2.
+    geometry = Geometry.pad(200, 100, 112, Grid(8, 8))
+    assert geometry.region([Box(0, 0, 25, 25)]) == [16]
+    assert geometry.region([Box(0, 0, 25, 25)], "stretch") == [0, 8]
