@@ -149,3 +149,38 @@ def test_score_and_report_do_not_import_torch(home: Path) -> None:
             [sys.executable, "-c", code + "assert 'torch' not in sys.modules"], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_bad_rows_and_images_cost_only_themselves(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (90, 60), (120, 60, 60)).save(tmp_path / "good.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
+    lines = [
+        {"id": "good", "image": "good.png", "question": "Is it red?", "reference": "yes", "boxes": [[10, 10, 40, 40]]},
+        {"id": "broken", "image": "broken.png", "question": "Is it red?"},
+        {"id": "gone", "image": "gone.png", "question": "Is it red?"},
+        {"id": "escape", "image": "../../etc/passwd", "question": "Is it red?"},
+        {"id": "placeholder", "image": "good.png", "question": "Is <image> red?"},
+        {"id": "outside", "image": "good.png", "question": "Is it red?", "boxes": [[200, 10, 240, 40]]},
+        {"id": "upside", "image": "good.png", "question": "Is it red?", "boxes": [[40, 10, 20, 40]]},
+        {"id": "good", "image": "good.png", "question": "Again?"},
+    ]
+    text = "\n".join(map(json.dumps, lines)) + "\nnot json\n"
+    (tmp_path / "mine.jsonl").write_text(text)
+    done = vgtool(
+        "probe", "--model", "phantom-vlm", "--benchmark", "mine.jsonl", "--out", "run", "--json", cwd=tmp_path
+    )
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["failed"] == {
+        "image_truncated": 1,
+        "image_missing": 1,
+        "image_outside_root": 1,
+        "placeholder_in_question": 1,
+        "no_region": 1,
+        "malformed_row": 2,
+        "duplicate_id": 1,
+    }
+    frame = rows(tmp_path / "run")
+    assert frame.height == 9
+    assert frame.filter(pl.col("error").is_null())["sample_id"].to_list() == ["good"]

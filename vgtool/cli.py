@@ -68,7 +68,7 @@ def _common(
 @app.command(rich_help_panel=RUN)
 def probe(
     model: Model = "huatuogpt-vision-7b",
-    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml.")] = "vgmed",
+    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.")] = "vgmed",
     split: Split = None,
     protocol: Protocol = "default",
     data_root: DataRoot = None,
@@ -109,7 +109,7 @@ def refine(
         Path | None, typer.Option(help="Head file of vgtool heads; the published heads when not given.")
     ] = None,
     model: Model = "huatuogpt-vision-7b",
-    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml.")] = "vqa-rad",
+    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.")] = "vqa-rad",
     split: Split = None,
     protocol: Protocol = "default",
     data_root: DataRoot = None,

@@ -19,6 +19,7 @@ from vgtool.registry import BenchmarkSpec, ProtocolSpec, benchmarks, pick
 
 READERS: dict[str, str] = {
     "phantom": "vgtool.benchmarks.phantom:read",
+    "own": "vgtool.benchmarks.own:open_request",
 }
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
 
@@ -71,7 +72,7 @@ def load(
     registry: Path | None = None,
 ) -> Benchmark:
     """The rows of a benchmark. `limit`: the first N rows. VgError for a name, split or protocol that is not there."""
-    spec = pick(benchmarks(registry), name, "benchmarks.yaml")
+    spec = own_file(Path(name)) if name.endswith(".jsonl") else pick(benchmarks(registry), name, "benchmarks.yaml")
     if protocol not in spec.protocols:
         raise VgError(f"Benchmark '{name}' has no protocol '{protocol}'.", did_you_mean(protocol, spec.protocols))
     chosen = spec.protocols[protocol]
@@ -105,6 +106,15 @@ def load(
         chosen.rule,
         tuple(notes),
     )
+
+
+def own_file(path: Path) -> BenchmarkSpec:
+    """The entry of a file in vgtool's own format: one split, no published count."""
+    options = {"path": str(path)}
+    return BenchmarkSpec(
+        name=path.stem, title=path.name, reader="own", domain="medical", default_split="all", splits={"all": None},
+        options=options,
+    )  # fmt: skip
 
 
 def reader(key: str) -> Reader:

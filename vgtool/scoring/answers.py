@@ -2,8 +2,8 @@
 
     strict     the default. Letters only where the row has them and only where they are meant as an answer; then the
                option's text; yes or no by the first word, else the only one present. Two answers are no answer.
-    paper      right when the reference text appears anywhere in the answer, lower case, as the released protocol has it;
-               its fault: 'no' is found in 'normal' and 'nodule'.
+    paper      right when the reference text appears anywhere in the answer, lower case (containment); its
+               fault: 'no' is found in 'normal' and 'nodule'.
 Undecided counts as wrong in a headline and is printed beside it. Open answers are right on exact match after
 normalising; graded metrics are in `open_ended`.
 """
