@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint type clean
+.PHONY: help setup demo perf test lint type clean
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -25,6 +25,9 @@ demo: .venv/done  ## probe, rank heads, refine, score and report on the embedded
 
 test: .venv/done  ## the test suite
 	$(BIN)/python -m pytest
+
+perf: .venv/done  ## what the attention engine and the session cost
+	$(BIN)/python perf/attention.py
 
 lint: .venv/done  ## ruff
 	$(BIN)/ruff check vgtool tests

@@ -11,6 +11,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+LIGHT = """import sys
+sys.argv = ["vgtool", *{!r}]
+from vgtool.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+"""
 PROBE = ["probe", "--model", "phantom-vlm", "--benchmark", "scenes", "--limit", "60"]
 
 
@@ -134,7 +142,7 @@ def test_broken_yaml_names_file_and_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["--help"], ["score", "--help"], ["models"], ["benchmarks"]])
 def test_light_commands_do_not_import_torch(command: list[str]) -> None:
-    code = f"import sys; sys.argv = ['vgtool', *{command!r}]\nfrom vgtool.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code = LIGHT.format(command)
     code += "assert 'torch' not in sys.modules, 'torch'"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
@@ -144,7 +152,7 @@ def test_light_commands_do_not_import_torch(command: list[str]) -> None:
 
 def test_score_and_report_do_not_import_torch(home: Path) -> None:
     for command in (["score", str(home / "scenes")], ["report", str(home / "scenes"), "--out", str(home / "r2")]):
-        code = f"import sys; sys.argv = ['vgtool', *{command!r}]\nfrom vgtool.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+        code = LIGHT.format(command)
         done = subprocess.run(
             [sys.executable, "-c", code + "assert 'torch' not in sys.modules"], capture_output=True, text=True
         )

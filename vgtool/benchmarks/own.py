@@ -1,9 +1,9 @@
 """vgtool's own format: a JSONL file, one question a line, images beside it. The way to bring any data.
 
-    {"id": "q1", "image": "images/a.png", "question": "Is the heart enlarged?", "reference": "yes", "question_type": "closed"}
+    {"id": "q1", "image": "a.png", "question": "Is the heart enlarged?", "reference": "yes", "question_type": "closed"}
 
-Also: image_id, group, domain, choices [text, ...], boxes [[x0, y0, x1, y1], ...] in stored pixels, continuous edges. Image
-paths are relative to the file and may not leave its folder. A line that cannot be used is a failed row, with its reason.
+Also: image_id, group, domain, choices [text, ...], boxes [[x0, y0, x1, y1], ...] in stored pixels, continuous edges.
+Image paths are relative to the file and may not leave its folder. A line that cannot be used is a failed row.
 """
 
 import json

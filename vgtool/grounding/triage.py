@@ -1,9 +1,9 @@
 """Attention triage: which image tokens a question needs (paper section 4).
 
-For each chosen (layer l, head h): map = q[l, h] / (g[l] + 1e-10), with g[l] the head mean of the general row: head-level
-question over layer-level general, as the authors' code has it. The maps are averaged over the chosen heads; tokens
-below the p-th percentile (linear interpolation, strict <) are irrelevant. The code's alternative, min-max normalising
-the map and keeping what reaches a magnitude, is `keep_above`.
+For each chosen (layer l, head h): map = q[l, h] / (g[l] + 1e-10), with g[l] the head mean of the general row:
+head-level question over layer-level general, as the authors' code has it. The maps are averaged over the chosen heads;
+tokens below the p-th percentile (linear interpolation, strict <) are irrelevant. The code's alternative, min-max
+normalising the map and keeping what reaches a magnitude, is `keep_above`.
 """
 
 from collections.abc import Sequence

@@ -271,7 +271,10 @@ class _Image:
     def _decode(
         self, session: AnySession, passes: Sequence[Pass], prompts: Sequence[Prompt]
     ) -> dict[tuple[int, str], Answer]:
-        ids, guides, owners, at = {}, {}, {}, 0
+        ids: dict[int, tuple[int, ...]] = {}
+        guides: dict[int, Guide] = {}
+        owners: dict[int, Variant] = {}
+        at = 0
         mark = self.task.adapter.image_token
         for one in passes:
             for row, owner in enumerate(one.owners):

@@ -187,6 +187,7 @@ class Adapter:
         if not self.placeholder:
             ids, _ = self._tokens(self.separator)
             return tuple(ids[1:] if ids[:1] == [self.tokenizer.bos_token_id] else ids)
+        assert self.image_token is not None
         token = self.tokenizer.convert_ids_to_tokens(self.image_token)
         ids, _ = self._tokens(head + token + self.separator + token + rest)
         first = ids.index(self.image_token)

@@ -77,7 +77,8 @@ def _snapshot(spec: ModelSpec, offline: bool) -> Path:
     except GatedRepoError:
         raise VgError(
             f"{spec.hub} is gated ({spec.license}).",
-            f"Accept its terms at https://huggingface.co/{spec.hub}, run `hf auth login`, then `{fetch_command(spec)}`.",
+            f"Accept its terms at https://huggingface.co/{spec.hub}, run `hf auth login`, then "
+            f"`{fetch_command(spec)}`.",
         ) from None
     except (RevisionNotFoundError, RepositoryNotFoundError, HFValidationError) as error:
         reason = str(error).splitlines()[0]

@@ -35,7 +35,7 @@ def recognise(folder: Path) -> tuple[str, str | None]:
         return "llava-original", _original(kind, config)
     raise VgError(
         f"'{folder}' is of a layout vgtool does not know (model_type {kind!r}).",
-        f"Known: {', '.join(NATIVE)}, llava_qwen2, llava_mistral, llava_llama, internvl_chat, and VILA's three folders.",
+        f"Known: {', '.join(NATIVE)}, llava_qwen2, llava_mistral, llava_llama, internvl_chat, VILA's three folders.",
     )
 
 

@@ -45,7 +45,7 @@ class Llava(Adapter):
         return Vision(tensors, layout(self.image_processor, image.width, image.height, self.grid))
 
 
-def _grid(config: LlavaConfig, processor: Any) -> Grid:
+def _grid(config: Any, processor: Any) -> Grid:
     height, width = canvas(processor)
     patch = config.vision_config.patch_size
     if config.vision_feature_select_strategy not in ("default", "full"):

@@ -88,7 +88,7 @@ def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int
     tests: list[tuple[int, float]] = []
     splits = [None] if by is None else sorted(rows[by].drop_nulls().unique().to_list())
     for value in splits:
-        some = rows if value is None else rows.filter(pl.col(by) == value)
+        some = rows if by is None else rows.filter(pl.col(by) == value)
         base = some.filter(pl.col("method") == "baseline")
         for method in run.identity["methods"]:
             mine = some.filter(pl.col("method") == method)
@@ -118,8 +118,8 @@ def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int
     columns += ["gain [95 %, by image]", "fixed", "broken", "p McNemar", "p Holm"]
     notes = [
         f"Rule: {rule or run.identity.get('rule', 'strict')}. Undecided counts as wrong; failed rows are left out.",
-        "Gain against the baseline on the same rows; its interval draws whole images. McNemar is exact and takes rows as "
-        "independent; Holm corrects over this table.",
+        "Gain against the baseline on the same rows; its interval draws whole images. McNemar is exact and takes rows "
+        "as independent; Holm corrects over this table.",
     ]
     title = f"Accuracy, {run.identity['model']} on {run.identity['benchmark']} ({run.identity['split']})"
     return Table(title, [*([] if by is None else [by]), *columns], out, notes)

@@ -125,7 +125,7 @@ def _mark(shape: str, width: int, height: int, centre: tuple[float, float], rng:
 def _noise(width: int, height: int, grain: int, rng: np.random.Generator) -> Picture:
     """Unit-variance noise, blocks of `grain` px."""
     small = rng.standard_normal((-(-height // grain), -(-width // grain)))
-    return np.kron(small, np.ones((grain, grain)))[:height, :width]
+    return np.repeat(np.repeat(small, grain, axis=0), grain, axis=1)[:height, :width]
 
 
 def _scene(width: int, height: int, parts: list[Part], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -218,6 +218,7 @@ class Muon(torch.optim.Optimizer):
             for weights in shapes.values():
                 updates = []
                 for weight in weights:
+                    assert weight.grad is not None
                     buffer = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
                     buffer.lerp_(weight.grad, 1 - group["momentum"])
                     updates.append(weight.grad.lerp(buffer, group["momentum"]))
@@ -417,7 +418,7 @@ def main() -> None:
     phantoms = pool("phantom", args.pictures, args.conflict, process)
     print(f"{2 * args.pictures} pictures, {time.time() - started:.0f} s", flush=True)
     trainer = Trainer(process, scenes, phantoms, args.seed)
-    stages = STAGES
+    stages: tuple[Stage, ...] = STAGES
     if args.start:
         stages = MORE
         trainer.model = LlavaForConditionalGeneration.from_pretrained(args.start, dtype=torch.float32)

@@ -1,0 +1,151 @@
+"""Side by side, interleaved, on random weights: what vgtool's attention and session cost.
+
+    python perf/attention.py [--hidden 512 --layers 8 --heads 8 --tokens 576 --rounds 5 --device cpu]
+(a) a plain SDPA forward, the same with last-row capture, and eager with output_attentions
+(b) the released code's sequence (eager question, eager general, eager knocked-out generate, each question) against a
+    session
+(c) plain generate per question against a session's baseline AND refined answers
+Ratios of medians; times are of this machine at this moment. The bound counts tokens that pass through layers.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+from vgtool.attention.decode import Ending, decode
+from vgtool.attention.engine import Tap, attach, tapped
+from vgtool.attention.session import Ask, Change, Session
+from vgtool.grounding.geometry import Geometry
+from vgtool.models.adapter import Adapter, Vision
+from vgtool.records import Grid
+from vgtool.registry import ModelSpec
+
+TAIL, ANSWER = 28, 4
+
+
+class Digits:
+    """Stands in for a tokenizer; no text is needed here."""
+
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+        return " ".join(map(str, ids))
+
+
+def medians(rounds: int, ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each way, interleaved after one warm-up."""
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for index in range(rounds + 1):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if index:
+                spent[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in spent.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("hidden", 512), ("layers", 8), ("heads", 8), ("kv-heads", 8), ("tokens", 576), ("rounds", 5)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    args = parser.parse_args()
+    side = round(args.tokens**0.5)
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=14 * side,
+            patch_size=14,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=2048, hidden_size=args.hidden, intermediate_size=3 * args.hidden, num_hidden_layers=args.layers,
+            num_attention_heads=args.heads, num_key_value_heads=args.kv_heads,
+        ),
+        image_token_index=7,
+        vision_feature_layer=-1,
+    )  # fmt: skip
+    model = LlavaForConditionalGeneration(config).eval().to(args.device, getattr(torch, args.dtype))
+    spec = ModelSpec(name="random", title="random", adapter="llava")
+    adapter = Adapter(model=model, tokenizer=Digits(), spec=spec, template="")
+    pixels = torch.randn(1, 3, 14 * side, 14 * side)
+    vision = Vision({"pixel_values": pixels}, Geometry.squash(10, 10, 14 * side, 14 * side, Grid(side, side)))
+    head = tuple(range(20, 30))
+    tails = [tuple(torch.randint(20, 2000, (TAIL,)).tolist()) for _ in range(11)]
+    half, every = args.layers // 2, frozenset(range(args.layers))
+    gone = torch.arange(side * side) % 2 == 0
+    attach(model, adapter.text)
+
+    @torch.inference_mode()
+    def whole(kernel: str, tail: tuple[int, ...], tap: bool = False, **kwargs: bool) -> None:
+        model.set_attn_implementation({"text_config": kernel})
+        inputs = adapter.inputs([vision], head, tail)
+        watch = Tap(inputs.columns[0][None], every if tap else frozenset(), torch.tensor([inputs.length - 1]))
+        with tapped(watch):
+            model(**inputs.kwargs, use_cache=False, logits_to_keep=1, **kwargs)
+
+    @torch.inference_mode()
+    def generate(kernel: str, tail: tuple[int, ...]) -> None:
+        model.set_attn_implementation({"text_config": kernel})
+        embeds = adapter.inputs([vision], head, tail).kwargs["inputs_embeds"]
+        model.generate(
+            inputs_embeds=embeds, max_new_tokens=ANSWER, min_new_tokens=ANSWER, do_sample=False, pad_token_id=0
+        )
+
+    def released(questions: int) -> None:
+        for tail in tails[:questions]:
+            whole("eager", tail, output_attentions=True)
+            whole("eager", tails[-1], output_attentions=True)
+            generate("eager", tail)
+
+    def plain(questions: int) -> None:
+        for tail in tails[:questions]:
+            generate("sdpa", tail)
+
+    @torch.inference_mode()
+    def session(questions: int, baseline: bool = True) -> None:
+        model.set_attn_implementation({"text_config": "vgtool"})
+        opened = Session(adapter, [vision], head)
+        asks = [Ask(tail) for tail in [*tails[:questions], tails[-1]]]
+        asked = opened.ask(asks, frozenset(range(half)), frozenset({half}))
+        changes = [Change(layers=frozenset({half}), cut=gone, index=q) for q in range(questions)]
+        packs = [asked, opened.rerun(asked, changes)]
+        first = questions + 1
+        rows = [*(range(questions) if baseline else ()), *range(first, first + questions)]
+        decode(opened.state(packs), Ending(Digits(), frozenset(), ANSWER), {row: () for row in rows})
+
+    shape = (
+        f"{args.layers} layers, hidden {args.hidden}, {args.heads}/{args.kv_heads} heads, {side * side} image tokens"
+    )
+    print(f"{shape}, {args.dtype}, {args.device}, {torch.get_num_threads()} threads, {args.rounds} rounds")
+    found = medians(
+        args.rounds,
+        {
+            "sdpa": lambda: whole("sdpa", tails[0]),
+            "capture": lambda: whole("vgtool", tails[0], True),
+            "eager": lambda: whole("eager", tails[0], output_attentions=True),
+        },
+    )
+    print(
+        f"(a) capture / sdpa {found['capture'] / found['sdpa']:.2f}, eager / sdpa {found['eager'] / found['sdpa']:.2f}"
+    )
+    prefix = side * side + len(head)
+    for questions in (1, 4, 10):
+        ways = {"released": lambda q=questions: released(q), "plain": lambda q=questions: plain(q)}
+        ways["session"] = lambda q=questions: session(q)
+        found = medians(args.rounds, ways)
+        ours = prefix + TAIL * (questions * 1.5 + 1)
+        bound = 3 * questions * (prefix + TAIL) / ours
+        print(
+            f"(b) {questions:2d} questions: released / session {found['released'] / found['session']:.1f} "
+            f"(tokens alone {bound:.1f})   (c) session / plain generate {found['session'] / found['plain']:.2f} "
+            f"(tokens alone {ours / (questions * (prefix + TAIL)):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
