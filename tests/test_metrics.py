@@ -54,11 +54,11 @@ def test_triage_drops_what_is_strictly_below_the_percentile() -> None:
     assert triage.keep_above(values, 0.5) == [2, 3]
 
 
-def test_heads_rank_by_mean_kl_and_skip_what_has_none() -> None:
-    kl = np.array([[[3.0, 1.0], [2.0, np.nan]], [[3.0, 2.0], [np.nan, np.nan]]])
-    ranked, layer = heads.rank(kl, np.array([[2.0, 1.0], [3.0, 0.5]]))
-    assert ranked == [(0, 1, 1.5), (1, 0, 2.0), (0, 0, 3.0)]
-    assert layer == 1
+def test_heads_rank_by_mean_and_skip_what_most_samples_lack() -> None:
+    kl = np.array([[[3.0, 1.0], [2.0, np.nan]], [[3.0, 2.0], [np.nan, np.nan]], [[3.0, 3.0], [4.0, 0.1]]])
+    assert heads.rank(kl) == [(0, 1, 2.0), (0, 0, 3.0), (1, 0, 3.0)]  # (1, 1) is known for one sample of three
+    assert heads.rank(kl, higher=True) == [(0, 0, 3.0), (1, 0, 3.0), (0, 1, 2.0)]
+    assert heads.sensitive_layer(np.array([[2.0, 1.0], [3.0, 0.5]])) == 1
 
 
 def test_heads_chosen_on_test_images_are_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]

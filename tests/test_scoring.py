@@ -1,54 +1,195 @@
-"""Rules, statistics and tables against scipy, statsmodels and cases worked by hand."""
+"""Rules, metrics, statistics and tables against scipy, statsmodels, nltk and cases worked by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 import pytest
+from nltk.translate.bleu_score import sentence_bleu
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from vgtool.scoring.answers import judge
-from vgtool.scoring.render import render
-from vgtool.scoring.statistics import clustered_mean, holm, mcnemar, wilson
-from vgtool.scoring.tables import Table
+from vgtool.errors import VgError
+from vgtool.methods.probe import Probe
+from vgtool.methods.refine import Refine
+from vgtool.runs.store import Shard, Store
+from vgtool.scoring import open_ended
+from vgtool.scoring.answers import RULES, either_or, judge
+from vgtool.scoring.inputs import ANSWERS, judged, read_predictions, read_run
+from vgtool.scoring.render import FORMATS, render
+from vgtool.scoring.statistics import (
+    clustered_mcnemar,
+    clustered_mean,
+    clustered_means,
+    holm,
+    mcnemar,
+    smallest_gain,
+    wilson,
+)
+from vgtool.scoring.tables import Table, accuracy, accuracy_by_attention, counts, score, together
 
 OPTIONS = ("liver", "kidney", "left lung", "heart")
+R, W, U = "right", "wrong", "undecided"
+
+
+# answer, reference, outcome under strict, paper, huatuo, llava-med
+CLOSED = [
+    ("Yes", "yes", R, R, U, R),
+    ("yes, it is", "yes", R, R, U, R),
+    ("No.", "no", R, R, U, R),
+    ("normal", "no", U, R, U, R),
+    ("Normal", "yes", U, W, U, W),
+    ("nodule", "no", U, R, U, R),
+    ("unknown", "no", U, W, U, R),
+    ("There is no fracture", "no", R, W, U, R),
+    ("not seen", "no", U, R, U, R),
+    ("It is not", "no", U, W, U, R),
+    ("I do not know", "yes", U, W, W, W),
+    ("yes and no", "yes", U, R, U, R),
+    ("no, yes", "yes", U, W, U, R),
+    ("", "yes", U, R, U, U),
+    ("   ", "yes", U, R, U, U),
+    ("no", "yes", W, W, U, W),
+    ("yes", "no", W, W, U, W),
+    ("Yes\nbecause the heart is large", "yes", R, R, U, R),
+    ("The heart is large: yes", "yes", R, W, U, R),
+    ("A. yes", "yes", R, W, R, R),
+    ("B", "no", U, W, R, W),
+    ("A", "no", U, W, W, W),
+    ("ｙｅｓ", "yes", R, R, U, R),
+    ("YES!!", "yes", R, R, U, R),
+    ("eyes", "yes", U, W, U, R),
+    ("left", "left", R, R, R, W),
+    ("Left", "left", R, R, R, W),
+    ("it is left", "left", W, W, W, W),
+    ("lung", "Lung", R, R, R, W),
+    ("是", "是", R, R, U, W),
+    ("不是", "否", R, W, U, W),
+    ("没有", "是", W, W, U, W),
+    ("包含", "不包含", W, R, U, W),
+    ("不包含", "不包含", R, R, U, W),
+    ("存在", "是", R, W, U, W),
+]
+# answer, reference among OPTIONS, outcome under strict, huatuo
+CHOICE = [
+    ("B", "kidney", R, R),
+    ("b", "kidney", R, W),
+    ("b.", "kidney", R, W),
+    ("(C)", "left lung", R, R),
+    ("C)", "left lung", R, R),
+    ("(c)", "left lung", R, W),
+    ("B: kidney", "kidney", R, R),
+    ("B. kidney", "liver", W, W),
+    ("The answer is D", "heart", R, R),
+    ("the answer is (d).", "heart", R, W),
+    ("Answer: A", "liver", R, R),
+    ("option B", "kidney", R, R),
+    ("A lesion in the kidney", "kidney", R, U),
+    ("A lesion in segment B", "kidney", U, R),
+    ("A lesion is seen", "liver", U, U),
+    ("I think so", "liver", U, W),
+    ("I", "liver", U, W),
+    ("liver or kidney", "liver", U, U),
+    ("answer is A. No, the answer is B", "kidney", U, W),
+    ("Ｂ", "kidney", R, R),
+    ("（Ｂ）", "kidney", R, R),
+    ("E", "liver", U, W),
+    ("Left lung.", "left lung", R, U),
+    ("left  lung", "left lung", R, U),
+    ("lung", "left lung", U, U),
+    ("the heart", "heart", R, U),
+    ("heartburn", "heart", U, U),
+    ("**D**", "heart", U, R),
+    ("答案是B", "kidney", U, R),
+    ("\nB\n", "kidney", R, R),
+    ("", "liver", U, U),
+    ("none of them", "liver", U, U),
+    ("LIVER", "liver", R, U),
+]
+
+
+@pytest.mark.parametrize("answer,reference,strict,paper,huatuo,llava_med", CLOSED)
+def test_a_closed_answer_has_its_outcome_under_every_rule(
+    answer: str, reference: str, strict: str, paper: str, huatuo: str, llava_med: str
+) -> None:
+    found = {rule: judge(answer, reference, "closed", None, rule) for rule in RULES}
+    assert found == {"strict": strict, "paper": paper, "huatuo": huatuo, "llava-med": llava_med}
+
+
+@pytest.mark.parametrize("answer,reference,strict,huatuo", CHOICE)
+def test_a_choice_has_its_outcome(answer: str, reference: str, strict: str, huatuo: str) -> None:
+    assert judge(answer, reference, "choice", OPTIONS) == strict
+    assert judge(answer, reference, "choice", OPTIONS, "huatuo") == huatuo
+
+
+def test_an_option_that_is_a_letter_wins_over_the_letter_of_an_option() -> None:
+    assert judge("b", "B", "choice", ("A", "C", "B", "D")) == "right"
 
 
 @pytest.mark.parametrize(
-    "answer,reference,kind,choices,strict,paper",
+    "question,reference,options",
     [
-        ("Yes", "yes", "closed", None, "right", "right"),
-        ("yes, it is", "yes", "closed", None, "right", "right"),
-        ("normal", "no", "closed", None, "undecided", "right"),
-        ("nodule", "no", "closed", None, "undecided", "right"),
-        ("There is no fracture", "no", "closed", None, "right", "right"),
-        ("not seen", "no", "closed", None, "undecided", "right"),
-        ("yes and no", "yes", "closed", None, "undecided", "right"),
-        ("", "yes", "closed", None, "undecided", "wrong"),
-        ("是", "是", "closed", None, "right", "right"),
-        ("no", "yes", "closed", None, "wrong", "wrong"),
-        ("left", "left", "closed", None, "right", "right"),
-        ("b.", "kidney", "choice", OPTIONS, "right", "wrong"),
-        ("(C)", "left lung", "choice", OPTIONS, "right", "wrong"),
-        ("B: kidney", "kidney", "choice", OPTIONS, "right", "right"),
-        ("The answer is D", "heart", "choice", OPTIONS, "right", "wrong"),
-        ("A lesion in the kidney", "kidney", "choice", OPTIONS, "right", "right"),
-        ("I think so", "liver", "choice", OPTIONS, "undecided", "wrong"),
-        ("A lesion is seen", "liver", "choice", OPTIONS, "undecided", "wrong"),
-        ("liver or kidney", "liver", "choice", OPTIONS, "undecided", "right"),
-        ("answer is A. No, the answer is B", "kidney", "choice", OPTIONS, "undecided", "wrong"),
-        ("Ｂ", "kidney", "choice", OPTIONS, "right", "wrong"),
-        ("E", "liver", "choice", OPTIONS, "undecided", "wrong"),
-        ("Left lung.", "left lung", "choice", OPTIONS, "right", "right"),
-        ("disc", "disc", "open", None, "right", "right"),
-        ("a disc", "disc", "open", None, "wrong", "right"),
+        ("Is it PA or AP?", "PA", ("PA", "ap")),
+        ("Is this a CT scan or an MRI?", "MRI", ("scan", "MRI")),
+        ("Is the lesion on the left side or the right side?", "left side", ("left side", "right side")),
+        ("Is it large?", "yes", None),
+        ("Is it a tumor or a cyst?", "neither", None),
     ],
 )
-def test_an_answer_has_its_outcome(answer, reference, kind, choices, strict, paper) -> None:  # type: ignore[no-untyped-def]
-    assert judge(answer, reference, kind, choices) == strict
-    if answer:
-        assert judge(answer, reference, kind, choices, "paper") == paper
+def test_either_or_questions_name_their_options(question: str, reference: str, options: Any) -> None:
+    assert either_or(question, reference) == options
+
+
+def test_an_either_or_answer_that_names_both_is_not_right() -> None:
+    assert judge("AP", "AP", "closed", either_or("PA or AP?", "AP")) == "right"
+    assert judge("it is AP", "AP", "closed", either_or("PA or AP?", "AP")) == "right"
+    assert judge("PA or AP", "AP", "closed", either_or("PA or AP?", "AP")) == "wrong"
+
+
+PAIRS = [
+    ("left lung", "left lung"),
+    ("the left lung lung lung", "left lung"),
+    ("lung", "left lower lung"),
+    ("", "heart"),
+    ("a large mass in the liver", "mass"),
+]
+
+
+@pytest.mark.parametrize("answer,reference", PAIRS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_bleu1_equals_nltk(answer: str, reference: str) -> None:
+    expected = sentence_bleu([reference.split()], answer.split(), weights=(1, 0, 0, 0)) if answer else 0.0
+    assert open_ended.bleu1(answer, reference) == pytest.approx(expected, abs=1e-12)
+
+
+def test_recall_and_f1_of_cases_worked_by_hand() -> None:
+    assert [open_ended.recall(a, r) for a, r in PAIRS] == pytest.approx([1, 1, 1 / 3, 0, 1])
+    assert [open_ended.recall_loose(a, r) for a, r in PAIRS] == pytest.approx([1, 1, 1 / 3, 0, 1])
+    assert open_ended.recall_loose("left left left", "left lung") == pytest.approx(3 / 4)  # the repeat pays
+    assert open_ended.recall("left left left", "left lung") == pytest.approx(1 / 2)
+    assert [open_ended.f1(a, r) for a, r in PAIRS] == pytest.approx([1, 4 / 7, 1 / 2, 0, 2 / 7])
+    assert [open_ended.exact(a, r) for a, r in PAIRS] == [1, 0, 0, 0, 0]
+
+
+def test_bertscore_of_the_same_text_is_one_and_its_settings_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("bert_score", reason="the bertscore extra is not installed")
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "left", "lung", "heart"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(tmp_path)
+    BertTokenizer(str(tmp_path / "vocab.txt"), model_max_length=64).save_pretrained(tmp_path)
+    scores, note = open_ended.bertscore(["left lung", "heart"], ["left lung", "left lung"], str(tmp_path), 2)
+    assert scores[0] == pytest.approx(1, abs=1e-4) and scores[1] < scores[0]
+    assert "layer 2" in note and "not rescaled" in note
+    with pytest.raises(VgError, match="no-such-model"):
+        open_ended.bertscore(["a"], ["a"], str(tmp_path / "no-such-model"), 2)
 
 
 @pytest.mark.parametrize("right,rows", [(0, 10), (7, 10), (251, 251), (400, 1000)])
@@ -56,10 +197,36 @@ def test_wilson_equals_statsmodels(right: int, rows: int) -> None:
     assert wilson(right, rows) == pytest.approx(proportion_confint(right, rows, method="wilson"), abs=1e-9)
 
 
+def test_wilson_covers_by_simulation() -> None:
+    rng = np.random.default_rng(0)
+    spans = [wilson(int(right), 100) for right in rng.binomial(100, 0.6, 2000)]
+    assert 0.935 <= np.mean([low <= 0.6 <= high for low, high in spans]) <= 0.965
+
+
 @pytest.mark.parametrize("fixed,broken", [(0, 0), (3, 9), (20, 20), (0, 6)])
 def test_mcnemar_equals_statsmodels(fixed: int, broken: int) -> None:
     expected = reference_mcnemar([[5, broken], [fixed, 5]], exact=True).pvalue if fixed + broken else 1.0
     assert mcnemar(fixed, broken) == pytest.approx(expected)
+
+
+def test_clustered_mcnemar_with_single_rows_equals_the_uncorrected_chi_squared_of_statsmodels() -> None:
+    change = np.array([1.0] * 14 + [-1.0] * 5 + [0.0] * 30)
+    table = [[20, 5], [14, 10]]
+    expected = reference_mcnemar(table, exact=False, correction=False).pvalue
+    assert clustered_mcnemar(change, [str(i) for i in range(49)]) == pytest.approx(expected)
+
+
+def test_clustered_mcnemar_of_a_case_worked_by_hand() -> None:
+    change, images = np.array([1, 1, 0, -1, 1, 1]), list("aabbcd")  # sums 2, -1, 1, 1: 9 / 7
+    assert clustered_mcnemar(change, images) == pytest.approx(stats.chi2.sf(9 / 7, 1))
+
+
+def test_the_smallest_gain_is_the_first_that_exact_mcnemar_finds() -> None:
+    for changed in (6, 13, 40):
+        gain = smallest_gain(200, changed) * 200
+        fixed = round((changed + gain) / 2)
+        assert stats.binomtest(fixed, changed, 0.5).pvalue < 0.05 <= stats.binomtest(fixed - 1, changed, 0.5).pvalue
+    assert smallest_gain(200, 0) == pytest.approx(6 / 200)
 
 
 def test_holm_equals_statsmodels() -> None:
@@ -81,8 +248,196 @@ def test_the_clustered_interval_covers_and_is_wider_than_the_naive_one() -> None
     assert wider == 200
 
 
-@pytest.mark.parametrize("form", ["table", "markdown", "latex", "csv", "json"])
+def test_columns_of_unequal_gaps_have_their_own_means() -> None:
+    values = np.array([[1.0, np.nan], [3.0, np.nan], [5.0, 2.0]])[:, [0, 1, 1]] * [1, 1, np.nan]
+    spans = clustered_means(values, ["a", "b", "c"])
+    assert spans[0][0] == 3 and spans[1].tolist() == [2, 2, 2] and np.isnan(spans[2]).all()
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_every_format_carries_every_cell(form: str) -> None:
     text = render([Table("T", ["a", "b"], [["x", 1], [None, 2.5]], ["note"])], form)
     for cell in ("x", "1", "2.5"):
         assert cell in text
+
+
+# ---- runs --------------------------------------------------------------------------------------------------------
+
+IDENTITY = {"model": "m", "revision": "r", "benchmark": "b", "split": "test", "protocol": "default", "rule": "strict"}
+IDENTITY |= {"data_digest": "d", "attention": "shared"}
+
+
+def refine_run(root: Path, answers: dict[str, list[str]], **identity: Any) -> Path:
+    """A run whose references are all yes, two rows an image; an answer "failed" is a failed row."""
+    samples = len(next(iter(answers.values())))
+    rows = [
+        {"sample_id": f"s{i}", "method": method, "error": "image_missing: gone"}
+        if text == "failed"
+        else {
+            "sample_id": f"s{i}",
+            "image_id": f"i{i // 2}",
+            "group": "CT" if i % 2 else "MRI",
+            "question_type": "closed",
+            "question": "Is it?",
+            "reference": "yes",
+            "method": method,
+            "answer": text,
+        }
+        for method, given in answers.items()
+        for i, text in enumerate(given)
+    ]
+    store = Store(root)
+    store.open("refine", IDENTITY | {"methods": list(answers), "rows": samples} | identity, [])
+    store.write(Shard(), 0, rows, Refine.schema)
+    return root
+
+
+def probe_run(root: Path, ratios: list[float]) -> Path:
+    rows = [
+        {
+            "sample_id": f"s{i}",
+            "image_id": f"i{i // 2}",
+            "domain": "medical",
+            **{f"layer_{name}": [5.0, ratio] for name in ("ratio", "js")},
+            "layer_kl": [9.0, 1.0],
+            **{f"head_{name}": [5.0, 5.0, ratio, ratio] for name in ("ratio", "kl", "js")},
+        }
+        for i, ratio in enumerate(ratios)
+    ]
+    store = Store(root)
+    store.open("probe", IDENTITY | {"rows": len(ratios)}, [])
+    store.write(Shard(), 0, rows, Probe.schema)
+    return root
+
+
+def cells(table: Table, column: str) -> list[Any]:
+    return [row[list(table.columns).index(column)] for row in table.rows]
+
+
+def test_accuracy_pairs_methods_on_the_same_rows_and_leaves_failed_rows_out(tmp_path: Path) -> None:
+    answers = {"baseline": ["yes", "no", "no", "failed", "maybe"], "vgrefine": ["yes", "yes", "failed", "yes", "no"]}
+    table = accuracy(read_run(refine_run(tmp_path / "r", answers), ANSWERS))
+    assert cells(table, "rows") == [4, 4] and cells(table, "right") == [1, 3]
+    assert cells(table, "undecided") == [1, 0] and cells(table, "failed") == [1, 1]
+    assert cells(table, "accuracy %") == ["25.0", "75.0"]
+    assert cells(table, "fixed") == [None, 1] and cells(table, "broken") == [None, 0]
+    assert cells(table, "gain [95 %, by image]")[1].startswith("+33.3 ")  # s0, s1, s4
+
+
+def test_counts_hold_every_row_once(tmp_path: Path) -> None:
+    run = read_run(refine_run(tmp_path / "r", {"baseline": ["yes", "no", "x", "failed"]}), ANSWERS)
+    table = counts(run, None)
+    assert sum(cells(table, "rows")) == 4
+    totals = {kind: sum(cells(table, kind)) for kind in ("right", "wrong", "undecided", "failed")}
+    assert totals == {"right": 1, "wrong": 1, "undecided": 1, "failed": 1}
+
+
+def test_accuracy_by_where_the_model_looked_splits_at_the_best_layer(tmp_path: Path) -> None:
+    answers = {"baseline": ["no"] * 4 + ["yes"] * 8, "vgrefine": ["yes"] * 12}
+    run = read_run(refine_run(tmp_path / "r", answers), ANSWERS)
+    probe = read_run(probe_run(tmp_path / "p", [float(i) for i in range(12)]), ["image_id", "error", *_grounding()])
+    table = accuracy_by_attention(probe, run, None)
+    assert [text.split()[0] for text in cells(table, "lowest third")] == ["0.0", "100.0"]
+    assert [text.split()[0] for text in cells(table, "highest third")] == ["100.0", "100.0"]
+    assert [text.split()[0] for text in cells(table, "highest - lowest [95 %, by image]")] == ["+100.0", "+0.0"]
+
+
+def _grounding() -> list[str]:
+    from vgtool.scoring.tables import GROUNDING
+
+    return GROUNDING
+
+
+def test_runs_in_one_table_carry_plain_and_weighted_means_and_published_figures(tmp_path: Path) -> None:
+    huatuo = {"model": "huatuogpt-vision-7b"}
+    one = refine_run(tmp_path / "a", {"baseline": ["yes", "no"]}, benchmark="vqa-rad", **huatuo)
+    two = refine_run(tmp_path / "b", {"baseline": ["yes"] * 6}, benchmark="slake", **huatuo)
+    table = together([read_run(path, ANSWERS) for path in (one, two)], None, False)
+    assert cells(table, "plain mean") == ["75.0"] and cells(table, "weighted mean") == ["87.5"]
+    assert cells(table, "vqa-rad, published") == ["67.4"]
+
+
+@pytest.mark.parametrize("field,value", [("protocol", "paper"), ("attention", "whole"), ("data_digest", "other")])
+def test_runs_that_differ_are_refused_by_name_and_labelled_when_allowed(tmp_path: Path, field: str, value: str) -> None:
+    one = refine_run(tmp_path / "a", {"baseline": ["yes", "no"]})
+    two = refine_run(tmp_path / "b", {"baseline": ["yes", "yes"]}, **{field: value})
+    with pytest.raises(VgError, match=field):
+        score([one, two], rule=None, by=None, partial=False, seed=0)
+    last = score([one, two], rule=None, by=None, partial=False, seed=0, allow_mixed=True)[-1]
+    assert any(f"{field}={value}" in model for model in cells(last, "model")) and len(last.rows) == 2
+
+
+def test_a_damaged_part_a_missing_sample_and_disagreeing_parts_are_named(tmp_path: Path) -> None:
+    root = refine_run(tmp_path / "r", {"baseline": ["yes", "no"]}, rows=3)
+    with pytest.raises(VgError, match=r"lacks 1 of 3 samples \(no shard has finished\)"):
+        read_run(root, ANSWERS)
+    assert "Partial" in read_run(root, ANSWERS, partial=True).notes[-1]
+    (root / "parts" / "1of1-00001-deadbeef.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(VgError, match="1of1-00001-deadbeef"):
+        read_run(root, ANSWERS)
+    assert any("damaged" in note for note in read_run(root, ANSWERS, partial=True).notes)
+    (root / "parts" / "1of1-00001-deadbeef.parquet").unlink()
+    row = {"sample_id": "s0", "method": "baseline", "answer": "no", "reference": "yes", "question_type": "closed"}
+    Store(root).write(Shard(), 1, [row], Refine.schema)
+    with pytest.raises(VgError, match="disagree on 1 rows, sample 's0'"):
+        read_run(root, ANSWERS, partial=True)
+
+
+def test_equal_rows_of_two_processes_count_once(tmp_path: Path) -> None:
+    root = refine_run(tmp_path / "r", {"baseline": ["yes", "no"]})
+    before = read_run(root, ANSWERS).rows
+    refine_run(root, {"baseline": ["yes", "no"]})
+    assert len(list((root / "parts").iterdir())) == 2
+    assert read_run(root, ANSWERS).rows.sort("sample_id").equals(before.sort("sample_id"))
+
+
+def test_a_part_with_other_column_types_is_refused(tmp_path: Path) -> None:
+    root = refine_run(tmp_path / "r", {"baseline": ["yes", "no"]})
+    odd = pa.table(
+        {"sample_id": [1], "method": ["baseline"], **{n: [1] for n in ANSWERS if n not in ("sample_id", "method")}}
+    )
+    pl.from_arrow(odd).write_parquet(root / "parts" / "1of1-00009-x.parquet")  # type: ignore[union-attr]
+    with pytest.raises(VgError, match="types"):
+        read_run(root, ANSWERS)
+
+
+# ---- predictions files -------------------------------------------------------------------------------------------
+
+PREDICTIONS: list[dict[str, Any]] = [
+    {"question_type": "closed", "reference": "yes", "answer": "Yes", "method": "baseline", "sample_id": "1"},
+    {"question_type": "closed", "reference": "yes", "answer": "no", "method": "mine", "sample_id": "1"},
+    {"question_type": "choice", "reference": "liver", "answer": "A", "choices": ["liver", "heart"], "sample_id": "2"},
+    {"question_type": "riddle", "reference": "x", "answer": "x", "sample_id": "3"},
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_another_tools_answers_are_scored_by_the_same_rules(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"theirs{suffix}"
+    flat = [row | {"choices": json.dumps(row["choices"]) if "choices" in row else None} for row in PREDICTIONS]
+    if suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in PREDICTIONS))
+    elif suffix == ".csv":
+        pl.DataFrame(flat).write_csv(path)
+    else:
+        pl.DataFrame(flat).write_parquet(path)
+    rows = judged(read_predictions(path), "strict")
+    assert rows["outcome"].to_list() == ["right", "wrong", "right", "failed"]
+    assert rows["method"].to_list() == ["baseline", "mine", "answers", "answers"]
+    assert cells(accuracy(read_predictions(path)), "rows") == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "text,complaint",
+    [
+        ("{", "Cannot read"),
+        ('{"answer": "x"}', "no column question_type, reference"),
+        ('{"question_type": "open", "reference": "a", "answer": "a", "sample_id": "1"}\n' * 2, "'1' twice"),
+        ("[1, 2]", "no column"),
+    ],
+)
+def test_a_file_that_holds_no_predictions_is_one_sentence(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(text)
+    with pytest.raises(VgError, match=complaint):
+        read_predictions(path)

@@ -161,9 +161,12 @@ def heads(
     run: Annotated[Path, typer.Argument(help="Probe run on natural images.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Head file to write.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Heads to keep.")] = 20,
+    metric: Annotated[
+        Literal["kl", "js", "ratio"], typer.Option(help="Ranked by mean kl (the paper's), js, or attention ratio.")
+    ] = "kl",
     partial: Annotated[bool, typer.Option(help="Accept an unfinished run.")] = False,
 ) -> None:
-    """Rank a probe run's heads by mean KL and write the head file that refine reads.
+    """Rank a probe run's heads on natural images and write the head file that refine reads.
 
     Example: vgtool heads runs/scenes -k 4 -o heads.json
     """
@@ -173,20 +176,21 @@ def heads(
     from vgtool.grounding import heads as head_files
     from vgtool.scoring.tables import read_run
 
-    found = read_run(run, ["sample_id", "image_id", "domain", "layer_kl", "head_kl"], partial)
+    column = f"head_{metric}"
+    found = read_run(run, ["sample_id", "image_id", "domain", "layer_kl", column], partial)
     if found.kind != "probe":
         raise VgError(f"'{run}' is a {found.kind} run.", "Heads are ranked on a probe run.")
-    good = found.rows.filter(pl.col("head_kl").is_not_null())
+    good = found.rows.filter(pl.col(column).is_not_null())
     if not good.height:
         raise VgError(f"'{run}' has no sample with a grounding metric.", "Probe a benchmark with boxes.")
     if "medical" in good["domain"].to_list():
         console.say("Note: these heads are ranked on medical images; the paper ranks on natural ones.")
     layer_kl = np.array(good["layer_kl"].to_list(), dtype=np.float64)
     layers = layer_kl.shape[1]
-    head_kl = np.array(good["head_kl"].to_list(), dtype=np.float64).reshape(good.height, layers, -1)
-    ranked, layer = head_files.rank(head_kl, layer_kl)
+    values = np.array(good[column].to_list(), dtype=np.float64).reshape(good.height, layers, -1)
+    ranked, layer = head_files.rank(values, higher=metric == "ratio"), head_files.sensitive_layer(layer_kl)
     selected = {
-        "metric": "mean head KL",
+        "metric": f"mean {column}",
         "benchmark": f"{found.identity['benchmark']}/{found.identity['split']}",
         "samples": good.height,
         "sample_ids": head_files.digest(good["sample_id"].to_list()),
@@ -194,7 +198,7 @@ def heads(
     }
     identity = found.identity
     file = head_files.HeadFile(
-        identity["model"], identity["revision"], layers, head_kl.shape[2], selected, ranked[:k], [layer]
+        identity["model"], identity["revision"], layers, values.shape[2], selected, ranked[:k], [layer]
     )
     head_files.write(out, file)
     console.say(f"{len(file.ranked)} heads and knockout layer {layer} written to {out}.")
@@ -202,11 +206,18 @@ def heads(
 
 @app.command(rich_help_panel=READ)
 def score(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
-    rule: Annotated[str | None, typer.Option(help="strict or paper; the protocol's own when not given.")] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or files of predictions (JSONL, csv, Parquet).")],
+    rule: Annotated[
+        str | None, typer.Option(help="strict, paper, huatuo or llava-med; the protocol's own when not given.")
+    ] = None,
     by: Annotated[str | None, typer.Option(help="Also split by a field: group or question_type.")] = None,
     form: Annotated[str, typer.Option("--format", help="table, markdown, latex, csv or json.")] = "table",
     partial: Annotated[bool, typer.Option(help="Accept unfinished runs.")] = False,
+    allow_mixed: Annotated[bool, typer.Option(help="Label runs that differ in protocol, kernel or rows.")] = False,
+    bertscore: Annotated[
+        str | None, typer.Option(help="Also BERTScore open answers, with this model (name or folder).")
+    ] = None,
+    bertscore_layer: Annotated[int | None, typer.Option(help="Layer of a model that bert-score does not list.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -214,11 +225,26 @@ def score(
 
     Example: vgtool score runs/phantom-refined --by question_type --format markdown
     """
-    from vgtool.scoring.render import render
+    from vgtool.scoring.render import check_format, rich_table
+    from vgtool.scoring.render import render as rendered
     from vgtool.scoring.tables import score as tables
 
-    text = render(tables(runs, rule=rule, by=by, partial=partial, seed=seed), "json" if as_json else form)
-    console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+    form = check_format("json" if as_json else form)
+    found = tables(
+        runs,
+        rule=rule,
+        by=by,
+        partial=partial,
+        seed=seed,
+        allow_mixed=allow_mixed,
+        bertscore=None if bertscore is None else (bertscore, bertscore_layer),
+        every_count=form == "json",
+    )
+    if form == "table" and console.out.is_terminal:
+        for table in found:
+            console.out.print(rich_table(table))
+        return
+    console.out.print(console.clean(rendered(found, form)), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(rich_help_panel=READ)

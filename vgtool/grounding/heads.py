@@ -32,19 +32,23 @@ class HeadFile:
     knockout_layers: list[int]
 
 
-def rank(head_kl: NDArray[np.float64], layer_kl: NDArray[np.float64]) -> tuple[list[tuple[int, int, float]], int]:
-    """All heads by mean KL over samples, and the most sensitive layer.
+def rank(values: NDArray[np.float64], *, higher: bool = False) -> list[tuple[int, int, float]]:
+    """(layer, head, mean over samples) of a head metric [samples, L, H], best first; `higher` is better or lower is.
 
-    `head_kl` [samples, L, H], `layer_kl` [samples, L]; NaN where a sample has no metric. A head without any metric is
-    left out.
+    NaN where a sample has no metric; a head with none on half of the samples or more is left out, for the few samples
+    it does look at say nothing of the others.
     """
-    counted = np.isfinite(head_kl)
-    total = np.where(counted, head_kl, 0).sum(0)
-    mean = np.divide(total, counted.sum(0), out=np.full(total.shape, np.inf), where=counted.any(0))
-    order = np.argsort(mean, axis=None, kind="stable")
+    counted = np.isfinite(values)
+    total, rows = np.where(counted, values, 0).sum(0), counted.sum(0)
+    mean = np.divide(total, rows, out=np.full(total.shape, np.nan), where=rows * 2 > len(values))
+    order = np.argsort(-mean if higher else mean, axis=None, kind="stable")  # NaN sorts last
     pairs = [(int(i) // mean.shape[1], int(i) % mean.shape[1]) for i in order]
-    ranked = [(layer, head, float(mean[layer, head])) for layer, head in pairs if np.isfinite(mean[layer, head])]
-    return ranked, int(np.nanargmin(np.nanmean(layer_kl, 0)))
+    return [(layer, head, float(mean[layer, head])) for layer, head in pairs if np.isfinite(mean[layer, head])]
+
+
+def sensitive_layer(layer_kl: NDArray[np.float64]) -> int:
+    """The layer of lowest mean KL [samples, L]: the default knockout layer (paper section 4)."""
+    return int(np.nanargmin(np.nanmean(layer_kl, 0)))
 
 
 def fingerprint(image_id: str) -> str:

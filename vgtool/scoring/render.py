@@ -5,6 +5,11 @@ import io
 import json
 from collections.abc import Sequence
 
+import rich.table
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from vgtool.console import clean
 from vgtool.errors import VgError, did_you_mean
 from vgtool.scoring.tables import Cell, Table
 
@@ -12,10 +17,26 @@ FORMATS = ("table", "markdown", "latex", "csv", "json")
 LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
 
 
-def render(tables: Sequence[Table], form: str) -> str:
-    """All tables in one form. VgError for an unknown one."""
+def check_format(form: str) -> str:
+    """The format, or a VgError that suggests one."""
     if form not in FORMATS:
         raise VgError(f"No format '{form}'.", did_you_mean(form, FORMATS))
+    return form
+
+
+def rich_table(table: Table) -> RenderableType:
+    """For a terminal: columns wrap instead of running out of it."""
+    drawn = rich.table.Table(title=Text(clean(table.title)), title_justify="left", title_style="bold", expand=False)
+    for column in table.columns:
+        drawn.add_column(Text(column), overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(clean(_text(cell))) for cell in row))
+    return Group(drawn, *(Text(clean(note), style="dim") for note in table.notes), Text(""))
+
+
+def render(tables: Sequence[Table], form: str) -> str:
+    """All tables in one form. VgError for an unknown one."""
+    check_format(form)
     if form == "json":
         return json.dumps(
             [

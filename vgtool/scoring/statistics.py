@@ -1,8 +1,9 @@
-"""Intervals and paired tests: Wilson, bootstrap over images, exact McNemar, Holm."""
+"""Intervals and paired tests: Wilson, bootstrap over images, exact and clustered McNemar, Holm."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -20,23 +21,71 @@ def wilson(right: int, rows: int, level: float = 0.95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def numbered(clusters: Sequence[str]) -> NDArray[np.int64]:
+    """Each name's place among the sorted distinct names, from 0."""
+    return pl.Series(clusters).rank("dense").to_numpy().astype(np.int64) - 1
+
+
+def clustered_means(
+    values: Array, clusters: Sequence[str], *, seed: int = 0, draws: int = 2000, level: float = 0.95
+) -> Array:
+    """[C, 3] of mean, low, high for each column of `values` [n, C]: percentile bootstrap that draws whole clusters
+    (images). NaN is left out of its column's mean; a column without any value gets NaN."""
+    values = np.asarray(values, np.float64)
+    index, known = numbered(clusters), np.isfinite(values)
+    count = int(index.max()) + 1
+    totals = np.stack([np.bincount(index, column) for column in np.where(known, values, 0.0).T], 1)
+    sizes = np.stack([np.bincount(index, column) for column in known.T], 1)
+    rng = np.random.default_rng(seed)
+    means = np.empty((draws, values.shape[1]))
+    both = np.concatenate([totals, sizes], 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for draw in range(draws):  # one draw at a time: all at once would take draws x clusters of memory
+            weights = np.bincount(rng.integers(0, count, count), minlength=count)
+            drawn = weights @ both
+            means[draw] = drawn[: values.shape[1]] / drawn[values.shape[1] :]
+        low, high = _quantiles(means, level)
+        return np.stack([totals.sum(0) / sizes.sum(0), low, high], 1)
+
+
+def _quantiles(means: Array, level: float) -> tuple[Array, Array]:
+    empty = ~np.isfinite(means).any(0)
+    filled = np.where(empty, 0.0, means)
+    low, high = np.nanquantile(filled, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+
+
 def clustered_mean(
     values: Array, clusters: Sequence[str], *, seed: int = 0, draws: int = 2000, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """(mean, low, high) of `values`: percentile bootstrap that draws whole clusters (images)."""
-    values = np.asarray(values, np.float64)
-    _, index = np.unique(np.asarray(list(clusters)), return_inverse=True)
-    totals, sizes = np.bincount(index, values), np.bincount(index)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=draws)
-    means = (weights @ totals) / (weights @ sizes)
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return float(values.mean()), float(low), float(high)
+    """(mean, low, high) of one column [n]; see `clustered_means`."""
+    column = np.asarray(values, np.float64)[:, None]
+    mean, low, high = clustered_means(column, clusters, seed=seed, draws=draws, level=level)[0]
+    return float(mean), float(low), float(high)
 
 
 def mcnemar(fixed: int, broken: int) -> float:
     """Two-sided exact p of two methods on the same rows: `fixed` went wrong to right, `broken` right to wrong."""
     return 1.0 if fixed + broken == 0 else float(stats.binomtest(fixed, fixed + broken, 0.5).pvalue)
+
+
+def clustered_mcnemar(change: Array, clusters: Sequence[str]) -> float:
+    """McNemar's test when rows of one image go together (Durkalski et al. 2003): `change` is +1 fixed, -1 broken, 0;
+    chi squared (1 df) = (sum of cluster sums) squared / sum of squared cluster sums. With one row a cluster it is
+    McNemar's uncorrected chi squared."""
+    sums = np.bincount(numbered(clusters), np.asarray(change, np.float64))
+    spread = float((sums**2).sum())
+    return 1.0 if spread == 0 else float(stats.chi2.sf(float(sums.sum()) ** 2 / spread, 1))
+
+
+def smallest_gain(rows: int, discordant: int, level: float = 0.05) -> float:
+    """The smallest gain (share of rows) that exact McNemar could call real with this many rows that changed; with
+    fewer than six changed rows, six that all go one way."""
+    changed = max(discordant, 6)
+    if not rows:
+        return 1.0
+    fixed = next(k for k in range(changed // 2, changed + 1) if k > changed - k and mcnemar(k, changed - k) < level)
+    return min(1.0, (2 * fixed - changed) / rows)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

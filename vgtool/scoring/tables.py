@@ -1,8 +1,13 @@
-"""Tables of run folders: accuracy by method with paired tests, grounding by layer. Reads only the columns it needs."""
+"""Tables: accuracy by method with paired tests, open answers, grounding, the two joined, and several runs in one.
 
-import json
-from collections.abc import Sequence
+Every number carries its rows and an interval; two methods are compared on the same rows only.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +15,30 @@ import numpy as np
 import polars as pl
 
 from vgtool.errors import VgError, did_you_mean
-from vgtool.scoring.answers import check_rule, judge
-from vgtool.scoring.statistics import clustered_mean, holm, mcnemar, wilson
+from vgtool.grounding.heads import rank
+from vgtool.scoring import open_ended
+from vgtool.scoring.answers import check_rule
+from vgtool.scoring.inputs import ANSWERS, Run, judged, kind_of, read_run
+from vgtool.scoring.statistics import (
+    clustered_mcnemar,
+    clustered_mean,
+    clustered_means,
+    holm,
+    mcnemar,
+    numbered,
+    smallest_gain,
+    wilson,
+)
 
-ANSWERS = ["sample_id", "image_id", "group", "question_type", "choices", "reference", "method", "answer", "error"]
 METRICS = ("layer_ratio", "layer_kl", "layer_js")
+HEAD_METRICS = ("head_ratio", "head_kl", "head_js")
+GROUNDING = ["image_id", "group", "domain", "error", *METRICS, *HEAD_METRICS]
+NAMES = ("attention ratio", "KL", "JS")
+SPLITS = ("group", "question_type")
+TOP_HEADS = 20
 Cell = str | int | float | None
+
+__all__ = ["ANSWERS", "GROUNDING", "METRICS", "Cell", "Run", "Table", "judged", "kind_of", "read_run", "score"]
 
 
 @dataclass(frozen=True)
@@ -28,146 +51,355 @@ class Table:
     notes: Sequence[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run folder's identity and rows."""
+def score(
+    inputs: Sequence[Path],
+    *,
+    rule: str | None,
+    by: str | None,
+    partial: bool,
+    seed: int,
+    allow_mixed: bool = False,
+    bertscore: tuple[str, int | None] | None = None,
+    every_count: bool = False,
+) -> list[Table]:
+    """Tables of run folders and prediction files, in the order given; joined ones follow."""
+    if rule is not None:
+        check_rule(rule)
+    if by is not None and by not in SPLITS:
+        raise VgError(f"No field '{by}' to split by.", did_you_mean(by, SPLITS))
+    answers, probes = [], []
+    for path in inputs:
+        if kind_of(path) == "refine":
+            answers.append(read_run(path, ANSWERS, partial))
+        else:
+            probes.append(read_run(path, GROUNDING, partial))
+    tables: list[Table] = []
+    for run in answers:
+        tables.append(accuracy(run, rule, None, seed))
+        tables += [accuracy(run, rule, by, seed)] if by else []
+        tables += open_answers(run, seed, bertscore)
+        tables += [counts(run, rule)] if every_count else []
+    for run in probes:
+        tables += [grounding(run, seed), best_heads(run, seed)]
+        tables += [grounding_by_group(run, seed)] if by == "group" else []
+    if len(probes) > 1:
+        tables.append(grounding_summary(probes, seed))
+    for probe in probes:
+        mine = [run for run in answers if _same_rows(run, probe)]
+        tables += [accuracy_by_attention(probe, run, rule, seed) for run in mine]
+    if len(answers) > 1:
+        tables.append(together(answers, rule, allow_mixed))
+    return tables
 
-    path: Path
-    kind: str
-    identity: dict[str, Any]
-    rows: pl.DataFrame
 
-
-def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
-    """Rows of a run folder, one per (sample, method). VgError when it is unfinished and `partial` is off."""
-    try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        kind, identity = record["kind"], record["identity"]
-    except OSError:
-        raise VgError(f"'{path}' is no run folder: it has no run.json.", "Name the --out of a run.") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise VgError(f"'{path / 'run.json'}' is damaged: {error}.", "Restore it, or run again.") from None
-    parts = sorted((path / "parts").glob("*.parquet"))
-    keys = ["sample_id", "method"] if kind == "refine" else ["sample_id"]
-    try:
-        frames = [pl.read_parquet(part, columns=list(dict.fromkeys([*keys, *columns]))) for part in parts]
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise VgError(f"A part of '{path}' cannot be read: {error}.", "Delete that part and run again.") from None
-    if not frames:
-        raise VgError(f"'{path}' holds no rows yet.", "Let the run finish.")
-    rows = pl.concat(frames).unique(keys, keep="first", maintain_order=True)
-    missing = identity.get("rows", 0) - rows["sample_id"].n_unique()
-    if missing > 0 and not partial:
-        raise VgError(f"'{path}' lacks {missing} of {identity['rows']} samples.", "Finish it, or give --partial.")
-    return Run(path, kind, identity, rows)
-
-
-def kind_of(path: Path) -> str:
-    """`probe` or `refine`."""
-    return read_run(path, ["sample_id"], partial=True).kind
-
-
-def judged(run: Run, rule: str | None) -> pl.DataFrame:
-    """The rows of a refine run with `outcome`; failed rows are `failed`."""
-    name = check_rule(rule or run.identity.get("rule", "strict"))
-    outcomes = [
-        "failed"
-        if row["error"] is not None
-        else judge(row["answer"], row["reference"], row["question_type"], row["choices"], name)
-        for row in run.rows.select(ANSWERS).iter_rows(named=True)
-    ]
-    return run.rows.with_columns(pl.Series("outcome", outcomes, pl.String))
+# ---- accuracy ----------------------------------------------------------------------------------------------------
 
 
 def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int = 0) -> Table:
     """Accuracy per method (and value of `by`) with a Wilson interval, and against the baseline on the same rows."""
     rows = judged(run, rule)
-    if by is not None and by not in rows.columns:
-        raise VgError(f"No field '{by}' to split by.", did_you_mean(by, ["group", "question_type"]))
     out: list[list[Cell]] = []
     tests: list[tuple[int, float]] = []
-    splits = [None] if by is None else sorted(rows[by].drop_nulls().unique().to_list())
-    for value in splits:
+    smallest: list[float] = []
+    for value in [None] if by is None else sorted(rows[by].drop_nulls().unique().to_list()):
         some = rows if by is None else rows.filter(pl.col(by) == value)
-        base = some.filter(pl.col("method") == "baseline")
+        base = some.filter((pl.col("method") == "baseline") & (pl.col("outcome") != "failed"))
         for method in run.identity["methods"]:
             mine = some.filter(pl.col("method") == method)
             counted = mine.filter(pl.col("outcome") != "failed")
-            right = int((counted["outcome"] == "right").sum())
-            low, high = wilson(right, counted.height)
             line: list[Cell] = [] if value is None else [value]
-            line += [method, counted.height, right, int((counted["outcome"] == "undecided").sum())]
-            line += [mine.height - counted.height, _pc(right / max(counted.height, 1)), f"{_pc(low)} to {_pc(high)}"]
-            if method == "baseline":
-                out.append([*line, None, None, None, None, None])
+            line += [method, *_counted(mine["outcome"])]
+            pairs = base.join(counted, on="sample_id", suffix="_b") if method != "baseline" else base.clear()
+            if not pairs.height:
+                out.append([*line, *[None] * 6])
                 continue
-            pairs = base.filter(pl.col("outcome") != "failed").join(counted, on="sample_id", suffix="_b")
             was, now = (pairs[c].to_numpy() == "right" for c in ("outcome", "outcome_b"))
+            change, images = now.astype(float) - was, pairs["image_id"].to_list()
             fixed, broken = int((now & ~was).sum()), int((was & ~now).sum())
-            change = (
-                clustered_mean(now.astype(float) - was, pairs["image_id"].to_list(), seed=seed) if len(was) else None
-            )
-            span = (
-                None if change is None else f"{_pc(change[0], True)} [{_pc(change[1], True)}, {_pc(change[2], True)}]"
-            )
+            mean, low, high = clustered_mean(change, images, seed=seed)
+            smallest.append(smallest_gain(len(was), fixed + broken))
             tests.append((len(out), mcnemar(fixed, broken)))
-            out.append([*line, span, fixed, broken, tests[-1][1], None])
+            span = f"{_pc(mean, True)} [{_pc(low, True)}, {_pc(high, True)}]"
+            out.append([*line, span, fixed, broken, tests[-1][1], f"{clustered_mcnemar(change, images):.3g}", None])
     for (at, p), adjusted in zip(tests, holm([p for _, p in tests]), strict=True):
-        out[at][-2:] = [f"{p:.3g}", f"{adjusted:.3g}"]
+        out[at][-3], out[at][-1] = f"{p:.3g}", f"{adjusted:.3g}"
     columns = ["method", "rows", "right", "undecided", "failed", "accuracy %", "95 % Wilson"]
-    columns += ["gain [95 %, by image]", "fixed", "broken", "p McNemar", "p Holm"]
+    columns += ["gain [95 %, by image]", "fixed", "broken", "p McNemar", "p by image", "p Holm"]
     notes = [
         f"Rule: {rule or run.identity.get('rule', 'strict')}. Undecided counts as wrong; failed rows are left out.",
-        "Gain against the baseline on the same rows; its interval draws whole images. McNemar is exact and takes rows "
-        "as independent; Holm corrects over this table.",
+        *run.notes,
     ]
-    title = f"Accuracy, {run.identity['model']} on {run.identity['benchmark']} ({run.identity['split']})"
-    return Table(title, [*([] if by is None else [by]), *columns], out, notes)
+    if tests:
+        notes.append(
+            "Gain: against the baseline on the same rows; its interval draws whole images. p: exact McNemar, rows "
+            "independent; p by image: McNemar with rows of one image together (Durkalski 2003); Holm corrects the "
+            f"exact p over this table. Smallest gain that could be told from chance here: {_pc(min(smallest))} points."
+        )
+    return Table(f"Accuracy, {run.title}", [*([] if by is None else [by]), *columns], out, notes)
 
 
-def grounding(run: Run, seed: int = 0) -> Table:
-    """Mean AR, KL and JS per layer with intervals over images."""
+def _counted(outcomes: pl.Series) -> list[Cell]:
+    """rows, right, undecided, failed, accuracy %, interval."""
+    failed = int((outcomes == "failed").sum())
+    rows, right = outcomes.len() - failed, int((outcomes == "right").sum())
+    low, high = wilson(right, rows)
+    share = _pc(right / rows) if rows else None
+    return [rows, right, int((outcomes == "undecided").sum()), failed, share, f"{_pc(low)} to {_pc(high)}"]
+
+
+def counts(run: Run, rule: str | None) -> Table:
+    """Every count: by method, question type and group."""
+    fields = ["method", "question_type", "group"]
+    rows = judged(run, rule).with_columns(pl.col(name).fill_null("") for name in fields)
+    kinds = ["right", "wrong", "undecided", "failed"]
+    found = rows.group_by(fields).agg(pl.len().alias("rows"), *((pl.col("outcome") == k).sum().alias(k) for k in kinds))
+    return Table(f"Counts, {run.title}", [*fields, "rows", *kinds], [list(row) for row in found.sort(fields).rows()])
+
+
+def open_answers(run: Run, seed: int, bertscore: tuple[str, int | None] | None) -> list[Table]:
+    """Graded metrics of open answers, means with intervals over images; none when there are no open answers."""
+    rows = run.rows.filter((pl.col("question_type") == "open") & pl.col("error").is_null())
+    rows = rows.filter(pl.col("reference").fill_null("") != "")
+    if not rows.height:
+        return []
+    names, notes = list(open_ended.METRICS), ["Mean over rows, 0 to 100, with 95 % bootstrap over images."]
+    answers, references = (rows[name].fill_null("").to_list() for name in ("answer", "reference"))
+    values = np.array(
+        [[m(a, r) for m in open_ended.METRICS.values()] for a, r in zip(answers, references, strict=True)]
+    )
+    if bertscore is not None:
+        scores, note = open_ended.bertscore(answers, references, *bertscore)
+        values, names = np.column_stack([values, scores]), [*names, "BERTScore F1"]
+        notes.append(note)
+    out: list[list[Cell]] = []
+    for method in run.identity["methods"]:
+        mine = (rows["method"] == method).to_numpy()
+        if mine.any():
+            spans = clustered_means(values[mine], rows.filter(mine)["image_id"].to_list(), seed=seed)
+            out.append([method, int(mine.sum()), *(f"{_pc(m)} [{_pc(lo)}, {_pc(hi)}]" for m, lo, hi in spans)])
+    return [Table(f"Open answers, {run.title}", ["method", "rows", *names], out, notes)]
+
+
+# ---- grounding ---------------------------------------------------------------------------------------------------
+
+
+def _measured(run: Run) -> pl.DataFrame:
     good = run.rows.filter(pl.col("error").is_null() & pl.col("layer_ratio").is_not_null())
     if not good.height:
         raise VgError(f"'{run.path}' has no sample with a grounding metric.", "Probe a benchmark with boxes.")
-    images = good["image_id"].to_numpy()
-    values = {m: np.array(good[m].to_list(), dtype=np.float64) for m in METRICS}
-    out: list[list[Cell]] = []
-    for layer in range(values[METRICS[0]].shape[1]):
-        line: list[Cell] = [layer]
-        for metric in METRICS:
-            column = values[metric][:, layer]
-            known = np.isfinite(column)
-            if not known.any():
-                line.append(None)
-                continue
-            mean, low, high = clustered_mean(column[known], images[known].tolist(), seed=seed)
-            line.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
-        out.append(line)
-    failed = run.rows.filter(pl.col("error").is_not_null())
-    notes = [
-        f"{good.height} samples; {failed.height} failed; {run.rows.height - good.height - failed.height} without boxes."
+    return good
+
+
+def _stacked(rows: pl.DataFrame, names: Iterable[str]) -> list[np.ndarray]:
+    return [np.array(rows[name].to_list(), dtype=np.float64) for name in names]
+
+
+def best_layer(rows: pl.DataFrame) -> int:
+    """The layer of lowest mean KL."""
+    with np.errstate(invalid="ignore"):
+        return int(np.nanargmin(np.nanmean(np.array(rows["layer_kl"].to_list(), dtype=np.float64), 0)))
+
+
+def _span(values: Sequence[float] | np.ndarray) -> str | None:
+    mean, low, high = values
+    return None if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _samples_note(run: Run, measured: int) -> str:
+    errors = run.rows.filter(pl.col("error").is_not_null())["error"]
+    outside = int(errors.str.starts_with("no_region").sum())
+    without = run.rows.height - measured - errors.len()
+    failed = errors.len() - outside
+    return f"{measured} samples; {outside} whose boxes the model cannot see, {failed} failed, {without} without boxes."
+
+
+SCALE = "Attention ratio 1 is uniform, higher is better; KL and JS lower is better. 95 % bootstrap over images."
+
+
+def grounding(run: Run, seed: int = 0) -> Table:
+    """Mean AR, KL and JS per layer and over layers, with intervals over images."""
+    good = _measured(run)
+    images = good["image_id"].to_list()
+    values = _stacked(good, METRICS)
+    spans = [clustered_means(column, images, seed=seed) for column in values]
+    out: list[list[Cell]] = [[layer, *(_span(s[layer]) for s in spans)] for layer in range(len(spans[0]))]
+    with np.errstate(invalid="ignore"):
+        over = [np.nanmean(column, 1) for column in values]
+    out.append(["mean", *(_span(clustered_mean(column, images, seed=seed)) for column in over)])
+    notes = [_samples_note(run, good.height), f"Lowest KL: layer {best_layer(good)}. {SCALE}", *run.notes]
+    return Table(f"Grounding, {run.title}", ["layer", *NAMES], out, notes)
+
+
+def best_heads(run: Run, seed: int = 0) -> Table:
+    """The heads of lowest mean KL."""
+    good = _measured(run)
+    images = good["image_id"].to_list()
+    values = _stacked(good, HEAD_METRICS)
+    layers = len(good["layer_kl"][0])
+    heads = values[0].shape[1] // layers
+    order = [layer * heads + head for layer, head, _ in rank(values[1].reshape(-1, layers, heads))[:TOP_HEADS]]
+    spans = [clustered_means(column[:, order], images, seed=seed) for column in values]
+    out: list[list[Cell]] = [
+        [place + 1, at // heads, at % heads, *(_span(s[place]) for s in spans)] for place, at in enumerate(order)
     ]
-    notes.append(
-        "Attention ratio 1 is uniform, higher is better; KL and JS lower is better. 95 % bootstrap over images."
+    return Table(f"Heads of lowest KL, {run.title}", ["rank", "layer", "head", *NAMES], out, [SCALE])
+
+
+def grounding_by_group(run: Run, seed: int = 0) -> Table:
+    """Each group (modality) at the run's best layer."""
+    good = _measured(run)
+    layer = best_layer(good)
+    out: list[list[Cell]] = []
+    for group in sorted(good["group"].fill_null("").unique().to_list()):
+        rows = good.filter(pl.col("group").fill_null("") == group)
+        columns = np.stack([v[:, layer] for v in _stacked(rows, METRICS)], 1)
+        spans = clustered_means(columns, rows["image_id"].to_list(), seed=seed)
+        out.append([group, rows.height, *(_span(s) for s in spans)])
+    return Table(f"Grounding by group, layer {layer}, {run.title}", ["group", "samples", *NAMES], out, [SCALE])
+
+
+def grounding_summary(runs: Sequence[Run], seed: int = 0) -> Table:
+    """Several probe runs, medical beside natural, each at its own best layer and over all layers."""
+    out: list[list[Cell]] = []
+    for run in runs:
+        good = _measured(run)
+        layer, images = best_layer(good), good["image_id"].to_list()
+        values = _stacked(good, METRICS)
+        best = clustered_means(np.stack([v[:, layer] for v in values], 1), images, seed=seed)
+        with np.errstate(invalid="ignore"):
+            mean = clustered_means(np.stack([np.nanmean(v, 1) for v in values], 1), images, seed=seed)
+        i, domain = run.identity, "+".join(sorted(good["domain"].drop_nulls().unique().to_list()))
+        name = f"{i['benchmark']} ({i.get('split')})"
+        out.append([i["model"], name, domain, good.height, layer, *(_span(s) for s in best), _span(mean[0])])
+    columns = ["model", "benchmark", "domain", "samples", "best layer", *NAMES, "attention ratio, all layers"]
+    return Table("Grounding of all probe runs", columns, out, [SCALE])
+
+
+def _same_rows(answers: Run, probe: Run) -> bool:
+    """Whether two runs are of one model on one set of rows."""
+    names = ("model", "revision", "benchmark", "split", "data_digest")
+    return all(answers.identity.get(n) == probe.identity.get(n) for n in names)
+
+
+def accuracy_by_attention(probe: Run, run: Run, rule: str | None, seed: int = 0) -> Table:
+    """Accuracy in thirds of the samples by where the model looked: is it right more often where it looks right?"""
+    good = _measured(probe)
+    layer = best_layer(good)
+    ratio = good.select("sample_id", pl.col("layer_ratio").list.get(layer).alias("ratio")).filter(
+        pl.col("ratio").is_finite()
     )
-    title = f"Grounding, {run.identity['model']} on {run.identity['benchmark']} ({run.identity['split']})"
-    return Table(title, ["layer", "attention ratio", "KL", "JS"], out, notes)
-
-
-def score(inputs: Sequence[Path], *, rule: str | None, by: str | None, partial: bool, seed: int) -> list[Table]:
-    """Tables of run folders, in the order given."""
-    if rule is not None:
-        check_rule(rule)
-    tables = []
-    for path in inputs:
-        if kind_of(path) == "refine":
-            run = read_run(path, ANSWERS, partial)
-            tables += [accuracy(run, rule, None, seed), *([accuracy(run, rule, by, seed)] if by else [])]
+    cuts = [ratio["ratio"].quantile(q, "linear") for q in (1 / 3, 2 / 3)]
+    rows = judged(run, rule).filter(pl.col("outcome") != "failed").join(ratio, on="sample_id")
+    rows = rows.with_columns(
+        third=pl.when(pl.col("ratio") <= cuts[0]).then(0).when(pl.col("ratio") <= cuts[1]).then(1).otherwise(2)
+    )
+    out: list[list[Cell]] = []
+    for method in run.identity["methods"]:
+        mine = rows.filter(pl.col("method") == method)
+        line: list[Cell] = [method, mine.height]
+        for third in range(3):
+            some = mine.filter(pl.col("third") == third)
+            right = int((some["outcome"] == "right").sum())
+            low, high = wilson(right, some.height)
+            line.append(f"{_pc(right / some.height)} [{_pc(low)}, {_pc(high)}]" if some.height else None)
+        outer = mine.filter(pl.col("third") != 1)
+        if outer["third"].n_unique() == 2:
+            now = (outer["outcome"] == "right").to_numpy().astype(float)
+            high_third = (outer["third"] == 2).to_numpy()
+            columns = np.stack([np.where(high_third, now, np.nan), np.where(~high_third, now, np.nan)], 1)
+            line.append(_difference(columns, outer["image_id"].to_list(), seed))
         else:
-            tables.append(grounding(read_run(path, ["image_id", "error", *METRICS], partial), seed))
-    return tables
+            line.append(None)
+        out.append(line)
+    columns_ = ["method", "rows", "lowest third", "middle third", "highest third", "highest - lowest [95 %, by image]"]
+    spots = " and ".join(f"{cut:.3f}" for cut in cuts if cut is not None)
+    notes = [f"Thirds of the samples by attention ratio at layer {layer}, cut at {spots}; accuracy %, Wilson."]
+    return Table(f"Accuracy by where the model looked, {run.title}", columns_, out, notes)
 
 
-def _pc(share: float, signed: bool = False) -> str:
+def _difference(columns: np.ndarray, images: Sequence[str], seed: int, draws: int = 2000) -> str:
+    """Difference of two columns' means (NaN: not in that column), with a bootstrap over images."""
+    index, known = numbered(images), np.isfinite(columns)
+    count = int(index.max()) + 1
+    both = np.zeros((count, 4))
+    np.add.at(both, index, np.concatenate([np.where(known, columns, 0), known], 1))
+    rng = np.random.default_rng(seed)
+
+    def gap(sums: np.ndarray) -> float:
+        return float(sums[0] / sums[2] - sums[1] / sums[3]) if sums[2] and sums[3] else float("nan")
+
+    drawn = [gap(np.bincount(rng.integers(0, count, count), minlength=count) @ both) for _ in range(draws)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return f"{_pc(gap(both.sum(0)), True)} [{_pc(low, True)}, {_pc(high, True)}]"
+
+
+# ---- several runs in one -----------------------------------------------------------------------------------------
+
+ROWS = ("split", "protocol", "rows", "data_digest", "rule")
+ENGINE = ("attention", "box_mapping", "dtype", "revision", "heads")
+
+
+def together(runs: Sequence[Run], rule: str | None, allow_mixed: bool) -> Table:
+    """Models and methods down, benchmarks across, the published figure beside ours (the paper's main, ablation and
+    rival tables). VgError when runs of one benchmark or one model differ in what they measured."""
+    differing: dict[int, list[str]] = {}
+    for (a, one), (b, two) in combinations(enumerate(runs), 2):
+        same_rows = one.identity["benchmark"] == two.identity["benchmark"]
+        same_model = one.identity["model"] == two.identity["model"]
+        names = [n for n in ROWS if same_rows and not (n == "rule" and rule)] + [n for n in ENGINE if same_model]
+        for name in names:
+            if one.identity.get(name) != two.identity.get(name):
+                if not allow_mixed:
+                    raise VgError(
+                        f"'{one.path}' and '{two.path}' differ in {name}: {one.identity.get(name)} and "
+                        f"{two.identity.get(name)}.",
+                        "Score them apart, or give --allow-mixed to label them.",
+                    )
+                differing.setdefault(a, []).append(name)
+                differing.setdefault(b, []).append(name)
+    cells: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    for at, run in enumerate(runs):
+        labels = "".join(f", {n}={str(run.identity.get(n))[:12]}" for n in dict.fromkeys(differing.get(at, ())))
+        rows = judged(run, rule).filter(pl.col("outcome") != "failed")
+        for method in run.identity["methods"]:
+            mine = rows.filter(pl.col("method") == method)["outcome"]
+            result = (int((mine == "right").sum()), mine.len())
+            before = cells.setdefault((run.identity["model"] + labels, method), {})
+            if before.setdefault(run.identity["benchmark"], result) != result:
+                raise VgError(
+                    f"'{run.path}' and an earlier run both have {method} on {run.identity['benchmark']}, with other "
+                    "results.",
+                    "Name one of them only.",
+                )
+    marks = list(dict.fromkeys(run.identity["benchmark"] for run in runs))
+    known = _published()
+    shown = [m for m in marks if any((model.split(",")[0], method, m) in known for model, method in cells)]
+    out: list[list[Cell]] = []
+    for (model, method), found in cells.items():
+        line: list[Cell] = [model, method]
+        for mark in marks:
+            right, rows_ = found.get(mark, (0, 0))
+            low, high = wilson(right, rows_)
+            line.append(f"{_pc(right / rows_)} [{_pc(low)}, {_pc(high)}] of {rows_}" if rows_ else None)
+            if mark in shown:
+                line.append(known.get((model.split(",")[0], method, mark)))
+        whole = len(found) == len(marks) and all(n for _, n in found.values())
+        line.append(_pc(sum(r / n for r, n in found.values()) / len(marks)) if whole else None)
+        line.append(_pc(sum(r for r, _ in found.values()) / sum(n for _, n in found.values())) if whole else None)
+        out.append(line)
+    heads = [name for mark in marks for name in ([mark, f"{mark}, published"] if mark in shown else [mark])]
+    notes = ["Accuracy %, 95 % Wilson, rows. Plain mean: of benchmarks; weighted mean: of all rows."]
+    if shown:
+        notes.append("Published: the paper's figures, whose rows, prompts and rule may differ; not measured here.")
+    columns = ["model", "method", *heads, "plain mean", "weighted mean"]
+    return Table("Accuracy of all runs", columns, out, notes)
+
+
+def _published() -> dict[tuple[str, str, str], str]:
+    """(model, method, benchmark) -> accuracy % in the paper's tables."""
+    text = (resources.files("vgtool.scoring") / "published.csv").read_text("utf-8")
+    return {(r["model"], r["method"], r["benchmark"]): r["accuracy"] for r in csv.DictReader(text.splitlines())}
+
+
+def _pc(share: float | np.floating[Any], signed: bool = False) -> str:
     return f"{100 * share:+.1f}" if signed else f"{100 * share:.1f}"

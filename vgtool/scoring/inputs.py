@@ -1,0 +1,183 @@
+"""What is scored: run folders of probe and refine, or a plain file of predictions; only the columns asked for."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from vgtool.errors import VgError
+from vgtool.runs.store import Store
+from vgtool.scoring.answers import check_rule, either_or, judge
+
+ANSWERS = [
+    *("sample_id", "image_id", "group", "question_type", "question"),
+    *("choices", "reference", "method", "answer", "error"),
+]
+KINDS = ("closed", "choice", "open")
+FILES = (".jsonl", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's identity and rows, one per (sample, method)."""
+
+    path: Path
+    kind: str
+    identity: dict[str, Any]
+    rows: pl.DataFrame
+    notes: tuple[str, ...] = ()
+    """What a reader of its numbers must know: unfinished, parts left out."""
+
+    @property
+    def title(self) -> str:
+        """Model, benchmark, split and protocol."""
+        i = self.identity
+        return f"{i['model']} on {i['benchmark']} ({i.get('split')}, {i.get('protocol')})"
+
+
+def kind_of(path: Path) -> str:
+    """`probe` or `refine` (a predictions file counts as one)."""
+    return "refine" if path.suffix in FILES else Store(path).read()["kind"]
+
+
+def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
+    """Rows of a run folder or predictions file. VgError, unless `partial`, when parts are damaged or samples missing;
+    always when two parts disagree on a sample."""
+    if path.suffix in FILES:
+        return read_predictions(path)
+    store = Store(path)
+    record = store.read()
+    kind, identity = record["kind"], record["identity"]
+    good, bad = store.parts()
+    notes = []
+    if bad:
+        what = f"'{path}' has {len(bad)} damaged parts, {bad[0].name} among them"
+        if not partial:
+            raise VgError(f"{what}.", "Run the same command again to recompute them, or give --partial.")
+        notes.append(f"{what}; their rows are left out.")
+    keys = ["sample_id", "method"] if kind == "refine" else ["sample_id"]
+    wanted = list(dict.fromkeys([*keys, *columns]))
+    frames = []
+    for part in good:
+        try:
+            frames.append(pl.read_parquet(part, columns=wanted))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise VgError(f"'{part}' is not a part of a {kind} run: {reason}", "Move it away and run again.") from None
+    if not frames:
+        raise VgError(f"'{path}' holds no rows yet.", "Let the run finish.")
+    rows = _once(frames, keys, path)
+    missing = identity.get("rows", 0) - rows["sample_id"].n_unique()
+    if missing > 0:
+        what = f"'{path}' lacks {missing} of {identity['rows']} samples"
+        if not partial:
+            marks = sorted(mark.name for mark in (path / "done").glob("*"))
+            done = f"finished shards: {', '.join(marks)}" if marks else "no shard has finished"
+            raise VgError(f"{what} ({done}).", "Finish it with the same command, or give --partial.")
+        notes.append(f"Partial: {what}.")
+    return Run(path, kind, identity, rows, (*record["notes"], *notes))
+
+
+def _once(frames: Sequence[pl.DataFrame], keys: list[str], path: Path) -> pl.DataFrame:
+    """The rows, each (sample, method) once. Two processes on one shard leave equal rows; unequal ones are refused."""
+    try:
+        rows = pl.concat(frames)
+    except pl.exceptions.PolarsError as error:
+        raise VgError(
+            f"Parts of '{path}' differ in their columns' types: {error}.", "They are not of one run."
+        ) from None
+    single = rows.unique(keys, keep="first", maintain_order=True)
+    if single.height == rows.height:
+        return rows
+    compared = [name for name in ("answer", "error", "layer_kl") if name in rows.columns]
+    uneven = rows.filter(pl.struct(keys).is_duplicated()).unique([*keys, *compared]).group_by(keys).len()
+    uneven = uneven.filter(pl.col("len") > 1).sort(keys)
+    if uneven.height:
+        raise VgError(
+            f"Parts of '{path}' disagree on {uneven.height} rows, sample '{uneven['sample_id'][0]}' among them.",
+            "Parts of two different runs were mixed; keep one run's.",
+        )
+    return single
+
+
+def read_predictions(path: Path) -> Run:
+    """Any tool's answers: JSONL, csv or Parquet with question_type, reference, answer; optional sample_id, image_id,
+    choices (a list, or a JSON list as text), method, group, question. A row that cannot be scored counts as failed."""
+    try:
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        elif path.suffix == ".csv":
+            frame = pl.read_csv(path, infer_schema=False)
+        else:
+            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+            frame = pl.DataFrame(lines, infer_schema_length=None, strict=False)
+    except (OSError, ValueError, RecursionError, TypeError, pl.exceptions.PolarsError) as error:
+        raise VgError(
+            f"Cannot read '{path}': {str(error).splitlines()[0]}.", "Give JSONL, csv or Parquet rows."
+        ) from None
+    lacking = [name for name in ("question_type", "reference", "answer") if name not in frame.columns]
+    if lacking:
+        raise VgError(f"'{path}' has no column {', '.join(lacking)}.", "It needs question_type, reference, answer.")
+    rows = [_prediction(row, number) for number, row in enumerate(frame.iter_rows(named=True), 1)]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    schema = {name: pl.List(pl.String) if name == "choices" else pl.String for name in ANSWERS}
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    if table.select("sample_id", "method").is_duplicated().any():
+        twice = table.filter(table.select("sample_id", "method").is_duplicated())["sample_id"][0]
+        raise VgError(f"'{path}' has sample '{twice}' twice for one method.", "Give each row its own sample_id.")
+    methods = ["baseline", *(m for m in methods if m != "baseline")] if "baseline" in methods else methods
+    identity = {"model": path.stem, "benchmark": "predictions", "split": "file", "protocol": "none"}
+    return Run(path, "refine", {**identity, "rule": "strict", "methods": methods, "rows": len(rows)}, table)
+
+
+def _prediction(row: dict[str, Any], number: int) -> dict[str, Any]:
+    def text(name: str, default: str = "") -> str:
+        value = row.get(name)
+        return default if value is None else str(value)
+
+    error, choices = None, row.get("choices")
+    if isinstance(choices, str):
+        try:
+            choices = json.loads(choices) if choices.strip() else None
+        except ValueError:
+            error = "malformed_row: choices is not a JSON list"
+    if choices is not None and not isinstance(choices, list):
+        error, choices = "malformed_row: choices is not a list", None
+    kind = text("question_type")
+    if kind not in KINDS:
+        error = f"malformed_row: question_type '{kind}' is none of {', '.join(KINDS)}"
+    sample = text("sample_id", f"row-{number}")
+    return {
+        "sample_id": sample,
+        "image_id": text("image_id", sample),
+        "group": text("group"),
+        "question_type": kind,
+        "question": text("question"),
+        "choices": [str(choice) for choice in choices] if choices else None,
+        "reference": text("reference"),
+        "method": text("method", "answers"),
+        "answer": text("answer"),
+        "error": error,
+    }
+
+
+def judged(run: Run, rule: str | None) -> pl.DataFrame:
+    """The rows of a refine run with `outcome`: right, wrong, undecided or failed."""
+    name = check_rule(rule or run.identity.get("rule", "strict"))
+    known: dict[Any, str] = {}
+    outcomes = []
+    columns = ["answer", "reference", "question_type", "choices", "question", "error"]
+    for answer, reference, kind, choices, question, error in run.rows.select(columns).iter_rows():
+        if error is not None:
+            outcomes.append("failed")
+            continue
+        if kind == "closed" and not choices:
+            choices = either_or(question or "", reference)
+        key = (answer, reference, kind, None if choices is None else tuple(choices))
+        if key not in known:
+            known[key] = judge(answer or "", reference or "", kind, choices, name)
+        outcomes.append(known[key])
+    return run.rows.with_columns(pl.Series("outcome", outcomes, pl.String))

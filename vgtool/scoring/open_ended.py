@@ -1,0 +1,82 @@
+"""Graded metrics of open answers, each from 0 to 1, over words as `answers.words` splits them.
+
+    recall        share of the reference's words found in the answer, clipped to their counts (OpenRecall)
+    recall_loose  LLaVA-Med's form: hits are counted over the answer's words, repeats included, so repeating a right
+                  word raises it; hits / (hits + missing reference words)
+    bleu1         clipped unigram precision x brevity penalty, per sentence, no smoothing (Papineni et al. 2002)
+    f1            harmonic mean of clipped precision and recall (SQuAD)
+    exact         the words are the same
+BERTScore needs a model and its own package; `bertscore` says exactly which were used.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from vgtool.errors import VgError
+from vgtool.scoring.answers import words
+
+
+def recall(answer: str, reference: str) -> float:
+    """Clipped OpenRecall; 0 for a reference without words."""
+    said, true = Counter(words(answer)), Counter(words(reference))
+    return (said & true).total() / true.total() if true else 0.0
+
+
+def recall_loose(answer: str, reference: str) -> float:
+    """LLaVA-Med's unclipped OpenRecall."""
+    said, true = words(answer), set(words(reference))
+    hits, missing = sum(word in true for word in said), len(true - set(said))
+    return hits / (hits + missing) if hits else 0.0
+
+
+def bleu1(answer: str, reference: str) -> float:
+    """Sentence BLEU-1."""
+    said, true = Counter(words(answer)), Counter(words(reference))
+    if not said or not true:
+        return 0.0
+    brevity = min(0.0, 1 - true.total() / said.total())
+    return math.exp(brevity) * (said & true).total() / said.total()
+
+
+def f1(answer: str, reference: str) -> float:
+    """Token F1."""
+    said, true = Counter(words(answer)), Counter(words(reference))
+    hits = (said & true).total()
+    return 2 * hits / (said.total() + true.total()) if hits else 0.0
+
+
+def exact(answer: str, reference: str) -> float:
+    """1 when the words are the same."""
+    return float(words(answer) == words(reference))
+
+
+METRICS: Mapping[str, Callable[[str, str], float]] = {
+    "recall": recall,
+    "recall (LLaVA-Med)": recall_loose,
+    "BLEU-1": bleu1,
+    "F1": f1,
+    "exact": exact,
+}
+
+
+def bertscore(
+    answers: Sequence[str], references: Sequence[str], model: str, layer: int | None = None
+) -> tuple[list[float], str]:
+    """(F1 of each pair, a line naming model, layer, rescaling and versions). Not rescaled: a baseline exists only for
+    some hub names and changes the numbers silently. VgError without the bertscore extra or without the weights."""
+    try:
+        import bert_score
+        import transformers
+    except ImportError:
+        raise VgError("--bertscore needs a package that is not here.", "pip install 'vgtool[bertscore]'") from None
+    try:
+        scorer = bert_score.BERTScorer(model_type=model, num_layers=layer, rescale_with_baseline=False)
+        _, _, scores = scorer.score([text or " " for text in answers], [text or " " for text in references])
+    except (OSError, KeyError) as error:
+        raise VgError(
+            f"--bertscore '{model}' cannot be loaded: {str(error).splitlines()[0]}",
+            "Give a model of bert-score's list, or a local folder with --bertscore-layer.",
+        ) from None
+    versions = f"bert-score {bert_score.__version__}, transformers {transformers.__version__}"
+    return scores.tolist(), f"BERTScore: {model}, layer {scorer.num_layers}, not rescaled, {versions}."
