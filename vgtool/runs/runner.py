@@ -1,15 +1,18 @@
 """Which images, when, to where: pictures are opened ahead, one image's questions run together, rows go to parts.
 
-A bad sample costs its own rows. Out of memory halves the questions per pack and tries again. An interrupt finishes the
-image under way, writes what there is and stops; the same command picks up from there.
+A bad sample costs its own rows. Out of memory halves the questions per pass, which later images remember. A signal
+finishes the image under way, writes what there is and stops; the same command picks up from there. An image is noted
+before it starts and the note is removed after, so that a process that ends without a word leaves a trace (trial.py).
 """
 
 import signal
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,12 +23,18 @@ from vgtool.images import open_image
 from vgtool.methods.task import ImageGroup, Row, Task
 from vgtool.models.adapter import Adapter
 from vgtool.records import Sample
-from vgtool.runs.store import Shard, Store
+from vgtool.runs import plan
+from vgtool.runs.progress import Report
+from vgtool.runs.store import Shard, Store, key
 
 AHEAD = 4
 """Images opened ahead of the model."""
-PART_ROWS = 500
-"""Rows a part holds at least, but for a shard's last: what a kill can lose is less than this."""
+PART_SAMPLES = 64
+PART_SECONDS = 60.0
+"""A part is written when it holds this many samples or its first row is this old, at the end of an image: what a kill
+can lose."""
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""SIGUSR1 is what Slurm's --signal sends ahead of a time limit."""
 
 
 @dataclass
@@ -35,17 +44,25 @@ class Outcome:
     done: int = 0
     skipped: int = 0
     """Samples that an earlier run had finished."""
+    total: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     """Failure code -> samples."""
     warned: int = 0
     stopped: int | None = None
     """The signal that stopped it."""
+    halved: dict[int, int] = field(default_factory=dict)
+    """Image tokens -> most questions a pass that memory was enough for, where it once was not."""
 
     @property
     def exit(self) -> int:
         if self.stopped is not None:
             return 128 + self.stopped
         return Exit.SOME_FAILED if self.failed else Exit.DONE
+
+
+def image_key(group: Sequence[Sample]) -> str:
+    """The name of a group's images in notes of what is under way."""
+    return key(group[0].image_id, *(source.name for source in group[0].extra_images))
 
 
 def run(
@@ -56,62 +73,97 @@ def run(
     *,
     shard: Shard,
     batch: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    report: Report = lambda done, failed, before, total: None,
+    say: Callable[[str], None] = lambda text: None,
+    trial: frozenset[str] | None = None,
+    outcome: Outcome | None = None,
 ) -> Outcome:
-    """Run a task over a benchmark's shard. `batch`: most questions in one forward pass; None lets packs decide."""
-    outcome, number = Outcome(), len(list((store.root / "parts").glob(f"{shard.name}-*.parquet")))
-    finished = store.finished(task.rows_per_sample)
-    groups = _groups(benchmark.samples)[shard.index - 1 :: shard.count]
-    lost = [one for one in benchmark.rejected[shard.index - 1 :: shard.count] if one.id not in finished]
-    total = sum(len(group) for group in groups) + len(lost)
-    open_groups = [left for group in groups if (left := [s for s in group if s.id not in finished])]
-    outcome.skipped = total - sum(len(group) for group in open_groups) - len(lost)
-    pending: list[Row] = []
+    """Run a task over a benchmark's shard. `batch`: most questions in one forward pass; None lets packs decide.
+    `trial`: only the images of these keys, one sample at a time, for a parent that watches (trial.py)."""
+    outcome = outcome or Outcome()
+    groups, lost = plan.mine(benchmark.samples, benchmark.rejected, shard)
+    if trial is not None:
+        groups, lost = [[one] for group in groups if image_key(group) in trial for one in group], []
+    ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
+    finished, condemned = store.finished(task.rows_per_sample, ids, say), store.condemned()
+    outcome.total, outcome.skipped = len(ids), len(finished)
+    outcome.failed.update(error.split(":")[0] for error in finished.values() if error)
+    open_ = [[sample for sample in group if sample.id not in finished] for group in groups]
+    dead = [sample for group in open_ for sample in group if key(sample.id) in condemned]
+    left = [some for group in open_ if (some := [sample for sample in group if key(sample.id) not in condemned])]
+    noted = {note.image for note in store.under_way()}
+    pending = _Pending(task, store, shard, report, outcome, 1 if trial else PART_SAMPLES)
+    with signals(outcome):
+        try:
+            if trial is None:
+                pending.take([row for one in lost if one.id not in finished for row in task.failed(one, one.reason)])
+                pending.take([r for s in dead for r in task.failed(s, f"kills_process: {condemned[key(s.id)]}")])
+            with closing(_ahead(adapter, store, left, None if trial is None else 1)) as prepared:
+                for group, note, images in prepared:
+                    if outcome.stopped is not None:
+                        note.unlink(missing_ok=True)
+                        break
+                    found = images.result()
+                    if isinstance(found, SampleError):
+                        rows: Sequence[Row] = [row for s in group for row in task.failed(s, str(found))]
+                    else:
+                        rows = attempt(task, found, batch, outcome.halved)
+                    note.unlink(missing_ok=True)
+                    pending.take(rows)
+                    if trial is None and image_key(group) in noted:
+                        store.settle(image_key(group))
+        finally:
+            pending.flush()
+    if outcome.stopped is None:
+        for image in trial or ():
+            store.settle(image)
+        if trial is None:
+            store.mark(shard)
+    return outcome
 
-    def flush() -> None:
-        nonlocal number
-        if pending:
-            store.write(shard, number, pending, task.schema)
-            number += 1
-            pending.clear()
 
-    def take(rows: Sequence[Row]) -> None:
-        pending.extend(rows)
+@dataclass
+class _Pending:
+    """Rows that no part holds yet."""
+
+    task: Task
+    store: Store
+    shard: Shard
+    report: Report
+    outcome: Outcome
+    most: int
+    rows: list[Row] = field(default_factory=list)
+    samples: int = 0
+    oldest: float = 0.0
+    number: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.number = sum(1 for _ in (self.store.root / "parts").glob(f"{self.shard.name}-*"))
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """All rows of some samples."""
+        if not rows:
+            return
+        if not self.rows:
+            self.oldest = time.monotonic()
+        self.rows.extend(rows)
         codes: dict[str, str] = {}
         for row in rows:
             codes.setdefault(row["sample_id"], "")
             if row.get("error"):
                 codes[row["sample_id"]] = row["error"].split(":")[0]
-            outcome.warned += bool(row.get("warning"))
-        outcome.failed.update(code for code in codes.values() if code)
-        outcome.done += len(codes)
-        progress(outcome.done + outcome.skipped, total)
-        if len(pending) >= PART_ROWS:
-            flush()
+            self.outcome.warned += bool(row.get("warning"))
+        self.samples += len(codes)
+        self.outcome.failed.update(code for code in codes.values() if code)
+        self.outcome.done += len(codes)
+        self.report(self.outcome.done, self.outcome.failed.total(), self.outcome.skipped, self.outcome.total)
+        if self.samples >= self.most or time.monotonic() - self.oldest >= PART_SECONDS:
+            self.flush()
 
-    with _signals(outcome):
-        take([row for one in lost for row in task.failed(one, one.reason)])
-        try:
-            for group, prepared in _ahead(adapter, open_groups):
-                if outcome.stopped is not None:
-                    break
-                if isinstance(prepared, SampleError):
-                    take([row for sample in group for row in task.failed(sample, str(prepared))])
-                else:
-                    take(_attempt(task, prepared, batch))
-        finally:
-            flush()
-    if outcome.stopped is None:
-        store.mark(shard)
-    return outcome
-
-
-def _groups(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Samples that show the same images, in the order of their first question."""
-    groups: dict[Any, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault((sample.image_id, tuple(s.name for s in sample.extra_images)), []).append(sample)
-    return list(groups.values())
+    def flush(self) -> None:
+        if self.rows:
+            self.store.write(self.shard, self.number, self.rows, self.task.schema)
+            self.rows, self.samples, self.number = [], 0, self.number + 1
 
 
 def _prepare(adapter: Adapter, samples: Sequence[Sample]) -> ImageGroup | SampleError:
@@ -123,51 +175,84 @@ def _prepare(adapter: Adapter, samples: Sequence[Sample]) -> ImageGroup | Sample
 
 
 def _ahead(
-    adapter: Adapter, groups: Sequence[Sequence[Sample]]
-) -> Iterator[tuple[Sequence[Sample], ImageGroup | SampleError]]:
-    """Groups with their images prepared, AHEAD of them at work in threads."""
+    adapter: Adapter, store: Store, groups: Sequence[Sequence[Sample]], most: int | None = None
+) -> Generator[tuple[Sequence[Sample], Path, Future[ImageGroup | SampleError]], None, None]:
+    """Groups, the note that each is under way, and its images as they get ready; AHEAD of them at work in threads.
+    `most`: so many at a time, each noted by its first sample alone."""
     with ThreadPoolExecutor(2) as threads:
-        waiting: list[tuple[Sequence[Sample], Future[ImageGroup | SampleError]]] = []
+        waiting: list[tuple[Sequence[Sample], Path, Future[ImageGroup | SampleError]]] = []
         left = iter(groups)
         try:
             while True:
-                while len(waiting) < AHEAD and (group := next(left, None)) is not None:
-                    waiting.append((group, threads.submit(_prepare, adapter, group)))
+                while len(waiting) < (most or AHEAD) and (group := next(left, None)) is not None:
+                    note = store.begin(image_key(group), key(group[0].id) if most else "all")
+                    waiting.append((group, note, threads.submit(_prepare, adapter, group)))
                 if not waiting:
                     return
-                group, future = waiting.pop(0)
-                yield group, future.result()
+                yield waiting.pop(0)
         finally:
-            for _, future in waiting:
+            for _, note, future in waiting:
                 future.cancel()
+                note.unlink(missing_ok=True)
 
 
-def _attempt(task: Task, group: ImageGroup, most: int | None) -> Sequence[Row]:
-    """The rows of a group, with fewer questions a pass for as long as memory runs out."""
+# ---- memory ------------------------------------------------------------------------------------------------------
+
+
+def attempt(task: Task, group: ImageGroup, most: int | None, halved: dict[int, int]) -> Sequence[Row]:
+    """The rows of a group, with fewer questions a pass for as long as memory runs out; `halved` remembers how few, by
+    image tokens. When one question a pass is too many, each sample is tried by itself and only those too big fail."""
+    tokens = sum(vision.tokens for vision in group.visions)
+    known = [limit for size, limit in halved.items() if size <= tokens]
+    most = min([*known, *([] if most is None else [most])], default=None)
     while True:
-        try:
-            return task.run(group, most)
-        except SampleError as error:
-            return [row for sample in group.samples for row in task.failed(sample, str(error))]
-        except torch.OutOfMemoryError:
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            if most == 1:
-                reason = "out_of_memory: one question on this image does not fit the device"
-                return [row for sample in group.samples for row in task.failed(sample, reason)]
-            most = max(1, min(most or len(group.samples), len(group.samples)) // 2)
+        rows = _rows(task, group, most)
+        if rows is not None:
+            return rows
+        _free()
+        if most == 1 or len(group.samples) == 1:
+            break
+        most = max(1, min(most or len(group.samples), len(group.samples)) // 2)
+        halved[tokens] = most
+    if len(group.samples) == 1:
+        reason = "out_of_memory: one question on this image does not fit the device"
+        return task.failed(group.samples[0], reason)
+    singles = [replace(group, samples=(sample,)) for sample in group.samples]
+    return [row for single in singles for row in attempt(task, single, 1, halved)]
+
+
+def _rows(task: Task, group: ImageGroup, most: int | None) -> Sequence[Row] | None:
+    """The rows, or None when memory ran out: the error and the tensors its traceback holds are gone by then."""
+    try:
+        return task.run(group, most)
+    except SampleError as error:
+        return [row for sample in group.samples for row in task.failed(sample, str(error))]
+    except (torch.OutOfMemoryError, MemoryError):
+        return None
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # what torch's CPU allocator says
+            raise
+        return None
+
+
+def _free() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+# ---- signals -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _signals(outcome: Outcome) -> Iterator[None]:
-    """SIGINT and SIGTERM stop after the image under way; a second one stops at once."""
+def signals(outcome: Outcome) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGUSR1 stop after the image under way; a second one stops at once."""
 
     def stop(number: int, frame: Any) -> None:
         if outcome.stopped is not None:
             raise KeyboardInterrupt
         outcome.stopped = number
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
     finally:

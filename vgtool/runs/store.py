@@ -1,16 +1,20 @@
 """A run folder: what run it is (run.json), immutable Parquet parts, and which shards are finished.
 
-    run.json                          identity; a rerun with another one is refused by the name of the field
-    parts/<shard>-<n>-<random>.parquet  written to a temporary sibling, read back, then renamed
-    done/<shard>                      empty, written last
-Resume is the set of ids that valid parts hold. No lock is needed: two processes on one shard write two sets of parts
-whose rows are equal, and readers take the first of each (sample_id, method).
+    run.json                            identity; a rerun with another one is refused by the name of the field
+    parts/<shard>-<n>-<random>.parquet  written to a temporary sibling, synced, read back, then renamed
+    done/<shard>                        empty, written last
+    open/<image>-<sample>-<process>     empty: an image under way; what is left behind tells of a death
+    killed/<sample>                     why a sample that ended its process twice is not tried again
+Resume is the set of ids that whole parts hold. No lock is needed: two processes on one shard write two sets of parts
+whose rows are equal, and readers take the first of each (sample_id, method). Nothing here looks at file times.
 """
 
+import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +24,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vgtool.errors import StorageError, VgError
+from vgtool.runs.process import gone, me
+
+FOLDERS = ("parts", "done", "open", "killed")
+MAKE_ROOM = "What is written stays; make room and run the same command again."
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part `index` of `count`, 1-based: images are dealt by position."""
+    """Part `index` of `count`, 1-based: images are dealt by estimated work."""
 
     index: int = 1
     count: int = 1
@@ -33,7 +41,7 @@ class Shard:
     def parse(cls, text: str) -> "Shard":
         """`I/N` with 1 <= I <= N."""
         index, _, count = text.partition("/")
-        if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
             raise VgError(f"--shard '{text}' is not I/N with 1 <= I <= N.", "For four processes: 1/4, 2/4, 3/4, 4/4.")
         return cls(int(index), int(count))
 
@@ -42,26 +50,35 @@ class Shard:
         return f"{self.index}of{self.count}"
 
 
+class DamagedPart(Exception):
+    """A part that cannot be read in full."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """One run folder."""
 
     root: Path
 
-    def open(self, kind: str, identity: Mapping[str, Any], notes: Sequence[str]) -> None:
-        """Create the folder, or check that it holds this very run. VgError names the field that differs."""
-        record = {"kind": kind, "identity": dict(identity), "notes": list(notes)}
-        path = self.root / "run.json"
+    # ---- identity ----------------------------------------------------------------------------------------------
+
+    def open(
+        self, kind: str, identity: Mapping[str, Any], notes: Sequence[str], recorded: Mapping[str, Any] | None = None
+    ) -> None:
+        """Create the folder, or check that it holds this very run. VgError names the field that differs.
+
+        `recorded`: settings that are kept for a reader but may change on resume.
+        """
+        record = {"kind": kind, "identity": dict(identity), "notes": list(notes), "recorded": dict(recorded or {})}
         try:
-            for folder in ("parts", "done"):
+            for folder in FOLDERS:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-                temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-                os.replace(temporary, path)
-                return
+            if not (self.root / "run.json").exists():
+                text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+                save(self.root / "run.json", text.encode(), exclusive=True)
         except OSError as error:
             raise VgError(f"Cannot write in '{self.root}': {error.strerror}.", "Choose another --out.") from None
+        self._sweep()
         found = self.read()
         if found["kind"] != kind:
             raise VgError(f"'{self.root}' holds a {found['kind']} run, not a {kind} run.", "Choose another --out.")
@@ -78,57 +95,214 @@ class Store:
         """run.json. VgError when this is no run folder."""
         try:
             found = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
-            return {"kind": found["kind"], "identity": found["identity"], "notes": found.get("notes", [])}
+            kind, identity, notes = found["kind"], found["identity"], found.get("notes", [])
+            if not isinstance(identity, dict) or not isinstance(notes, list):
+                raise ValueError("identity or notes are not what vgtool writes")
+            return {"kind": kind, "identity": identity, "notes": notes}
         except OSError:
             raise VgError(f"'{self.root}' is no run folder: it has no run.json.", "Name the --out of a run.") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise VgError(f"'{self.root / 'run.json'}' is damaged: {error}.", "Restore it, or start over.") from None
 
+    def _sweep(self) -> None:
+        """Remove temporary files of processes that are known to be dead."""
+        for path in (p for folder in (".", "parts", "killed") for p in (self.root / folder).glob(".*.tmp")):
+            if gone(path.name.removesuffix(".tmp").rpartition(".of.")[2].rpartition(".")[0]):
+                path.unlink(missing_ok=True)
+
+    # ---- parts -------------------------------------------------------------------------------------------------
+
     def parts(self) -> tuple[list[Path], list[Path]]:
-        """(valid parts, damaged ones), by name."""
+        """(parts with a whole footer, the others), by name."""
         good, bad = [], []
         for path in sorted((self.root / "parts").glob("*.parquet")):
             try:
                 pq.read_metadata(path)
                 good.append(path)
-            except (pa.ArrowInvalid, OSError):
+            except (pa.ArrowException, OSError):
                 bad.append(path)
         return good, bad
 
-    def finished(self, rows_per_sample: int) -> set[str]:
-        """Ids whose rows are all there."""
-        good, _ = self.parts()
-        if not good:
-            return set()
-        columns = ["sample_id", *(["method"] if rows_per_sample > 1 else [])]
-        rows = pl.concat([pl.read_parquet(path, columns=columns) for path in good]).unique()
-        counts = rows.group_by("sample_id").len().filter(pl.col("len") >= rows_per_sample)
-        return set(counts["sample_id"])
+    def finished(
+        self, rows_per_sample: int, wanted: Collection[str], say: Callable[[str], None] = lambda text: None
+    ) -> dict[str, str]:
+        """Ids of `wanted` whose rows are all there, each with its error (empty: none). Parts that hold any of them are
+        read in full, checksums and all; a damaged part is set aside under its name and `.bad`, and its samples count
+        as not done."""
+        keys = ["sample_id", *(["method"] if rows_per_sample > 1 else [])]
+        mine, ids = [], set(wanted)
+        for path in sorted((self.root / "parts").glob("*.parquet")):
+            try:
+                rows = read_part(path, [*keys, "error"])
+                if not ids.isdisjoint(rows["sample_id"].to_list()):
+                    read_part(path)
+                    mine.append(rows)
+            except FileNotFoundError:  # another process has set it aside
+                continue
+            except DamagedPart as error:
+                aside = path.with_name(f"{path.name}.bad")
+                try:
+                    os.replace(path, aside)
+                except FileNotFoundError:
+                    continue
+                say(f"'{path.name}' is damaged ({error}): set aside as {aside.name}, its samples are computed again.")
+        if not mine:
+            return {}
+        rows = pl.concat(mine).unique(keys, keep="first", maintain_order=True)
+        found = rows.group_by("sample_id").agg(pl.len(), pl.col("error").drop_nulls().first())
+        found = found.filter(pl.col("len") >= rows_per_sample)
+        return {name: error or "" for name, _, error in found.iter_rows() if name in ids}
+
+    def errors(self) -> dict[str, str]:
+        """Sample id -> its error (empty: none), of everything that whole parts hold."""
+        found: dict[str, str] = {}
+        for path in self.parts()[0]:
+            for name, error in read_part(path, ["sample_id", "error"]).iter_rows():
+                found[name] = found.get(name) or error or ""
+        return found
 
     def write(self, shard: Shard, number: int, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
         """One part, visible whole or not at all. StorageError when the disk will not take it."""
-        name = f"{shard.name}-{number:05d}-{secrets.token_hex(4)}.parquet"
-        final = self.root / "parts" / name
-        temporary = final.with_suffix(".tmp")
+        path = self.root / "parts" / f"{shard.name}-{number:05d}-{secrets.token_hex(4)}.parquet"
         columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
         table = pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
         try:
-            pq.write_table(table, temporary, compression="zstd")
-            with open(temporary, "rb") as handle:
-                os.fsync(handle.fileno())
-            if pq.read_metadata(temporary).num_rows != len(rows):
-                raise StorageError(f"'{temporary}' did not keep its rows.", "Check the disk, then run again.")
-            os.replace(temporary, final)
+            save(path, sink.getvalue().to_pybytes())
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise StorageError(
-                f"Cannot write '{final}': {error.strerror or error}.",
-                "What is written stays; make room and run the same command again.",
-            ) from None
+            raise StorageError(f"Cannot write '{path}': {error.strerror or error}.", MAKE_ROOM) from None
 
     def mark(self, shard: Shard) -> None:
         """The shard is finished."""
-        (self.root / "done" / shard.name).touch()
+        try:
+            (self.root / "done" / shard.name).touch()
+        except OSError as error:
+            raise StorageError(f"Cannot mark shard {shard.name}: {error.strerror or error}.", MAKE_ROOM) from None
+
+    def marked(self, shard: Shard) -> bool:
+        return (self.root / "done" / shard.name).exists()
+
+    def require_space(self, need: int) -> None:
+        """StorageError when the disk has less than `need` bytes left."""
+        free = shutil.disk_usage(self.root).free
+        if free < need:
+            raise StorageError(
+                f"'{self.root}' has {free / 1e9:.1f} GB left, and the rows to come take about {need / 1e9:.1f} GB.",
+                "Make room, choose another --out, or keep fewer maps (--maps none).",
+            )
+
+    # ---- images under way --------------------------------------------------------------------------------------
+
+    def begin(self, image: str, sample: str = "all") -> Path:
+        """Note that this process starts on an image (or on one sample of it)."""
+        path = self.root / "open" / f"{image}-{sample}-{me()}-{secrets.token_hex(4)}"
+        try:
+            path.touch(exist_ok=False)
+        except OSError as error:
+            raise StorageError(f"Cannot write '{path}': {error.strerror or error}.", MAKE_ROOM) from None
+        return path
+
+    def under_way(self) -> list["Open"]:
+        """Every note of `begin` that is still there."""
+        notes = []
+        for path in (self.root / "open").glob("*-*-*"):
+            image, sample, rest = path.name.split("-", 2)
+            notes.append(Open(image, sample, rest.rpartition("-")[0]))
+        return notes
+
+    def settle(self, image: str) -> None:
+        """Forget every start on an image: it has come to an end."""
+        for path in (self.root / "open").glob(f"{image}-*"):
+            path.unlink(missing_ok=True)
+
+    def condemn(self, sample: str, why: str) -> None:
+        """Never try a sample again."""
+        try:
+            save(self.root / "killed" / sample, why.encode())
+        except OSError as error:
+            raise StorageError(f"Cannot write in '{self.root}': {error.strerror or error}.", MAKE_ROOM) from None
+
+    def condemned(self) -> dict[str, str]:
+        """Key of each sample that is not tried again -> why."""
+        return {p.name: p.read_text("utf-8") for p in (self.root / "killed").glob("*") if not p.name.startswith(".")}
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An image that was begun and has not come to an end."""
+
+    image: str
+    sample: str
+    """`all`, or the key of the one sample that was tried by itself."""
+    process: str
+
+
+def key(*names: str) -> str:
+    """A short name of an image or sample that is safe in a file name."""
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
+
+
+def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Columns of a part (all: None), page checksums verified. DamagedPart when it is not whole; StorageError when
+    the disk fails; FileNotFoundError when it is gone."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            lacking = set(columns or ()) - set(file.schema_arrow.names)
+            if lacking:
+                raise DamagedPart(f"no column {', '.join(sorted(lacking))}")
+            found = pl.from_arrow(file.read(columns))
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # Arrow reports a failed checksum as one without a number
+        if error.errno is not None:
+            raise StorageError(f"Cannot read '{path}': {error.strerror}.", "Check the disk, then run again.") from None
+        raise DamagedPart(str(error).splitlines()[0]) from None
+    except pa.ArrowException as error:
+        raise DamagedPart(str(error).splitlines()[0]) from None
+    assert isinstance(found, pl.DataFrame)
+    return found
+
+
+def save(path: Path, data: bytes, *, exclusive: bool = False) -> None:
+    """Write a file that is there whole or not at all. `exclusive`: leave alone one that is there already.
+
+    OSError when the disk will not take it; nothing is left behind then.
+    """
+    temporary = path.with_name(f".{path.name}.of.{me()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        if temporary.stat().st_size != len(data):
+            raise OSError(0, "the disk kept less than was written")
+        if exclusive:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return
+            except OSError:  # a file system without hard links: the last of two that start at once wins, and both read
+                os.replace(temporary, path)
+        else:
+            os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename outlive a power cut, where folders can be synced."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
 
 
 def _short(value: Any) -> str:

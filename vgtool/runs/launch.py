@@ -1,0 +1,155 @@
+"""One process's run, from its place among the others to its exit code: what `vgtool probe` and `refine` share."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import vgtool
+from vgtool import console
+from vgtool.errors import Exit, VgError
+from vgtool.models.load import resolve
+from vgtool.runs import cluster, plan, trial
+from vgtool.runs.progress import reporting
+from vgtool.runs.store import Shard, Store
+
+if TYPE_CHECKING:  # torch is imported by what runs
+    from vgtool.attention.sharing import Sessions
+    from vgtool.benchmarks.load import Benchmark
+    from vgtool.methods.task import Task
+    from vgtool.runs.runner import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Where this process works, and on what share."""
+
+    store: Store
+    place: cluster.Place
+    batch: int | None
+
+    def device(self, wanted: str | None, device_map: str | None) -> str | None:
+        """The device to load on."""
+        return cluster.device(wanted, device_map)
+
+
+def prepare(
+    kind: str, model: str, registry: Path | None, rows: "Benchmark", out: Path | None, shard: str, batch: str
+) -> Launch:
+    """Everything that can be settled before a model is loaded; images that ended two processes are tried here."""
+    if batch != "auto" and not (batch.isdecimal() and int(batch) > 0):
+        raise VgError(f"--batch-size '{batch}' is not auto or a number above 0.", "Leave it out to let packs decide.")
+    place = cluster.place(shard)
+    store = Store(out or Path("runs") / f"{kind}-{resolve(model, registry)[0].name}-{rows.name}")
+    trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
+    return Launch(store, place, None if batch == "auto" else int(batch))
+
+
+def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_json: bool) -> int:
+    """Run, say what came of it, and give the exit code."""
+    from vgtool.runs.runner import Outcome, run
+
+    store, place, adapter = at.store, at.place, opened.adapter
+    notes = [*adapter.spec.notes, *rows.notes]
+    recorded = {"batch_size": at.batch or "auto", "device": str(adapter.device), "shards": place.shard.count}
+    store.open(task.kind, identity(task, opened, rows), notes, recorded)
+    if trial.on_trial() is None:
+        _require_space(task, adapter, rows, store, place.shard)
+        if others := trial.others(store):
+            console.say(f"{len(others)} other processes on this host work in '{store.root}'.")
+    title = task.kind if place.shard.count == 1 else f"{task.kind} {place.shard.name}"
+    outcome = Outcome()
+    with reporting(title, speaks=place.local == 0 and trial.on_trial() is None) as report:
+        run(
+            task,
+            adapter,
+            rows,
+            store,
+            shard=place.shard,
+            batch=at.batch,
+            report=report,
+            say=console.say,
+            trial=trial.on_trial(),
+            outcome=outcome,
+        )
+    _tell(outcome, store, place, as_json)
+    return _finish(outcome, store, place)
+
+
+def identity(task: "Task", opened: "Sessions", rows: "Benchmark") -> Mapping[str, Any]:
+    """What makes this run this run: a resume that differs in any of it is refused by name."""
+    import torch
+    import transformers
+
+    adapter = opened.adapter
+    return {
+        "model": adapter.spec.name,
+        "revision": adapter.revision,
+        "adapter": adapter.spec.adapter,
+        "dtype": str(adapter.dtype).removeprefix("torch."),
+        "benchmark": rows.name,
+        "split": rows.split,
+        "protocol": rows.protocol,
+        "rule": rows.rule,
+        "rows": rows.rows,
+        "data_digest": rows.digest,
+        "versions": {
+            "vgtool": vgtool.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        **task.identity(),
+    }
+
+
+def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, shard: Shard) -> None:
+    from PIL import Image
+
+    tokens = adapter.prepare(Image.new("RGB", (448, 448))).geometry.tokens
+    methods = 0 if task.kind == "probe" else task.rows_per_sample - 1
+    each = plan.row_bytes(adapter.layers, adapter.heads, tokens, methods, getattr(task, "maps", "none"))
+    groups, lost = plan.mine(rows.samples, rows.rejected, shard)
+    ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
+    left = len(ids) - len(store.finished(task.rows_per_sample, ids, console.say))
+    store.require_space(left * each)
+
+
+def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool) -> None:
+    if trial.on_trial() is not None:
+        return
+    found = {"out": str(store.root), "done": outcome.done, "skipped": outcome.skipped, "failed": dict(outcome.failed)}
+    if as_json:
+        found |= {"warned": outcome.warned, "shard": place.shard.name, "halved": outcome.halved}
+        console.out.print(json.dumps(found), markup=False, highlight=False, soft_wrap=True)
+    failed = "".join(f", {count} failed ({code})" for code, count in sorted(outcome.failed.items()))
+    warned = f", {outcome.warned} with layers that are not finite" if outcome.warned else ""
+    memory = "".join(
+        f", {most} questions a pass on images of {tokens} tokens (memory)" for tokens, most in outcome.halved.items()
+    )
+    shard = "" if place.shard.count == 1 else f" shard {place.shard.name}:"
+    again = " Stopped; the same command goes on from here." if outcome.stopped else ""
+    counts = f"{outcome.done} samples run, {outcome.skipped} already there{failed}{warned}{memory}"
+    console.say(f"{shard.strip()} {counts}: {store.root}.{again}".strip())
+
+
+def _finish(outcome: "Outcome", store: Store, place: cluster.Place) -> int:
+    """The exit code. Among processes of accelerate, which ends all when one fails, only rank 0 says that samples
+    failed, and only when every shard has come to its end."""
+    if not place.launched or outcome.stopped is not None:
+        return outcome.exit
+    if place.shard.index > 1:
+        return Exit.DONE
+    from vgtool.runs.runner import signals
+
+    with signals(outcome):
+        missing = cluster.wait(store, place.shard.count, lambda: outcome.stopped is not None)
+    if missing:
+        names = ", ".join(shard.name for shard in missing)
+        console.say(f"Shards not finished: {names}. The same command, with any number of processes, goes on from here.")
+        return outcome.exit if outcome.stopped is not None else Exit.BUG
+    failed = sum(error != "" for error in store.errors().values())
+    console.say(
+        f"All {place.shard.count} shards are done: {store.root}." + (f" {failed} samples failed." * bool(failed))
+    )
+    return Exit.SOME_FAILED if failed else Exit.DONE

@@ -1,0 +1,257 @@
+"""How the work of a run is dealt, and what it will take: counts, tokens, time, memory and disk, before any weight.
+
+Standard library only, and no torch: `vgtool plan` answers at once. Estimates are arithmetic on stated assumptions
+(docs/scale.md); what a run really does is on its progress line.
+"""
+
+import heapq
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vgtool.errors import VgError, did_you_mean
+from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX, Rejected, Sample
+from vgtool.registry import ModelSpec
+from vgtool.runs.store import Shard
+
+CHARACTERS_PER_TOKEN = 4
+TEMPLATE_TOKENS = 40
+"""Chat words around a question."""
+IMAGE_TOKENS = 576
+"""Of a model whose grid is not known."""
+ANSWER_TOKENS = 8
+"""Generated for a short answer."""
+
+
+def groups(samples: Iterable[Sample]) -> list[list[Sample]]:
+    """Samples that show the same images, in the order of their first question."""
+    found: dict[Any, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault((sample.image_id, tuple(s.name for s in sample.extra_images)), []).append(sample)
+    return list(found.values())
+
+
+def work(group: Sequence[Sample]) -> int:
+    """Estimated tokens that the model reads for a group: its images once, its questions, their answers."""
+    images = 1 + len(group[0].extra_images)
+    return images * IMAGE_TOKENS + sum(question_tokens(sample) + ANSWER_TOKENS for sample in group)
+
+
+def question_tokens(sample: Sample) -> int:
+    return TEMPLATE_TOKENS + math.ceil(len(sample.prompt) / CHARACTERS_PER_TOKEN)
+
+
+def deal(samples: Iterable[Sample], count: int) -> list[list[list[Sample]]]:
+    """Groups for each of `count` shards: the largest group next to the shard with the least work, so that no two
+    shards differ by more than one group; all questions of an image stay together. In each, in the given order."""
+    all_groups = groups(samples)
+    heap = [(0, index) for index in range(count)]
+    mine: list[list[int]] = [[] for _ in range(count)]
+    for at in sorted(range(len(all_groups)), key=lambda at: (-work(all_groups[at]), at)):
+        load, index = heapq.heappop(heap)
+        mine[index].append(at)
+        heapq.heappush(heap, (load + work(all_groups[at]), index))
+    return [[all_groups[at] for at in sorted(some)] for some in mine]
+
+
+def mine(samples: Iterable[Sample], rejected: Sequence[Rejected], shard: Shard) -> tuple[list[list[Sample]], list]:
+    """The groups and the unusable rows of one shard."""
+    return deal(samples, shard.count)[shard.index - 1], list(rejected[shard.index - 1 :: shard.count])
+
+
+# ---- what it takes -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a device can do, from its maker's data sheet, and the share of it that is reckoned with."""
+
+    flops: float
+    """Dense 16-bit FLOP/s."""
+    bandwidth: float
+    """Bytes/s."""
+    memory: float
+    """Bytes."""
+    share: float = 0.35
+    """Of `flops`, in passes over prompts: the assumption that all hours here rest on."""
+
+
+CARDS = {
+    "h200": Card(989e12, 4.8e12, 141e9),
+    "h100": Card(989e12, 3.35e12, 80e9),
+    "a100": Card(312e12, 2.0e12, 80e9),
+    "a100-40gb": Card(312e12, 1.55e12, 40e9),
+    "l40s": Card(362e12, 0.86e12, 48e9),
+    "rtx4090": Card(165e12, 1.0e12, 24e9),
+    "cpu-core": Card(50e9, 10e9, 16e9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a model that an estimate needs."""
+
+    parameters: float
+    bytes_per_weight: float
+    layers: int
+    heads: int
+    kv_width: int
+    """Keys and values of one token and layer, in numbers."""
+    image_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will take."""
+
+    samples: int
+    rejected: int
+    images: int
+    image_tokens: int
+    prompt_tokens: int
+    """Read by the model for all samples and methods, images included."""
+    answer_tokens: int
+    flops: float
+    seconds: float
+    """Of one card, without loading."""
+    memory: float
+    """Bytes of one card that holds the whole model."""
+    disk: float
+    """Bytes of rows."""
+    shards: list[tuple[int, int, int]]
+    """(samples, images, estimated tokens) of each."""
+
+
+def estimate(
+    samples: Sequence[Sample],
+    rejected: Sequence[Rejected],
+    shape: Shape,
+    card: Card,
+    *,
+    shards: int = 1,
+    methods: int = 0,
+    maps: str = "layers",
+    max_new_tokens: int = ANSWER_TOKENS,
+) -> Plan:
+    """Sizes of a probe (`methods` = 0) or refine run. Every method reads its question again behind the shared image
+    (edits restart at a middle layer, which is reckoned as a whole pass) and writes its own answer."""
+    dealt = deal(samples, shards)
+    all_groups = [group for shard in dealt for group in shard]
+    images = sum(1 + len(group[0].extra_images) for group in all_groups)
+    general = TEMPLATE_TOKENS + math.ceil(len(f"{GENERAL_QUESTION} {QUESTION_SUFFIX}") / CHARACTERS_PER_TOKEN)
+    questions = sum(question_tokens(sample) for sample in samples)
+    asked = 1 + methods
+    image_tokens = images * shape.image_tokens
+    prompt_tokens = image_tokens + len(all_groups) * general + questions * asked
+    steps = min(max_new_tokens, ANSWER_TOKENS) if methods else 0
+    answers = steps * asked * len(samples)
+    # 2 FLOPs per weight and token, and the attention of a token over the prefix: 4 x layers x width x length.
+    attention = 4 * shape.layers * shape.kv_width * shape.image_tokens
+    flops = (prompt_tokens + answers) * (2 * shape.parameters + attention)
+    weights = shape.parameters * shape.bytes_per_weight
+    # All questions and methods on an image decode together: each step reads the weights once per image.
+    seconds = flops / (card.flops * card.share) + len(all_groups) * steps * weights / card.bandwidth
+    longest = max((sum(question_tokens(s) * asked for s in group) for group in all_groups), default=0)
+    cache = (shape.image_tokens + min(longest, 2048)) * shape.layers * shape.kv_width * 2 * shape.bytes_per_weight
+    return Plan(
+        len(samples),
+        len(rejected),
+        images,
+        image_tokens,
+        prompt_tokens,
+        answers,
+        flops,
+        seconds,
+        1.15 * weights + cache + 1e9,
+        (len(samples) + len(rejected)) * row_bytes(shape.layers, shape.heads, shape.image_tokens, methods, maps),
+        [(sum(map(len, shard)), len(shard), sum(map(work, shard))) for shard in dealt],
+    )
+
+
+def row_bytes(layers: int, heads: int, tokens: int, methods: int, maps: str) -> int:
+    """Bytes that one sample adds to the parts: float32 maps, which hardly compress, and some text."""
+    if methods:
+        return (1 + methods) * 600 + methods * tokens * 8
+    numbers = 3 * (layers + layers * heads)
+    numbers += 2 * layers * tokens if maps != "none" else 0
+    numbers += 2 * layers * heads * tokens if maps == "heads" else 0
+    return 4 * numbers + 600
+
+
+def card(name: str) -> Card:
+    """The card of that name."""
+    if name not in CARDS:
+        raise VgError(f"No card '{name}' to plan for.", did_you_mean(name, CARDS))
+    return CARDS[name]
+
+
+def shape(spec: ModelSpec, folder: Path | None) -> Shape:
+    """Sizes of a model from its registry entry, and from its config and weight headers where it is on disk."""
+    config = _json(folder / "config.json") if folder else {}
+    text = config.get("text_config") or config.get("llm_config") or config
+    parameters = spec.parameters * 1e9 if spec.parameters else (_parameters(folder) if folder else 0)
+    if not parameters:
+        raise VgError(
+            f"The size of '{spec.name}' is not known: models.yaml has no `parameters` and no weights are on disk.",
+            "Add `parameters` (in billions) to its entry, or fetch the model.",
+        )
+    layers = int(spec.layers or text.get("num_hidden_layers") or 32)
+    heads = int(spec.heads or text.get("num_attention_heads") or 32)
+    width = int(text.get("head_dim") or text.get("hidden_size", 128 * heads) / heads)
+    kv = int(text.get("num_key_value_heads") or heads) * width
+    grid = [int(n) for n in re.findall(r"\d+", spec.grid or "")[:2]]
+    vision = config.get("vision_config") or {}
+    if len(grid) < 2 and isinstance(vision.get("image_size"), int) and isinstance(vision.get("patch_size"), int):
+        grid = [vision["image_size"] // vision["patch_size"]] * 2
+    tokens = math.prod(grid) if len(grid) == 2 else IMAGE_TOKENS
+    return Shape(parameters, 4.0 if spec.embedded else 2.0, layers, heads, kv, tokens)
+
+
+def _parameters(folder: Path) -> int:
+    """Numbers in a folder's safetensors, from their headers."""
+    total = 0
+    for path in folder.rglob("*.safetensors"):
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > 100_000_000:
+                raise VgError(f"'{path}' is not a whole safetensors file.", "Fetch it again.")
+            header = json.loads(file.read(size) or b"{}")
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise VgError(f"Cannot read '{path}': {error}.", "Fetch the checkpoint again.") from None
+    return value if isinstance(value, dict) else {}
+
+
+def readable(plan: Plan, card_name: str) -> Mapping[str, str]:
+    """A plan in words, for people."""
+    return {
+        "samples": f"{plan.samples:,}" + (f" and {plan.rejected:,} unusable rows" if plan.rejected else ""),
+        "images": f"{plan.images:,}",
+        "tokens": f"{plan.prompt_tokens:,} read ({plan.image_tokens:,} of images), {plan.answer_tokens:,} written",
+        "work": f"{plan.flops:.2e} FLOPs",
+        "time": f"{duration(plan.seconds)} on one {card_name}, {duration(plan.seconds / len(plan.shards))} on "
+        f"{len(plan.shards)}, without loading",
+        "memory": f"{plan.memory / 1e9:.1f} GB on one card",
+        "disk": f"{plan.disk / 1e9:.2f} GB of rows",
+    }
+
+
+def duration(seconds: float) -> str:
+    """2 d 3 h, 3 h 12 min, 4 min 10 s, 9 s."""
+    whole = round(seconds)
+    for unit, name, below, lower in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // below} {lower}"
+    return f"{whole} s"
