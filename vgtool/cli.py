@@ -37,7 +37,12 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; a GPU whe
 DeviceMap = Annotated[
     str | None, typer.Option(help="Spread the model over devices, as accelerate does: auto, balanced.")
 ]
-ShardText = Annotated[str, typer.Option("--shard", help="This process's share of the images, I/N.")]
+ShardText = Annotated[
+    str,
+    typer.Option(
+        "--shard", help="Share of the images: I/N; auto: accelerate's rank, else all; slurm: the job array's task."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is random (controls, bootstrap).")]
 Offline = Annotated[bool, typer.Option(help="Load from disk only.")]
 Mapping = Annotated[
@@ -80,7 +85,7 @@ def probe(
     dtype: Dtype = "auto",
     device: Device = None,
     device_map: DeviceMap = None,
-    shard: ShardText = "1/1",
+    shard: ShardText = "auto",
     seed: Seed = 0,
     offline: Offline = False,
     box_mapping: Mapping = "exact",
@@ -92,11 +97,13 @@ def probe(
     Example: vgtool probe --model phantom-vlm --benchmark scenes --out runs/scenes
     """
     from vgtool.methods.probe import Probe
+    from vgtool.runs import launch
 
     rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
-    opened = _sessions(model, registry, dtype, device, device_map, offline)
+    at = launch.prepare("probe", model, registry, rows, out, shard, batch_size)
+    opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline)
     task = Probe(opened, maps=maps, row=row, mapping=box_mapping)
-    _run(task, opened, rows, out, shard, batch_size, as_json)
+    raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
 
 
 @app.command(rich_help_panel=RUN)
@@ -119,7 +126,7 @@ def refine(
     dtype: Dtype = "auto",
     device: Device = None,
     device_map: DeviceMap = None,
-    shard: ShardText = "1/1",
+    shard: ShardText = "auto",
     seed: Seed = 0,
     offline: Offline = False,
     box_mapping: Mapping = "exact",
@@ -133,13 +140,15 @@ def refine(
     from vgtool.methods.base import Facts
     from vgtool.methods.parse import parse
     from vgtool.methods.refine import Refine
+    from vgtool.runs import launch
 
     labels = method or ["vgrefine"]
     if len(set(labels)) < len(labels):
         raise VgError("The same --method is given twice.", "Name each variant once.")
     methods = {label: parse(label) for label in labels}
     rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
-    opened = _sessions(model, registry, dtype, device, device_map, offline)
+    at = launch.prepare("refine", model, registry, rows, out, shard, batch_size)
+    opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline)
     adapter = opened.adapter
     ranked: tuple[tuple[int, int], ...] = tuple((la, he) for la, he in adapter.spec.heads_ranked or ())
     knockout = tuple(adapter.spec.knockout_layers or ())
@@ -153,7 +162,7 @@ def refine(
         knockout = knockout or tuple(chosen.knockout_layers)
     facts = Facts(adapter.layers, adapter.heads, ranked, knockout, seed)
     task = Refine(opened, methods, facts, rows.decoding, mapping=box_mapping, partner=_partner(rows, seed))
-    _run(task, opened, rows, out, shard, batch_size, as_json)
+    raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
 
 
 @app.command(rich_help_panel=RUN)
@@ -202,6 +211,56 @@ def heads(
     )
     head_files.write(out, file)
     console.say(f"{len(file.ranked)} heads and knockout layer {layer} written to {out}.")
+
+
+@app.command(rich_help_panel=RUN)
+def plan(
+    model: Model = "huatuogpt-vision-7b",
+    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.")] = "vgmed",
+    method: Annotated[list[str] | None, typer.Option(help="Plan a refine run with these; a probe without.")] = None,
+    split: Split = None,
+    protocol: Protocol = "default",
+    data_root: DataRoot = None,
+    limit: Limit = None,
+    maps: Annotated[Literal["layers", "heads", "none"], typer.Option(help="Attention maps to keep.")] = "layers",
+    shards: Annotated[int, typer.Option(min=1, help="Processes or cards to deal the images to.")] = 1,
+    card: Annotated[str, typer.Option(help="h200, h100, a100, a100-40gb, l40s, rtx4090 or cpu-core.")] = "h200",
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """What a run will take: samples, images, tokens, shards, time, memory and disk. Loads no model.
+
+    Example: vgtool plan --model phantom-vlm --benchmark phantom --method vgrefine --shards 8
+    """
+    import dataclasses
+
+    from vgtool.methods.parse import parse
+    from vgtool.models import hub
+    from vgtool.models.load import resolve
+    from vgtool.runs import plan as plans
+
+    spec, source = resolve(model, registry)
+    folder = source or (hub.embedded_folder(spec) if spec.embedded else hub.cached_folder(spec))
+    chosen, asked = plans.card(card), [parse(text) for text in method or ()]
+    rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
+    found = plans.estimate(
+        rows.samples,
+        rows.rejected,
+        plans.shape(spec, folder),
+        chosen,
+        shards=shards,
+        methods=len(asked),
+        maps=maps,
+        max_new_tokens=rows.decoding.max_new_tokens,
+    )
+    if as_json:
+        console.out.print(json.dumps(dataclasses.asdict(found)), markup=False, highlight=False, soft_wrap=True)
+        return
+    for name, text in plans.readable(found, card).items():
+        console.out.print(f"{name:8} {text}", markup=False, highlight=False, soft_wrap=True)
+    for index, (samples, images, tokens) in enumerate(found.shards, 1):
+        line = f"shard {index}/{shards}: {samples:,} samples, {images:,} images, about {tokens:,} tokens"
+        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(rich_help_panel=READ)
@@ -356,58 +415,6 @@ def _partner(rows: "Benchmark", seed: int) -> Any:
         return open_image(images[others[crc32(f"{seed} {sample.id}".encode()) % len(others)]])
 
     return partner
-
-
-def _run(
-    task: Any, opened: "Sessions", rows: "Benchmark", out: Path | None, shard: str, batch_size: str, as_json: bool
-) -> None:
-    import torch
-    import transformers
-
-    from vgtool.runs.runner import run
-    from vgtool.runs.store import Shard, Store
-
-    if batch_size != "auto" and not (batch_size.isdigit() and int(batch_size) > 0):
-        raise VgError(f"--batch-size '{batch_size}' is not auto or a number above 0.")
-    part, adapter = Shard.parse(shard), opened.adapter
-    store = Store(out or Path("runs") / f"{task.kind}-{adapter.spec.name}-{rows.name}")
-    identity = {
-        "model": adapter.spec.name,
-        "revision": adapter.revision,
-        "adapter": adapter.spec.adapter,
-        "dtype": str(adapter.dtype).removeprefix("torch."),
-        "benchmark": rows.name,
-        "split": rows.split,
-        "protocol": rows.protocol,
-        "rule": rows.rule,
-        "rows": rows.rows,
-        "data_digest": rows.digest,
-        "versions": {
-            "vgtool": vgtool.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        **task.identity(),
-    }
-    store.open(task.kind, identity, [*adapter.spec.notes, *rows.notes])
-    with console.counting(task.kind) as bar:
-        outcome = run(
-            task,
-            adapter,
-            rows,
-            store,
-            shard=part,
-            batch=None if batch_size == "auto" else int(batch_size),
-            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
-        )
-    found = {"out": str(store.root), "done": outcome.done, "skipped": outcome.skipped, "failed": dict(outcome.failed)}
-    if as_json:
-        console.out.print(json.dumps(found | {"warned": outcome.warned}), markup=False, highlight=False, soft_wrap=True)
-    failed = "".join(f", {count} failed ({code})" for code, count in sorted(outcome.failed.items()))
-    warned = f", {outcome.warned} with layers that are not finite" if outcome.warned else ""
-    again = " Stopped; the same command goes on from here." if outcome.stopped else ""
-    console.say(f"{outcome.done} samples run, {outcome.skipped} already there{failed}{warned}: {store.root}.{again}")
-    raise typer.Exit(outcome.exit)
 
 
 def main() -> None:
