@@ -85,12 +85,18 @@ class Adapter:
     eos: frozenset[int] = frozenset()
     stop: tuple[str, ...] = ()
     """Texts that end an answer, beside the eos ids."""
+    bos: bool = True
+    """False: the prompt goes in without the tokens that the tokenizer would add by itself (HuatuoGPT-Vision)."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """What the checkpoint's generation_config asks beyond ids; greedy decoding here follows none of it."""
 
     placeholder: ClassVar[bool] = True
     """True: the tokenizer knows an image token, and the prompt is tokenised in one pass around it, as the model's
     processor does. False: text is tokenised in pieces around the image, as repositories with a sentinel do."""
+    settings: ClassVar[frozenset[str]] = frozenset({"stop", "eos", "separator", "bos"})
+    """What the `options` of a registry entry may hold for this family."""
+    renames: ClassVar[Mapping[str, str]] = {}
+    """Published weight name (regex) -> native name, in order; empty for native layouts."""
 
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
@@ -167,7 +173,7 @@ class Adapter:
         """Every piece carries the tokenizer's own BOS, which only the first keeps."""
         first, _ = self._tokens(head)
         ids, spans = self._tokens(lead + text + trail)
-        if ids[:1] == [self.tokenizer.bos_token_id]:
+        if self.bos and ids[:1] == [self.tokenizer.bos_token_id]:
             ids, spans = ids[1:], spans[1:]
         return Prompt(tuple(first), tuple(ids), _covered(spans, len(lead), len(lead) + len(text)))
 
@@ -176,7 +182,7 @@ class Adapter:
         and the model is fed through a processor (processors drop the second BOS, the sentinel repositories keep it).
         """
         spelled = self.placeholder and bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
-        encoded = self.tokenizer(text, add_special_tokens=not spelled, return_offsets_mapping=True)
+        encoded = self.tokenizer(text, add_special_tokens=self.bos and not spelled, return_offsets_mapping=True)
         return list(encoded.input_ids), [tuple(span) for span in encoded.offset_mapping]
 
     # ---- forward inputs ----------------------------------------------------------------------------------------
@@ -186,7 +192,7 @@ class Adapter:
         head, _, rest = self.template.partition(IMAGE)
         if not self.placeholder:
             ids, _ = self._tokens(self.separator)
-            return tuple(ids[1:] if ids[:1] == [self.tokenizer.bos_token_id] else ids)
+            return tuple(ids[1:] if self.bos and ids[:1] == [self.tokenizer.bos_token_id] else ids)
         assert self.image_token is not None
         token = self.tokenizer.convert_ids_to_tokens(self.image_token)
         ids, _ = self._tokens(head + token + self.separator + token + rest)

@@ -29,13 +29,14 @@ def conversation(
     *eos: int | Iterable[int] | None,
     wrap: tuple[str, str] = ("", ""),
     written: str | None = None,
+    sub: str = "",
 ) -> dict[str, Any]:
     """The fields of an Adapter that concern text.
 
     `image_token`: the id that the chat template writes for an image (`written` when its text is another);
-    `wrap`: what the model's processor writes around it. `eos`: ids from the config.
+    `wrap`: what the model's processor writes around it. `eos`: ids from the config. `sub`: the language model's folder.
     """
-    generation = checkpoint.json("generation_config.json")
+    generation = checkpoint.json(f"{sub}generation_config.json")
     stops = checkpoint.spec.options.get("stop", [])
     ids = {*_ids(generation.get("eos_token_id")), *(i for group in eos for i in _ids(group))}
     ids |= _ids(tokenizer.eos_token_id) | _ids(checkpoint.spec.options.get("eos", []))
@@ -49,6 +50,7 @@ def conversation(
         "template": template,
         "separator": separator,
         "eos": frozenset(ids),
+        "bos": bool(checkpoint.spec.options.get("bos", True)),
         "stop": tuple(word for word in stops if _single(tokenizer, word) is None),
         "generation": {key: value for key, value in generation.items() if key not in IDS},
     }

@@ -7,22 +7,24 @@ an allow-list. Weights are read lazily, one tensor at a time, so loading needs n
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, PreTrainedConfig
+from transformers.utils import logging
 
 from vgtool.errors import VgError
+from vgtool.models.files import read_json, refuse_lfs, weight_files
 from vgtool.registry import ModelSpec
 
 BLOCK = 1 << 16
-LFS = b"version https://git-lfs"
 UNUSED = (r"rotary_emb\.inv_freq$", r"embeddings\.position_ids$")
 """Buffers that old files carry and current classes compute."""
 
@@ -44,6 +46,8 @@ class Checkpoint:
     folder: Path
     spec: ModelSpec
     revision: str
+    offline: bool = False
+    """Whether a part that the checkpoint leaves to another repository may be fetched."""
 
     # ---- small files -------------------------------------------------------------------------------------------
 
@@ -51,10 +55,11 @@ class Checkpoint:
         """A JSON object of the folder; {} when the file is not there."""
         return read_json(self.folder / name)
 
-    def config(self) -> dict[str, Any]:
-        config = self.json("config.json")
+    def config(self, sub: str = "") -> dict[str, Any]:
+        """config.json of the folder, or of a folder inside it."""
+        config = self.json(f"{sub}config.json")
         if not config:
-            raise VgError(f"'{self.folder}' has no config.json.", "Give the folder of a whole checkpoint.")
+            raise VgError(f"'{self.folder}' has no {sub}config.json.", "Give the folder of a whole checkpoint.")
         if "quantization_config" in config:
             raise VgError(f"'{self.folder}' is quantised, which vgtool does not load.", "Use the full checkpoint.")
         return config
@@ -62,13 +67,15 @@ class Checkpoint:
     def refuse_remote_code(self, *names: str) -> None:
         """VgError when one of these files names classes of its own to run."""
         for name in names:
-            if read_json(self.folder / name).get("auto_map"):
+            config = read_json(self.folder / name)
+            if any(isinstance(part, dict) and part.get("auto_map") for part in (config, *config.values())):
                 raise VgError(
                     f"{name} of '{self.spec.name}' asks to run code from the checkpoint (auto_map).",
                     "vgtool never does; use a checkpoint in the native transformers layout.",
                 )
 
-    def tokenizer(self, sub: str = "") -> Any:
+    def tokenizer(self, sub: str = "", *, native: bool = True) -> Any:
+        """The checkpoint's tokenizer. `native`: the folder's config.json is one that transformers knows."""
         self.refuse_remote_code(f"{sub}tokenizer_config.json")
         folder = self.folder / sub
         names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -76,7 +83,15 @@ class Checkpoint:
             refuse_lfs(path)
         if not any((folder / name).exists() for name in names):
             raise VgError(f"'{folder}' holds no tokenizer.", f"Looked for {', '.join(names)}.")
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        try:
+            # Without a tokenizer.json, or under a config that transformers does not know, the tokenizer's own files say
+            # its class: told of a LLaVA, transformers reads tokenizer.model without the space before the first word.
+            own = not native or not (folder / "tokenizer.json").exists()
+            known = {"config": PreTrainedConfig()} if own else {}
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **known)
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise VgError(f"The tokenizer in '{folder}' cannot be read: {reason}", "Fetch it again.") from None
 
     def image_processor(self, **settings: Any) -> Any:
         """The checkpoint's image processor, always on the PIL backend, which matches the original pipelines."""
@@ -86,6 +101,16 @@ class Checkpoint:
         return AutoImageProcessor.from_pretrained(
             self.folder, backend="pil", trust_remote_code=False, local_files_only=True, **settings
         )
+
+    def configured(self, kind: Any, fields: Mapping[str, Any], where: str = "config.json", **others: Any) -> Any:
+        """A config object of class `kind`. VgError when the fields do not make one."""
+        try:
+            return kind.from_dict({**fields, **others})
+        except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+            reason = " ".join(str(error).split())
+            raise VgError(
+                f"{where} of '{self.spec.name}' is not a {kind.__name__}: {reason}", "Fetch it again."
+            ) from None
 
     def chat_template(self) -> str | None:
         """The processor's own chat template, where it is kept apart from the tokenizer."""
@@ -100,8 +125,7 @@ class Checkpoint:
         files = weight_files(folder)
         if not files:
             raise VgError(f"'{folder}' holds no weights.", "Looked for *.safetensors and pytorch_model*.bin.")
-        read = _safetensors if files[0].suffix == ".safetensors" else _pickled
-        return {prefix + name: tensor for path in files for name, tensor in read(path).items()}
+        return {prefix + name: tensor for path in files for name, tensor in read_tensors(path).items()}
 
     def build(
         self,
@@ -118,6 +142,8 @@ class Checkpoint:
 
         `missing`, `unexpected`: patterns of names that may be absent from, or left over in, the checkpoint.
         """
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity(logging.CRITICAL)  # transformers prints a table of what is refused below anyway
         try:
             model, info = kind.from_pretrained(
                 None,
@@ -136,6 +162,8 @@ class Checkpoint:
                 f"'{self.spec.name}' does not fit on {placement.device_map or placement.device}.",
                 "Use --device-map auto to spread it, or --device cpu.",
             ) from None
+        finally:
+            logging.set_verbosity(verbosity)
         self._refuse(info["missing_keys"], missing, "lacks")
         self._refuse([key[0] for key in info["mismatched_keys"]], (), "has another shape for")
         self._refuse(info["unexpected_keys"], (*unexpected, *UNUSED), "holds, and the model has no place for,")
@@ -155,50 +183,43 @@ class Checkpoint:
 # ---- reading ---------------------------------------------------------------------------------------------------
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or {} when there is no such file. VgError for anything else."""
-    if not path.exists():
-        return {}
-    refuse_lfs(path)
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise VgError(f"Cannot read '{path}': {error}.", "Fetch the checkpoint again.") from None
-    if not isinstance(value, dict):
-        raise VgError(f"'{path}' does not hold a JSON object.", "Fetch the checkpoint again.")
-    return value
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One of `parts` equal runs of a stored tensor's rows, read when it is used (a fused qkv holds three)."""
+
+    tensor: Any
+    part: int
+    parts: int
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        size = shape(self.tensor)[0] // self.parts
+        return self.tensor[self.part * size : (self.part + 1) * size][index]
+
+    def get_shape(self) -> list[int]:
+        """As a safetensors slice has it."""
+        first, *rest = shape(self.tensor)
+        return [first // self.parts, *rest]
 
 
-def refuse_lfs(path: Path) -> None:
-    """VgError when a file is the pointer that git leaves in place of a large file."""
-    if path.exists():
-        with path.open("rb") as file:
-            if file.read(len(LFS)) == LFS:
-                raise VgError(
-                    f"'{path}' is a Git LFS pointer, not the file itself.",
-                    "Run `git lfs pull` there, or fetch the checkpoint with `hf download`.",
-                )
+def shape(tensor: Any) -> list[int]:
+    """The shape of a tensor of `Checkpoint.tensors`, without reading it."""
+    return list(tensor.shape) if isinstance(tensor, torch.Tensor) else list(tensor.get_shape())
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a folder (safetensors before .bin), every shard of an index checked to be there."""
-    for index, single, pattern in (
-        ("model.safetensors.index.json", "model.safetensors", "*.safetensors"),
-        ("pytorch_model.bin.index.json", "pytorch_model.bin", "pytorch_model*.bin"),
-    ):
-        if (folder / index).exists():
-            names = sorted(set(read_json(folder / index).get("weight_map", {}).values()))
-            files = [folder / Path(str(name)).name for name in names]
+def split_qkv(tensors: Mapping[str, Any], fused: str, parts: Sequence[str]) -> dict[str, Any]:
+    """Every tensor whose name holds `fused`, as one tensor for each name of `parts`; the others as they are."""
+    out: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        if fused in name and shape(tensor)[0] % len(parts) == 0:
+            out |= {name.replace(fused, part): Rows(tensor, at, len(parts)) for at, part in enumerate(parts)}
         else:
-            files = [folder / single] if (folder / single).exists() else sorted(folder.glob(pattern))
-        absent = [path.name for path in files if not path.exists()]
-        if absent:
-            raise VgError(f"'{folder}' lacks {', '.join(absent)}, which {index} lists.", "Fetch the missing file.")
-        if files:
-            for path in files:
-                refuse_lfs(path)
-            return files
-    return []
+            out[name] = tensor
+    return out
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """The tensors of one weight file by name, read when they are used."""
+    return _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
@@ -211,7 +232,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 def _pickled(path: Path) -> dict[str, Any]:
     try:
-        value = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        value = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True)
     except Exception as error:  # the weights-only reader raises many kinds; each means the same to a user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise VgError(

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from vgtool.errors import VgError
+from vgtool.models.files import whole
 from vgtool.registry import ModelSpec
 
 FILES = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
@@ -34,7 +35,7 @@ def cached_folder(spec: ModelSpec) -> Path | None:
     if not isinstance(config, str):
         return None
     folder = Path(config).parent
-    return folder if any(folder.rglob("*.safetensors")) or any(folder.rglob("*.bin")) else None
+    return folder if whole(folder) else None
 
 
 def locate(spec: ModelSpec, source: Path | None, offline: bool) -> tuple[Path, str | None]:

@@ -4,11 +4,11 @@ Every published layout names itself by `model_type`; the original LLaVA layouts 
 told apart by their vocabulary. The registry entry a layout is known from lends its prompt.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vgtool.errors import VgError
+from vgtool.models.files import PARTS, read_json
 
 NATIVE = {
     "llava": "llava",
@@ -24,9 +24,11 @@ def recognise(folder: Path) -> tuple[str, str | None]:
     """(adapter key, registry entry that lends the prompt, if any) of a checkpoint folder."""
     config = _config(folder)
     kind = config.get("model_type")
+    if kind == "llava" and "mm_projector_type" in config:  # the earliest LLaVA-1.5 files call themselves so
+        return "llava-original", _original("llava_llama", config)
     if kind in NATIVE:
         return NATIVE[kind], None
-    if (folder / "llm").is_dir() and (folder / "mm_projector").is_dir() and (folder / "vision_tower").is_dir():
+    if all((folder / part).is_dir() for part in PARTS):
         layers = _config(folder / "llm").get("num_hidden_layers")
         return "vila", "vila-m3-13b" if layers == 40 else "vila-m3-8b"
     if kind == "internvl_chat":
@@ -46,17 +48,11 @@ def _original(kind: str, config: dict[str, Any]) -> str:
     if kind == "llava_mistral":
         return "llava-med"
     by_vocabulary = {64000: "huatuogpt-vision-34b", 128256: "llava-tri"}
-    return by_vocabulary.get(config.get("vocab_size", 0), "llava-1.5-7b")
+    return by_vocabulary.get(config.get("vocab_size", 0), "llava-1.5-7b-original")
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise VgError(f"'{folder}' has no config.json.", "Give the folder of a whole checkpoint.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise VgError(f"Cannot read '{path}': {error}.", "Fetch the checkpoint again.") from None
-    if not isinstance(value, dict):
-        raise VgError(f"'{path}' does not hold a JSON object.", "Fetch the checkpoint again.")
-    return value
+    config = read_json(folder / "config.json")
+    if not config:
+        raise VgError(f"'{folder}' has no config.json.", "Give the folder of a whole checkpoint.")
+    return config

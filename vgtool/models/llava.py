@@ -29,7 +29,7 @@ class Llava(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
-        config = LlavaConfig.from_dict(checkpoint.config())
+        config = checkpoint.configured(LlavaConfig, checkpoint.config())
         processor = checkpoint.image_processor()
         layout(processor, 64, 64, Grid(1, 1))  # refuses settings this adapter does not know, before weights are read
         tokenizer = checkpoint.tokenizer()
@@ -41,8 +41,8 @@ class Llava(Adapter):
         )
 
     def prepare(self, image: Image.Image) -> Vision:
-        tensors = {"pixel_values": self.image_processor(image, return_tensors="pt").pixel_values}
-        return Vision(tensors, layout(self.image_processor, image.width, image.height, self.grid))
+        values = self.image_processor(image, input_data_format="channels_last", return_tensors="pt").pixel_values
+        return Vision({"pixel_values": values}, layout(self.image_processor, image.width, image.height, self.grid))
 
 
 def _grid(config: Any, processor: Any) -> Grid:

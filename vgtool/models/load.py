@@ -19,6 +19,13 @@ if TYPE_CHECKING:  # torch is imported by the functions that load
 
 ADAPTERS = {
     "llava": "vgtool.models.llava:Llava",
+    "llava-original": "vgtool.models.original:Original",
+    "vila": "vgtool.models.vila:Vila",
+    "internvl": "vgtool.models.internvl:InternVL",
+    "internvl-chat": "vgtool.models.internvl:InternVLChat",
+    "qwen2.5-vl": "vgtool.models.qwen:Qwen25",
+    "qwen3-vl": "vgtool.models.qwen:Qwen3",
+    "gemma3": "vgtool.models.gemma:Gemma3",
 }
 """Short key -> module:Class."""
 
@@ -68,11 +75,15 @@ def load(
     from vgtool.models.checkpoint import Checkpoint, digest
 
     kind = adapter_class(spec.adapter)
+    if unknown := sorted(set(spec.options) - kind.settings):
+        raise VgError(f"'{spec.name}' has an option '{unknown[0]}'.", did_you_mean(unknown[0], kind.settings))
     folder, commit = hub.locate(spec, source, offline)
-    checkpoint = Checkpoint(folder, spec, commit or digest(folder))
+    checkpoint = Checkpoint(folder, spec, commit or digest(folder), offline)
     adapter = kind.open(checkpoint, placement(spec, dtype, device, device_map))
     if lora is not None:
-        raise VgError("LoRA is not there yet.")
+        from vgtool.models import lora as low_rank
+
+        low_rank.apply(adapter, lora)
     return adapter
 
 

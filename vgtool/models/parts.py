@@ -1,0 +1,47 @@
+"""Config objects for the parts of a model whose own config.json no library class reads.
+
+Only fields that the native class knows are taken: what else stands in such a file (paths of training runs, generation
+settings, classes to import) is left alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config
+
+from vgtool.errors import VgError
+from vgtool.models.checkpoint import Checkpoint
+
+LANGUAGE = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+ROPE = ("rope_theta", "rope_scaling")
+"""Names of older files, which every native text config turns into rope_parameters."""
+OWN = frozenset(PreTrainedConfig.__dataclass_fields__) - {"tie_word_embeddings"}
+
+
+def config(checkpoint: Checkpoint, kind: Any, fields: Mapping[str, Any], where: str, **others: Any) -> Any:
+    """A config of class `kind` from the fields it knows."""
+    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
+    known = {name: fields[name] for name in fields if name in kind.__dataclass_fields__ and name not in OWN}
+    kept = {name: fields[name] for name in (*ids, *ROPE) if fields.get(name) is not None}
+    return checkpoint.configured(kind, {**known, **kept}, where, **others)
+
+
+def language(checkpoint: Checkpoint, model_type: str, fields: Mapping[str, Any], where: str) -> Any:
+    """The text config of a Llama, Mistral or Qwen2 model."""
+    if model_type not in LANGUAGE:
+        raise VgError(
+            f"{where} of '{checkpoint.spec.name}' names a language model of type '{model_type}'.",
+            f"This layout is read with {', '.join(LANGUAGE)}.",
+        )
+    # transformers fills in a window of 4096 where a Mistral file says nothing or null; neither means one.
+    window = {"sliding_window": fields.get("sliding_window")} if model_type == "mistral" else {}
+    return config(checkpoint, LANGUAGE[model_type], fields, where, **window)
+
+
+def ask(found: Any, wanted: Any, what: str, checkpoint: Checkpoint) -> None:
+    """VgError when a setting of the checkpoint is one that this adapter would get wrong."""
+    if found not in (wanted if isinstance(wanted, tuple) else (wanted,)):
+        raise VgError(
+            f"'{checkpoint.spec.name}' has {what} {found!r}, which vgtool does not know.",
+            f"It reads {' or '.join(map(repr, wanted)) if isinstance(wanted, tuple) else repr(wanted)}.",
+        )

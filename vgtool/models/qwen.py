@@ -1,0 +1,111 @@
+"""Qwen2.5-VL (Lingshu) and Qwen3-VL in the native layout.
+
+The image keeps its aspect ratio: both sides become multiples of the cell (28 or 32 px) within a budget of pixels, and
+the grid follows. Positions are three-dimensional (mrope), and Qwen3-VL also adds image features after the first text
+layers, so the prompt goes in as ids with placeholders and pixels, as the model's own processor feeds it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    PreTrainedConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
+
+from vgtool.errors import SampleError, VgError
+from vgtool.grounding.geometry import Geometry
+from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.models.chat import conversation
+from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.records import Grid
+
+BUDGET = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
+
+
+@dataclass(kw_only=True)
+class Qwen25(Adapter):
+    """Qwen2_5_VLForConditionalGeneration."""
+
+    image_processor: Any
+
+    settings = Adapter.settings | BUDGET.keys()
+    host: ClassVar[tuple[type[PreTrainedConfig], Any]] = (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
+        checkpoint.refuse_remote_code("config.json")
+        config = checkpoint.configured(cls.host[0], checkpoint.config())
+        processor = _processor(checkpoint, config)
+        text = config.get_text_config()
+        words = conversation(checkpoint, checkpoint.tokenizer(), config.image_token_id, text.eos_token_id)
+        return cls(model=checkpoint.build(cls.host[1], config, placement), image_processor=processor, **words)
+
+    def prepare(self, image: Image.Image) -> Vision:
+        processor = self.image_processor
+        try:
+            out = processor(image, input_data_format="channels_last", return_tensors="pt")
+        except ValueError as error:  # smart resize refuses an aspect ratio above 200
+            raise SampleError("image_shape", f"{image.width} x {image.height} pixels: {error}") from None
+        _, rows, cols = out.image_grid_thw[0].tolist()
+        patch, merge = processor.patch_size, processor.merge_size
+        grid = Grid(rows // merge, cols // merge)
+        geometry = Geometry.squash(image.width, image.height, cols * patch, rows * patch, grid)
+        return Vision({"pixel_values": out.pixel_values, "image_grid_thw": out.image_grid_thw}, geometry)
+
+    def inputs(self, visions: Sequence[Vision], head: Sequence[int], tail: Sequence[int]) -> Inputs:
+        assert self.image_token is not None
+        ids, columns = list(head), []
+        for index, vision in enumerate(visions):
+            ids += self.between() if index else ()
+            columns.append(torch.arange(len(ids), len(ids) + vision.tokens, device=self.device))
+            ids += [self.image_token] * vision.tokens
+        ids += tail
+        row = torch.tensor([ids], device=self.device)
+        kwargs: dict[str, Any] = {"input_ids": row}
+        positions = self.positions(torch.arange(len(ids), device=self.device))
+        if visions:
+            placed = [self.placed(vision) for vision in visions]
+            kwargs |= {name: torch.cat([one[name] for one in placed]) for name in placed[0]}
+            kwargs["mm_token_type_ids"] = (row == self.image_token).long()
+            positions, _ = self.model.model.get_rope_index(
+                row, mm_token_type_ids=kwargs["mm_token_type_ids"], image_grid_thw=kwargs["image_grid_thw"]
+            )
+        none = torch.empty(0, dtype=torch.long, device=self.device)
+        following = int(positions.max()) + 1 if ids else 0
+        kwargs["position_ids"] = positions
+        return Inputs(kwargs, len(ids), tuple(columns), (none,) * len(columns), following)
+
+    def positions(self, text_positions: Tensor) -> Tensor:
+        return text_positions[None, None].expand(3, 1, -1)
+
+
+@dataclass(kw_only=True)
+class Qwen3(Qwen25):
+    """Qwen3VLForConditionalGeneration."""
+
+    host = (Qwen3VLConfig, Qwen3VLForConditionalGeneration)
+
+
+def _processor(checkpoint: Checkpoint, config: Any) -> Any:
+    """The checkpoint's image processor, under the registry's budget of pixels where it has one."""
+    processor = checkpoint.image_processor()
+    asked = {name: checkpoint.spec.options[name] for name in BUDGET if name in checkpoint.spec.options}
+    if asked:
+        processor = checkpoint.image_processor(
+            **{n: getattr(processor.size, edge) for n, edge in BUDGET.items()} | asked
+        )
+    vision = config.vision_config
+    if (processor.patch_size, processor.merge_size) != (vision.patch_size, vision.spatial_merge_size):
+        raise VgError(
+            f"The image processor of '{checkpoint.spec.name}' cuts other patches than its config says.",
+            "Copy preprocessor_config.json from the original checkpoint.",
+        )
+    return processor
