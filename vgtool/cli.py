@@ -16,6 +16,7 @@ from vgtool.errors import Exit, VgError
 if TYPE_CHECKING:
     from vgtool.attention.sharing import Sessions
     from vgtool.benchmarks.load import Benchmark
+    from vgtool.registry import BenchmarkSpec
 
 app = typer.Typer(
     help="Where medical multimodal LLMs look, and what happens when they are made to look again.",
@@ -28,7 +29,12 @@ RUN, READ = "Run a model", "Read results"
 Model = Annotated[str, typer.Option(help="Name in models.yaml, or a checkpoint folder.")]
 Split = Annotated[str | None, typer.Option(help="Split of the benchmark; its own default when not given.")]
 Protocol = Annotated[str, typer.Option(help="Protocol of the benchmark: rows, prompts and rule.")]
-DataRoot = Annotated[Path | None, typer.Option(envvar="VGTOOL_DATA", help="Folder with the benchmarks' files.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(envvar="VGTOOL_DATA", help="Folder with the benchmark's files, or with NAME/ inside.")
+]
+BoxFormat = Annotated[
+    str | None, typer.Option(help="Read boxes as xyxy, xyxy-inclusive or xywh, whatever the benchmark says.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; runs/KIND-MODEL-BENCHMARK when not given.")]
 Batch = Annotated[str, typer.Option(help="Most questions in one forward pass: auto, or a number.")]
@@ -44,6 +50,7 @@ ShardText = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is random (controls, bootstrap).")]
+Lora = Annotated[Path | None, typer.Option(help="LoRA adapter folder, merged into the model (needs vgtool[lora]).")]
 Offline = Annotated[bool, typer.Option(help="Load from disk only.")]
 Mapping = Annotated[
     Literal["exact", "stretch"],
@@ -88,7 +95,9 @@ def probe(
     shard: ShardText = "auto",
     seed: Seed = 0,
     offline: Offline = False,
+    lora: Lora = None,
     box_mapping: Mapping = "exact",
+    box_format: BoxFormat = None,
     registry: Registry = None,
     as_json: Json = False,
 ) -> None:
@@ -99,9 +108,9 @@ def probe(
     from vgtool.methods.probe import Probe
     from vgtool.runs import launch
 
-    rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
+    rows = _benchmark(benchmark, split, protocol, data_root, limit, registry, box_format)
     at = launch.prepare("probe", model, registry, rows, out, shard, batch_size)
-    opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline)
+    opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline, lora)
     task = Probe(opened, maps=maps, row=row, mapping=box_mapping)
     raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
 
@@ -129,6 +138,7 @@ def refine(
     shard: ShardText = "auto",
     seed: Seed = 0,
     offline: Offline = False,
+    lora: Lora = None,
     box_mapping: Mapping = "exact",
     registry: Registry = None,
     as_json: Json = False,
@@ -148,7 +158,7 @@ def refine(
     methods = {label: parse(label) for label in labels}
     rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
     at = launch.prepare("refine", model, registry, rows, out, shard, batch_size)
-    opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline)
+    opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline, lora)
     adapter = opened.adapter
     ranked: tuple[tuple[int, int], ...] = tuple((la, he) for la, he in adapter.spec.heads_ranked or ())
     knockout = tuple(adapter.spec.knockout_layers or ())
@@ -325,26 +335,92 @@ def report(
 
 @app.command(rich_help_panel=READ)
 def models(registry: Registry = None, as_json: Json = False) -> None:
-    """The models vgtool knows."""
+    """The models vgtool knows: on disk or not, size, license, grid, and what to know before running one."""
+    from vgtool.models import listing
     from vgtool.registry import models as entries
 
-    specs = entries(registry).values()
-    _list(
-        [{"model": s.name, "adapter": s.adapter, "from": s.hub or "inside vgtool", "title": s.title} for s in specs],
-        as_json,
-    )
+    rows = listing.rows(entries(registry).values())
+    _list(rows if as_json else [{key: row[key] for key in listing.SHOWN} for row in rows], as_json)
+    if not as_json:
+        text = "\n".join(["", *listing.notes(rows)])
+        console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(rich_help_panel=READ)
-def benchmarks(registry: Registry = None, as_json: Json = False) -> None:
-    """The benchmarks vgtool knows."""
-    from vgtool.registry import benchmarks as entries
+def benchmarks(
+    check: Annotated[str | None, typer.Option(help="Read every row of this benchmark (or file) and count.")] = None,
+    fetch: Annotated[str | None, typer.Option(help="Fetch this benchmark's files from Hugging Face.")] = None,
+    data_root: DataRoot = None,
+    split: Split = None,
+    protocol: Protocol = "default",
+    rows: Annotated[Path | None, typer.Option(help="With --check: write the rows, normalised, as Parquet.")] = None,
+    box_format: BoxFormat = None,
+    offline: Offline = False,
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """The benchmarks vgtool knows, what of them is on disk; --check reads one, --fetch fetches one.
 
-    specs = entries(registry).values()
-    splits = {s.name: ", ".join(f"{k} ({v})" for k, v in s.splits.items()) for s in specs}
-    _list(
-        [{"benchmark": s.name, "domain": s.domain, "splits": splits[s.name], "title": s.title} for s in specs], as_json
-    )
+    Example: vgtool benchmarks --check slake --data-root data --protocol paper
+    """
+    from vgtool.benchmarks import fetch as fetching
+    from vgtool.registry import benchmarks as entries
+    from vgtool.registry import pick
+
+    if fetch is not None:
+        spec = pick(entries(registry), fetch, "benchmarks.yaml")
+        folder = fetching.fetch(spec, split=split, data_root=data_root, offline=offline)
+        console.say(f"'{spec.name}' is in {folder}.")
+    if check is not None:
+        found = _benchmark(check, split, protocol, data_root, None, registry, box_format)
+        raise typer.Exit(_check(found, rows, as_json))
+    if fetch is not None:
+        return
+    listed = [_entry(spec, fetching.rows_on_disk(spec, data_root)) for spec in entries(registry).values()]
+    if as_json:
+        _list(listed, as_json)
+        return
+    for one in listed:
+        one["splits"] = ", ".join(f"{name} {count:,}" if count else name for name, count in one["splits"].items())
+        one["protocols"] = ", ".join(one["protocols"])
+        one["rows on disk"] = "-" if one["rows on disk"] is None else one["rows on disk"]
+    shown = ("benchmark", "domain", "rows on disk", "splits", "protocols", "license")
+    _list([{key: one[key] for key in shown} for one in listed], as_json)
+
+
+def _entry(spec: "BenchmarkSpec", on_disk: int | None) -> dict[str, Any]:
+    return {
+        "benchmark": spec.name,
+        "domain": spec.domain,
+        "rows on disk": "built in" if spec.reader == "phantom" else on_disk,
+        "splits": dict(spec.splits),
+        "protocols": {name: one.model_dump(exclude_defaults=True) for name, one in spec.protocols.items()},
+        "license": spec.license,
+        "title": spec.title,
+        "hub": spec.hub,
+        "notes": spec.notes,
+        "unverified": spec.unverified,
+    }
+
+
+def _check(found: "Benchmark", rows: Path | None, as_json: bool) -> Exit:
+    from vgtool.benchmarks import check as checking
+
+    if rows is not None:
+        checking.write_rows(found, rows)
+        console.say(f"{found.rows:,} rows written to {rows}.")
+    counts = checking.check(found)
+    if as_json:
+        console.out.print(json.dumps(counts, indent=1), markup=False, highlight=False, soft_wrap=True)
+    else:
+        from vgtool.scoring.render import render
+        from vgtool.scoring.tables import Table
+
+        tables = [Table(title, ["", ""], [list(pair) for pair in pairs]) for title, pairs in checking.tables(counts)]
+        console.out.print(console.clean(render(tables, "table").strip()), markup=False, highlight=False, soft_wrap=True)
+        for line in [*counts["examples"], *(f"Note: {note}" for note in counts["notes"])]:
+            console.say(line)
+    return Exit.DONE if checking.is_clean(counts) else Exit.SOME_FAILED
 
 
 @app.command(rich_help_panel=READ)
@@ -371,18 +447,44 @@ def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _benchmark(
-    name: str, split: str | None, protocol: str, data_root: Path | None, limit: int | None, registry: Path | None
+    name: str,
+    split: str | None,
+    protocol: str,
+    data_root: Path | None,
+    limit: int | None,
+    registry: Path | None,
+    box_format: str | None = None,
 ) -> "Benchmark":
     from vgtool.benchmarks.load import load
 
-    rows = load(name, split=split, protocol=protocol, data_root=data_root, limit=limit, registry=registry)
+    rows = load(
+        name,
+        split=split,
+        protocol=protocol,
+        data_root=data_root,
+        limit=limit,
+        registry=registry,
+        box_format=box_format,
+    )
     if not rows.rows:
         raise VgError(f"Benchmark '{name}' has no rows in split '{rows.split}'.", "Check --data-root and --split.")
     return rows
 
 
+def _name(model: str, registry: Path | None) -> str:
+    from vgtool.models.load import resolve
+
+    return resolve(model, registry)[0].name
+
+
 def _sessions(
-    model: str, registry: Path | None, dtype: str, device: str | None, device_map: str | None, offline: bool
+    model: str,
+    registry: Path | None,
+    dtype: str,
+    device: str | None,
+    device_map: str | None,
+    offline: bool,
+    lora: Path | None = None,
 ) -> "Sessions":
     from transformers.utils import logging
 
@@ -391,7 +493,9 @@ def _sessions(
 
     logging.disable_progress_bar()
     spec, source = resolve(model, registry)
-    opened = sessions(load(spec, source=source, dtype=dtype, device=device, device_map=device_map, offline=offline))
+    opened = sessions(
+        load(spec, source=source, dtype=dtype, device=device, device_map=device_map, offline=offline, lora=lora)
+    )
     if not opened.shared:
         console.say(f"'{spec.name}' cannot share an image's prefix (its image tokens see the question): whole prompts.")
     return opened

@@ -9,10 +9,10 @@ whole entries of the same name.
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vgtool.errors import VgError, did_you_mean
 
@@ -69,7 +69,7 @@ class ModelSpec(Entry):
 
 
 class ProtocolSpec(BaseModel):
-    """One named way to ask and score a benchmark: rows, prompt, decoding and rule ."""
+    """One named way to ask and score a benchmark: rows, prompt, decoding and rule."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -77,17 +77,27 @@ class ProtocolSpec(BaseModel):
     splits: list[str] | None = None
     """Splits this protocol reads when the user names none; None: the benchmark's default split."""
     filter: dict[str, list[str]] = Field(default_factory=dict)
-    """Row field -> allowed values; rows outside are not part of the protocol (not failures)."""
+    """Field of the published row (or fact the reader derives) -> values as they stand there, nothing stripped; rows
+    outside are not part of the protocol (not failures)."""
     prompts: dict[Literal["closed", "choice", "open"], str] = Field(default_factory=dict)
     """Question type -> template with {question} and {options}; a missing type uses the default one."""
-    max_new_tokens: int = 32
+    max_new_tokens: int = Field(default=32, ge=1)
     rows: dict[str, int] = Field(default_factory=dict)
-    """Published row count per split (or `all`), checked and reported."""
+    """Published row count per split (or several, joined by +) under this protocol, checked and reported."""
     note: str = ""
+    """What a reader of the numbers must know; goes into run.json and below tables."""
+
+    @field_validator("prompts")
+    @classmethod
+    def _asks(cls, prompts: dict[str, str]) -> dict[str, str]:
+        for kind, text in prompts.items():
+            if "{question}" not in text:
+                raise ValueError(f"the prompt for '{kind}' has no {{question}}")
+        return prompts
 
 
 class BenchmarkSpec(Entry):
-    """One benchmark of benchmarks.yaml."""
+    """One benchmark of benchmarks.yaml. Patterns are globs below the benchmark's folder; `all` means every split."""
 
     reader: str
     """Short key of the layout (see vgtool.benchmarks)."""
@@ -95,17 +105,42 @@ class BenchmarkSpec(Entry):
     hub: str | None = None
     """Hugging Face dataset id; None for a generated or local one."""
     revision: str = "main"
-    files: list[str] = Field(default_factory=list)
-    """Files (or patterns) to fetch from the hub, only these."""
+    files: dict[str, list[str]] = Field(default_factory=dict)
+    """Split (or `all`) -> what to fetch from the hub, only these."""
+    data: dict[str, list[str]] = Field(default_factory=dict)
+    """Split (or `all`) -> where its rows are, best form first: the first pattern that finds files is read."""
+    folders: list[str] = Field(default_factory=lambda: [""])
+    """Folders that image paths start from."""
+    archives: list[str] = Field(default_factory=list)
+    """Zip archives with images (and data), read in place."""
+    beside: list[str] = Field(default_factory=list)
+    """Other benchmarks whose folders (or shared image folders), next to this one's, also hold its images."""
     splits: dict[str, int | None] = Field(default_factory=dict)
-    """Split -> published row count, None where unknown."""
+    """Split -> published row count of the whole split, None where unknown."""
     default_split: str
     protocols: dict[str, ProtocolSpec] = Field(default_factory=lambda: {"default": ProtocolSpec()})
     box_format: Literal["xyxy", "xywh", "xyxy-inclusive", "vgmed"] | None = None
-    """None: no boxes. `vgmed`: the authors' per-row rule."""
+    """None: no boxes, or stated in the rows. `vgmed`: the authors' per-row rule."""
     has_answers: bool = True
+    groups: dict[str, str] = Field(default_factory=dict)
+    """Modality as the rows write it (letters and digits count, case does not) -> as it is shown."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Facts the reader needs (file names, column names); each reader checks its own."""
+    """Further facts the reader needs; each reader checks its own."""
+
+    @model_validator(mode="after")
+    def _names_known_splits(self) -> Self:
+        used = {"default_split": [self.default_split], "files": [*self.files], "data": [*self.data]}
+        for name, protocol in self.protocols.items():
+            rows = [one for names in protocol.rows for one in names.split("+")]
+            used[f"protocols.{name}"] = [*(protocol.splits or ()), *rows]
+        for where, names in used.items():
+            if unknown := sorted(set(names) - {*self.splits, "all"}):
+                raise ValueError(f"'{where}' names split '{unknown[0]}', which 'splits' has not")
+        return self
+
+    def of_split(self, patterns: Mapping[str, list[str]], split: str) -> list[str]:
+        """The patterns of `files` or `data` for a split."""
+        return patterns.get(split) or patterns.get("all") or []
 
 
 class _Loader(yaml.SafeLoader):
@@ -181,6 +216,8 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> tuple[tuple[Any, 
     first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     loc = first["loc"]
     where = ".".join(str(part) for part in loc)
+    if first["type"] == "value_error":  # a check of our own, which says all there is to say
+        return loc, first["msg"].removeprefix("Value error, "), "Correct the value."
     if first["type"] == "extra_forbidden":
         fields = ProtocolSpec.model_fields if loc[0] == "protocols" else kind.model_fields
         return loc, f"unknown key '{where}'", did_you_mean(str(loc[-1]), fields)

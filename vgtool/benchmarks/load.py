@@ -7,8 +7,8 @@ Here the rows are collected, checked for duplicate ids, counted against the publ
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
@@ -19,9 +19,19 @@ from vgtool.registry import BenchmarkSpec, ProtocolSpec, benchmarks, pick
 
 READERS: dict[str, str] = {
     "phantom": "vgtool.benchmarks.phantom:read",
-    "own": "vgtool.benchmarks.own:open_request",
+    "own": "vgtool.benchmarks.own:read",
+    "vgmed": "vgtool.benchmarks.vgmed:read",
+    "vqa-rad": "vgtool.benchmarks.vqa_rad:read",
+    "slake": "vgtool.benchmarks.slake:read",
+    "pairs": "vgtool.benchmarks.pairs:read",
+    "pmc-vqa": "vgtool.benchmarks.pmc_vqa:read",
+    "omnimedvqa": "vgtool.benchmarks.omnimedvqa:read",
+    "mmmu": "vgtool.benchmarks.mmmu:read",
+    "med-eval": "vgtool.benchmarks.med_eval:read",
 }
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
+JOIN = "+"
+"""Between the names of splits that are read together: train+test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +42,11 @@ class Request:
     split: str
     protocol: ProtocolSpec
     root: Path | None
-    """The folder with this benchmark's files (--data-root/NAME or --data-root itself); None for generated ones."""
+    """The folder with this benchmark's files; None for generated ones, and where nothing is on disk."""
     box_format: str | None = None
-    """--box-format: read boxes this way whatever the entry says."""
+    """--box-format: read boxes this way whatever the entry or a row says."""
+    data_root: Path | None = None
+    """--data-root as given: images may lie there although the rows are elsewhere."""
 
 
 Reader = Callable[[Request], Iterable[Sample | Rejected]]
@@ -46,6 +58,7 @@ class Benchmark:
 
     name: str
     split: str
+    """One split, or several joined by `+`."""
     protocol: str
     domain: str
     samples: Sequence[Sample]
@@ -56,6 +69,10 @@ class Benchmark:
     rule: str
     notes: tuple[str, ...]
     """What a reader of the numbers must know: count differences, training rows selected."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Split -> rows read of it."""
+    published: int | None = None
+    """How many rows there should be; None where unknown, or where `limit` cut them off."""
 
     @property
     def rows(self) -> int:
@@ -70,19 +87,29 @@ def load(
     data_root: Path | None = None,
     limit: int | None = None,
     registry: Path | None = None,
+    box_format: str | None = None,
 ) -> Benchmark:
-    """The rows of a benchmark. `limit`: the first N rows. VgError for a name, split or protocol that is not there."""
-    spec = own_file(Path(name)) if name.endswith(".jsonl") else pick(benchmarks(registry), name, "benchmarks.yaml")
+    """The rows of a benchmark, or of a file in vgtool's own format. `limit`: the first N rows.
+
+    VgError for a name, split or protocol that is not there.
+    """
+    spec, root = find(name, data_root, registry)
     if protocol not in spec.protocols:
         raise VgError(f"Benchmark '{name}' has no protocol '{protocol}'.", did_you_mean(protocol, spec.protocols))
     chosen = spec.protocols[protocol]
-    split = split or spec.default_split
-    if split not in spec.splits:
-        raise VgError(f"Benchmark '{name}' has no split '{split}'.", did_you_mean(split, spec.splits))
+    splits = split.split(JOIN) if split else list(chosen.splits or [spec.default_split])
+    for one in splits:
+        if one not in spec.splits or splits.count(one) > 1:
+            raise VgError(f"Benchmark '{name}' has no split '{split}'.", did_you_mean(one, spec.splits))
+    _check_box_format(box_format, spec)
     samples: list[Sample] = []
     rejected: list[Rejected] = []
     seen: set[str] = set()
-    for row in islice(reader(spec.reader)(Request(spec, split, chosen, data_root)), limit):
+    counts = dict.fromkeys(splits, 0)
+    read = reader(spec.reader)
+    rows = ((one, row) for one in splits for row in read(Request(spec, one, chosen, root, box_format, data_root)))
+    for origin, row in islice(rows, limit):
+        counts[origin] += 1
         if row.id in seen:
             rejected.append(Rejected(f"{row.id}#{len(rejected)}", f"duplicate_id: '{row.id}' appears again"))
         elif isinstance(row, Sample):
@@ -90,13 +117,10 @@ def load(
         else:
             rejected.append(row)
         seen.add(row.id)
-    published = spec.splits[split]
-    notes = []
-    if limit is None and published is not None and published != len(samples) + len(rejected):
-        notes.append(f"{len(samples) + len(rejected)} rows, where {published} are published.")
+    published = None if limit is not None else expected(spec, chosen, splits)
     return Benchmark(
         name,
-        split,
+        JOIN.join(splits),
         protocol,
         spec.domain,
         samples,
@@ -104,17 +128,68 @@ def load(
         digest(samples, rejected),
         Decoding(chosen.max_new_tokens),
         chosen.rule,
-        tuple(notes),
+        tuple(_notes(spec, chosen, splits, samples, rejected, published)),
+        counts,
+        published,
     )
 
 
-def own_file(path: Path) -> BenchmarkSpec:
-    """The entry of a file in vgtool's own format: one split, no published count."""
-    options = {"path": str(path)}
-    return BenchmarkSpec(
-        name=path.stem, title=path.name, reader="own", domain="medical", default_split="all", splits={"all": None},
-        options=options,
-    )  # fmt: skip
+def find(name: str, data_root: Path | None, registry: Path | None) -> tuple[BenchmarkSpec, Path | None]:
+    """A benchmark's entry and its folder. A name that ends like a data file is a file in vgtool's own format."""
+    from vgtool.benchmarks import own
+    from vgtool.benchmarks.fetch import locate
+
+    if not name.endswith(own.SUFFIXES):
+        spec = pick(benchmarks(registry), name, "benchmarks.yaml")
+        return spec, locate(spec, data_root)
+    path = Path(name)
+    if not path.is_file() and data_root is not None and (data_root / path).is_file():
+        path = data_root / path
+    return own.entry(path), path.parent
+
+
+def expected(spec: BenchmarkSpec, protocol: ProtocolSpec, splits: Sequence[str]) -> int | None:
+    """The published row count of these splits under a protocol; None where one of them is not known."""
+    if JOIN.join(splits) in protocol.rows:
+        return protocol.rows[JOIN.join(splits)]
+    whole = {} if protocol.filter else spec.splits
+    known = [protocol.rows.get(one, whole.get(one)) for one in splits]
+    return None if None in known else sum(count for count in known if count is not None)
+
+
+def _check_box_format(box_format: str | None, spec: BenchmarkSpec) -> None:
+    if box_format is None:
+        return
+    from vgtool.benchmarks.rows import BOX_FORMATS
+
+    if box_format not in BOX_FORMATS:
+        raise VgError(f"--box-format '{box_format}' is not known.", did_you_mean(box_format, BOX_FORMATS))
+    if spec.box_format is None and spec.reader in set(READERS) - {"own"}:
+        raise VgError(f"Benchmark '{spec.name}' has no boxes on disk.", "Leave --box-format out.")
+
+
+def _notes(
+    spec: BenchmarkSpec,
+    protocol: ProtocolSpec,
+    splits: Sequence[str],
+    samples: Sequence[Sample],
+    rejected: Sequence[Rejected],
+    published: int | None,
+) -> Iterator[str]:
+    rows = len(samples) + len(rejected)
+    if published is not None and published != rows:
+        yield f"{rows:,} rows, where {published:,} are published."
+    if trained := [split for split in splits if split.startswith("train")]:
+        yield f"Rows of {' and '.join(trained)} are included: fine for a zero-shot model, wrong for one tuned on them."
+    if not spec.has_answers:
+        yield "This benchmark has no answers: it measures where a model looks, never accuracy."
+    elif missing := sum(not sample.reference for sample in samples):
+        yield f"{missing:,} rows have no answer on disk: they can be probed, not scored."
+    impossible = sum("is impossible as" in row.reason for row in rejected)
+    if impossible > rows / 100:
+        yield f"{impossible:,} of {rows:,} rows have impossible boxes; --box-format reads them another way."
+    if protocol.note:
+        yield protocol.note
 
 
 def reader(key: str) -> Reader:

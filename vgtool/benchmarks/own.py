@@ -1,107 +1,103 @@
-"""vgtool's own format: a JSONL file, one question a line, images beside it. The way to bring any data.
+"""vgtool's own format: JSONL or Parquet, one question a row, images beside it. The way to bring any data.
 
-    {"id": "q1", "image": "a.png", "question": "Is the heart enlarged?", "reference": "yes", "question_type": "closed"}
+    {"id": "q1", "image": "a.png", "question": "Is the heart enlarged?", "answer": "yes"}
 
-Also: image_id, group, domain, choices [text, ...], boxes [[x0, y0, x1, y1], ...] in stored pixels, continuous edges.
-Image paths are relative to the file and may not leave its folder. A line that cannot be used is a failed row.
+Needed: image (path relative to the file; in Parquet also stored bytes) and question. Also: id, answer (or reference),
+question_type (closed, choice, open), choices [text, ...], boxes [[x0, y0, x1, y1], ...] with box_format, mask (path),
+image_id, group, domain. The answer of a choice question is an option's text or its letter. A row that cannot be used is
+a failed row.
 """
 
-import json
 from collections.abc import Iterator
 from functools import partial
+from glob import escape
 from pathlib import Path
-from typing import Any
 
 from vgtool.benchmarks.load import Request
-from vgtool.errors import SampleError, VgError
-from vgtool.records import QUESTION_SUFFIX, Box, ImageSource, Rejected, Sample
+from vgtool.benchmarks.rows import (
+    BOX_FORMATS,
+    Draft,
+    Row,
+    boxes_of,
+    build,
+    by_either,
+    files_of,
+    image_of,
+    optional,
+    options_of,
+    polarity,
+    rows_of,
+    side_mask,
+    text,
+)
+from vgtool.benchmarks.sources import Files
+from vgtool.errors import SampleError, VgError, did_you_mean
+from vgtool.records import Rejected, Sample
+from vgtool.registry import BenchmarkSpec
 
-LETTER_SUFFIX = "Answer with the option's letter from the given choices directly."
 KINDS = ("closed", "choice", "open")
-KEYS = {
-    *(
-        "id",
-        "image",
-        "image_id",
-        "question",
-        "reference",
-        "question_type",
-        "group",
-        "domain",
-        "choices",
-        "boxes",
-        "mask",
-    ),
+NEEDED = ("image", "question")
+KEYS = {*NEEDED, "id", "answer", "reference", "question_type", "choices", "boxes", "box_format", "mask"} | {
+    *("image_id", "group", "domain", "file")
 }
+SUFFIXES = (".jsonl", ".parquet")
 
 
-def read(path: Path) -> Iterator[Sample | Rejected]:
-    """Samples of a file, in its order. VgError when there is no such file."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VgError(f"Cannot read '{path}': {error}.", "Give a UTF-8 JSONL file.") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                raw = json.loads(line)
-            except (ValueError, RecursionError):
-                yield Rejected(f"line-{number}", f"malformed_row: line {number} is not JSON")
-                continue
-            yield _sample(raw, path.parent, number)
-
-
-def open_request(request: Request) -> Iterator[Sample | Rejected]:
-    """Reader of the key `own`: option `path`, from --data-root when there is one."""
-    return read((request.root or Path()) / request.spec.options["path"])
-
-
-def _sample(raw: Any, root: Path, number: int) -> Sample | Rejected:
-    name = str(raw.get("id", f"line-{number}")) if isinstance(raw, dict) else f"line-{number}"
-    try:
-        if not isinstance(raw, dict):
-            raise ValueError("it is no object")
-        if unknown := sorted(set(raw) - KEYS):
-            raise ValueError(f"unknown key '{unknown[0]}'")
-        for key in ("id", "image", "question"):
-            if not isinstance(raw.get(key), str) or not raw[key].strip():
-                raise ValueError(f"'{key}' is missing or not text")
-        kind = raw.get("question_type", "choice" if raw.get("choices") else "open")
-        if kind not in KINDS or raw.get("domain", "medical") not in ("medical", "natural"):
-            raise ValueError(f"question_type '{kind}' or domain '{raw.get('domain')}' is not known")
-        choices = tuple(map(str, raw["choices"])) if raw.get("choices") else None
-        if kind == "choice" and not choices:
-            raise ValueError("a choice question without choices")
-        boxes = tuple(Box(*map(float, box)) for box in raw.get("boxes") or ())
-    except (ValueError, TypeError) as error:
-        return Rejected(name, f"malformed_row: line {number}: {error}")
-    return Sample(
-        id=raw["id"],
-        image_id=str(raw.get("image_id", raw["image"])),
-        image=ImageSource(raw["image"], partial(_bytes, root, raw["image"])),
-        question=raw["question"],
-        prompt=_prompt(raw["question"], choices if kind == "choice" else None),
-        domain=raw.get("domain", "medical"),
-        group=str(raw.get("group", "")),
-        question_type=kind,
-        reference=str(raw.get("reference", "")),
-        choices=choices,
-        boxes=boxes,
+def entry(path: Path) -> BenchmarkSpec:
+    """The registry entry of a file: one split, no published count."""
+    if not path.is_file():
+        raise VgError(f"No file '{path}'.", "Give a JSONL or Parquet file of questions, or a name in benchmarks.yaml.")
+    return BenchmarkSpec(
+        name=path.stem,
+        title=path.name,
+        reader="own",
+        domain="medical",
+        default_split="all",
+        splits={"all": None},
+        data={"all": [escape(path.name)]},
     )
 
 
-def _prompt(question: str, choices: tuple[str, ...] | None) -> str:
-    if choices is None:
-        return f"{question} {QUESTION_SUFFIX}"
-    options = " ".join(f"{chr(ord('A') + index)}. {text}" for index, text in enumerate(choices))
-    return f"{question} {options} {LETTER_SUFFIX}"
+def read(request: Request) -> Iterator[Sample | Rejected]:
+    """Reader of the registry key `own`."""
+    files = files_of(request)
+    rows = rows_of(request, files, ("image",))
+    return build(request, rows, partial(_draft, request, files), own_id=lambda row: row.get("id") or None, prefix="")
 
 
-def _bytes(root: Path, name: str) -> bytes:
-    path = (root / name).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise SampleError("image_outside_root", f"'{name}' leads out of the benchmark's folder")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SampleError("image_missing", f"'{name}': {error.strerror}") from None
+def _draft(request: Request, files: Files, row: Row) -> Draft:
+    row = {key: value for key, value in row.items() if value is not None}
+    if unknown := sorted(set(row) - KEYS):
+        raise SampleError("malformed_row", f"unknown key '{unknown[0]}'. {did_you_mean(unknown[0], KEYS)}".strip())
+    image, image_id = image_of(row.get("image"), files)
+    choices = options_of(row.get("choices"))
+    answer = optional(row, "answer", "reference")
+    likely = "choice" if choices else "closed" if polarity(answer) else "open"
+    kind, domain = row.get("question_type", likely), row.get("domain", request.spec.domain)
+    if kind not in KINDS or domain not in ("medical", "natural"):
+        raise SampleError("malformed_row", f"question_type '{kind}' or domain '{domain}' is not known")
+    if kind == "choice" and not choices:
+        raise SampleError("malformed_row", "a choice question without choices")
+    mask = side_mask(files, str(row["mask"])) if row.get("mask") else None
+    if row.get("mask") and mask is None:
+        raise SampleError("mask_missing", f"'{row['mask']}' is not in the data folder")
+    return Draft(
+        image=image,
+        image_id=optional(row, "image_id") or image_id,
+        question=text(row, "question"),
+        kind=kind,
+        reference=by_either(choices, answer) if kind == "choice" and answer else answer,
+        choices=choices or None,
+        group=optional(row, "group"),
+        boxes=boxes_of(row.get("boxes", ()), request.box_format or _format(request, row)),
+        mask=mask,
+        domain=domain,
+    )
+
+
+def _format(request: Request, row: Row) -> str:
+    form = str(row.get("box_format") or request.spec.box_format or "xyxy")
+    form = "xyxy-inclusive" if form == "inclusive" else form
+    if form not in BOX_FORMATS:
+        raise SampleError("malformed_row", f"box_format '{form}' is not known. {did_you_mean(form, BOX_FORMATS)}")
+    return form

@@ -1,0 +1,329 @@
+"""From a published row to a sample: what every reader shares.
+
+A reader turns a row into a `Draft`; `build` picks the protocol's rows, dresses the question, names the row and keeps
+what cannot be used as `Rejected`. Ids never depend on a row's place: they are the benchmark's own, or made of the
+content; the second of two equal rows gets `-2`.
+"""
+
+import ast
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vgtool.benchmarks.sources import Files, Member
+from vgtool.benchmarks.tables import Cell, Malformed, digest_of, read_rows
+from vgtool.errors import SampleError, VgError
+from vgtool.images import open_mask
+from vgtool.records import QUESTION_SUFFIX, Box, ImageSource, QuestionType, Rejected, Sample
+from vgtool.scoring.answers import either_or
+
+if TYPE_CHECKING:
+    from vgtool.benchmarks.load import Request
+
+Row = dict[str, Any]
+
+LETTER_SUFFIX = "Answer with the option's letter from the given choices directly."
+SHORT = f"{{question}} {QUESTION_SUFFIX}"
+LETTERED = f"{{question}}\n{{options}}\n{LETTER_SUFFIX}"
+PROMPTS: dict[QuestionType, str] = {"closed": SHORT, "open": SHORT, "choice": LETTERED}
+"""How a protocol asks that says nothing else."""
+BOX_FORMATS = ("xyxy", "xywh", "xyxy-inclusive")
+MAX_OPTIONS_TEXT = 20_000
+_SIGNS = re.compile(r"[\W_]+")
+_LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A row as its reader understood it, before any protocol."""
+
+    image: ImageSource
+    image_id: str
+    question: str
+    kind: QuestionType
+    reference: str = ""
+    choices: tuple[str, ...] | None = None
+    group: str = ""
+    boxes: tuple[Box, ...] = ()
+    extra_images: tuple[ImageSource, ...] = ()
+    mask: Callable[[], object] | None = None
+    domain: str | None = None
+
+
+def files_of(request: "Request") -> Files:
+    """The folders and archives of a request. VgError when the benchmark is not on disk."""
+    spec = request.spec
+    if request.root is None:
+        way = f"Fetch it with `vgtool benchmarks --fetch {spec.name}`, or name" if spec.hub else "Name"
+        raise VgError(f"Benchmark '{spec.name}' is not on disk.", f"{way} its folder with --data-root.")
+    given = [] if request.data_root is None else [request.data_root / spec.name, request.data_root]
+    near = [folder / name for folder in (request.root.parent, *given[1:]) for name in spec.beside]
+    roots = dict.fromkeys(folder.resolve() for folder in (request.root, *given, *near) if folder.is_dir())
+    return Files(list(roots), spec.folders, spec.archives)
+
+
+def rows_of(
+    request: "Request",
+    files: Files,
+    images: Sequence[str] = (),
+    keep: Callable[[Path | Member], bool] = lambda path: True,
+) -> Iterator[Row | Malformed]:
+    """The rows of a split, file by file. VgError when there is no file for it."""
+    spec = request.spec
+    patterns = spec.of_split(spec.data, request.split)
+    found = [path for path in files.data(patterns) if keep(path)]
+    if not found:
+        wanted = " or ".join(f"'{pattern}'" for pattern in patterns)
+        hint = f"Fetch it with `vgtool benchmarks --fetch {spec.name} --split {request.split}`." if spec.hub else ""
+        raise VgError(f"No {wanted} for split '{request.split}' in '{request.root}'.", hint)
+    for path in found:
+        for row in read_rows(path, images):
+            if isinstance(row, dict):
+                row["file"] = path.name
+            yield row
+
+
+def build(
+    request: "Request",
+    rows: Iterable[Row | Malformed],
+    draft: Callable[[Row], Draft],
+    *,
+    own_id: Callable[[Row], object] = lambda row: None,
+    facts: Callable[[Row], Mapping[str, str]] = lambda row: {},
+    prefix: str | None = None,
+) -> Iterator[Sample | Rejected]:
+    """Samples and rejected rows. `own_id`: the benchmark's id of a row, None to make one of its content; ids begin
+    with `prefix` (the split when not given). `facts`: what a protocol may filter by beside the row's own fields."""
+    prefix = f"{request.split}-" if prefix is None else prefix
+    wanted, absent, copies = request.protocol.filter, set(request.protocol.filter), Counter[str]()
+    empty = True
+
+    def numbered(digest: str) -> str:
+        copies[digest] += 1
+        return f"{prefix}{digest}" + (f"-{copies[digest]}" if copies[digest] > 1 else "")
+
+    for row in rows:
+        empty = False
+        if isinstance(row, Malformed):
+            where = f" ({row.text[:60]})" if row.text else ""
+            yield Rejected(numbered(digest_of(row.text)), f"malformed_row: {row.problem}{where}")
+            continue
+        known = {**row, **facts(row)} if wanted else row
+        absent -= known.keys()
+        if any(str(known.get(field)) not in values for field, values in wanted.items()):
+            continue
+        given = own_id(row)
+        content = {key: value for key, value in row.items() if key != "file"}
+        name = numbered(digest_of(content)) if given is None else f"{prefix}{given}"
+        try:
+            found = draft(row)
+        except SampleError as error:
+            question = row.get("question")
+            yield Rejected(name, str(error), question=question if isinstance(question, str) else "")
+            continue
+        yield _sample(request, found, name)
+    if absent and not empty:
+        raise VgError(
+            f"Protocol selects rows of '{request.spec.name}' by '{sorted(absent)[0]}', which no row on disk has.",
+            "Use the published form that has it, or another --protocol.",
+        )
+
+
+def _sample(request: "Request", draft: Draft, name: str) -> Sample:
+    template = request.protocol.prompts.get(draft.kind, PROMPTS[draft.kind])
+    choices = draft.choices
+    if "{options}" in template and not choices:
+        choices = ("Yes", "No") if polarity(draft.reference) else either_or(draft.question, draft.reference)
+        if choices is None:  # a closed question whose options nobody published
+            template = PROMPTS["closed"]
+    return Sample(
+        id=name,
+        image_id=draft.image_id,
+        image=draft.image,
+        question=draft.question,
+        prompt=dressed(template, draft.question, choices or ()),
+        domain=request.spec.domain if draft.domain not in ("medical", "natural") else draft.domain,  # type: ignore[arg-type]
+        group=draft.group,
+        question_type=draft.kind,
+        reference=draft.reference,
+        choices=choices,
+        boxes=draft.boxes,
+        extra_images=draft.extra_images,
+        mask=draft.mask,
+    )
+
+
+def dressed(template: str, question: str, choices: Sequence[str]) -> str:
+    """A prompt: options one a line, lettered. What stands in a question is never expanded."""
+    lines = "\n".join(f"{letter(index)}. {text}" for index, text in enumerate(choices))
+    parts = {"{question}": question, "{options}": lines}
+    return re.sub(r"\{question\}|\{options\}", lambda match: parts[match[0]], template)
+
+
+# ---- fields ----------------------------------------------------------------------------------------------------------
+
+
+def text(row: Row, *names: str) -> str:
+    """The first of these fields that is there, stripped; numbers become text. SampleError when none is."""
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    raise SampleError("malformed_row", f"'{names[0]}' is missing or not text")
+
+
+def optional(row: Row, *names: str) -> str:
+    """As `text`, but nothing for nothing."""
+    try:
+        return text(row, *names)
+    except SampleError:
+        return ""
+
+
+def polarity(answer: object) -> str:
+    """`yes`, `no` or nothing: whether an answer is one of the two words."""
+    word = str(answer).strip().rstrip(".").lower()
+    return word if word in ("yes", "no") else ""
+
+
+def group_name(groups: Mapping[str, str], value: str) -> str:
+    """A modality under its clean name: letters and digits decide, so `MR (Mag-netic ...` finds its own."""
+    folded = _folded(value)
+    return next((shown for written, shown in groups.items() if _folded(written) == folded), value.strip())
+
+
+def _folded(value: str) -> str:
+    return _SIGNS.sub("", value.lower())
+
+
+def image_of(value: object, files: Files, *others: str) -> tuple[ImageSource, str]:
+    """An image and its id: stored in the row's file, or on disk under the row's path (or one of `others`)."""
+    if isinstance(value, Cell):
+        if value.source is not None:
+            return value.source, value.digest
+        value = value.path
+    source = files.source(value, *others)
+    return source, source.name
+
+
+def side_mask(files: Files, *names: str) -> Callable[[], object] | None:
+    """A mask file, read when it is needed: true where it is not 0. None where there is none."""
+    source = files.source(*names)
+    return (lambda: open_mask(source) > 0) if source.exists() else None
+
+
+# ---- options and answers ---------------------------------------------------------------------------------------------
+
+
+def letter(index: int) -> str:
+    return chr(ord("A") + index)
+
+
+def options_of(value: object) -> tuple[str, ...]:
+    """Options as texts: a list, a letter -> text object, or either as JSON or Python literal in a string."""
+    if isinstance(value, str):
+        value = _literal(value)
+    if isinstance(value, Mapping):
+        value = [value[key] for key in sorted(value)]
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or any(isinstance(one, (list, tuple, dict)) for one in value):
+        raise SampleError("malformed_row", f"the options are no list of texts: {str(value)[:80]}")
+    found = tuple(str(one).strip() for one in value if one is not None and str(one).strip())
+    if len(found) > 26:
+        raise SampleError("malformed_row", f"{len(found)} options, more than there are letters")
+    return found
+
+
+def _literal(value: str) -> object:
+    """What a string spells as JSON or as a Python literal; nothing is evaluated."""
+    if not value.strip():
+        return None
+    if len(value) > MAX_OPTIONS_TEXT:
+        raise SampleError("malformed_row", f"the options are {len(value):,} characters long")
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise SampleError("malformed_row", f"the options are no list: {value[:80]}") from None
+
+
+def by_letter(choices: Sequence[str], answer: str) -> str:
+    """The option a letter stands for. SampleError when there is no such option."""
+    match = _LETTER.fullmatch(answer.strip())
+    index = ord(match[1].upper()) - ord("A") if match else -1
+    if not 0 <= index < len(choices):
+        raise SampleError("answer_not_an_option", f"'{answer[:80]}' is no letter of {len(choices)} options")
+    return choices[index]
+
+
+def by_text(choices: Sequence[str], answer: str) -> str:
+    """The option with this text: exactly, else but for case and punctuation. SampleError for none, or for two."""
+    exact = [one for one in choices if one == answer]
+    found = exact or [one for one in choices if _folded(one) == _folded(answer) and _folded(answer)]
+    if len(found) != 1:
+        said = "is none of the options" if not found else f"is {len(found)} of the options"
+        raise SampleError("answer_not_an_option" if not found else "answer_ambiguous", f"'{answer[:80]}' {said}")
+    return found[0]
+
+
+def by_either(choices: Sequence[str], answer: str) -> str:
+    """The option with this text, else the one this letter stands for."""
+    try:
+        return by_text(choices, answer)
+    except SampleError as error:
+        if error.code == "answer_not_an_option" and _LETTER.fullmatch(answer):
+            return by_letter(choices, answer)
+        raise
+
+
+# ---- boxes -----------------------------------------------------------------------------------------------------------
+
+
+def boxes_of(values: object, form: str) -> tuple[Box, ...]:
+    """Boxes in stored pixels, continuous edges. SampleError, with the format that would fit, for an impossible one."""
+    if isinstance(values, str):
+        values = _literal(values)
+    if not isinstance(values, (list, tuple)):
+        raise SampleError("malformed_row", f"the boxes are no list: {str(values)[:80]}")
+    if values and not isinstance(values[0], (list, tuple)):
+        values = [values]
+    return tuple(_box(one, form) for one in values)
+
+
+def _box(value: object, form: str) -> Box:
+    numbers = value if isinstance(value, (list, tuple)) else ()
+    if len(numbers) != 4 or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
+        raise SampleError("malformed_row", f"box {str(value)[:80]} is not four numbers")
+    try:
+        return _edges(numbers, form)
+    except (ValueError, OverflowError):
+        fits = [other for other in BOX_FORMATS if other != form and _possible(numbers, other)]
+        hint = f"; it would be possible as {fits[0]} (--box-format {fits[0]})" if fits else ""
+        raise SampleError("malformed_row", f"box {list(numbers)} is impossible as {form}{hint}") from None
+
+
+def _edges(numbers: Sequence[float], form: str) -> Box:
+    x, y, u, v = map(float, numbers)
+    if form == "xywh":
+        return Box(x, y, x + u, y + v)
+    if form == "xyxy-inclusive":
+        return Box(x, y, u + 1, v + 1)
+    return Box(x, y, u, v)
+
+
+def _possible(numbers: Sequence[float], form: str) -> bool:
+    try:
+        _edges(numbers, form)
+    except (ValueError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,210 @@
+"""Where a benchmark's files lie on disk: folders and zip archives, read in place, never unpacked.
+
+A row names its image by a relative path. Absolute paths, `..`, URLs and NUL are refused when the row is read; a link
+that leads out of the folder is refused when the image is. Archives are indexed by member name, without macOS entries,
+links and names that lead out; a member that would unpack beyond a size or ratio limit is refused.
+"""
+
+import io
+import posixpath
+import re
+import threading
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from zlib import error as zlib_error
+
+from vgtool.errors import SampleError, VgError
+from vgtool.images import LFS_MARK
+from vgtool.records import ImageSource
+
+MAX_MEMBER = 300_000_000
+MAX_RATIO = 200
+SMALL = 20_000_000
+"""Below this size a high ratio is no danger (an empty scan stored as BMP)."""
+_LINK = 0o120000
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedImage(ImageSource):
+    """An image that can be looked for without being read."""
+
+    exists: Callable[[], bool]
+
+
+def safe_name(name: object) -> str:
+    """A relative path as its row gives it, with forward slashes; SampleError when it is none or could lead out."""
+    if not isinstance(name, str) or not name.strip():
+        raise SampleError("image_missing", "the row names no image")
+    name = name.strip().replace("\\", "/")
+    parts = name.split("/")
+    if (
+        _DRIVE.match(name)
+        or name.startswith(("data:", "file:"))
+        or "\0" in name
+        or "://" in name
+        or name[0] in "/~"
+        or ".." in parts
+    ):
+        raise SampleError("image_outside_root", f"'{name[:120]}' is not a path below the data folder")
+    return posixpath.normpath(name)
+
+
+class Archive:
+    """A zip archive read in place; safe for threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            with path.open("rb") as file:
+                if file.read(len(LFS_MARK)) == LFS_MARK:
+                    raise VgError(f"'{path.name}' is a Git LFS pointer, not the archive.", "Run git lfs pull.")
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise VgError(f"'{path.name}' cannot be read as a zip archive: {error}.", "Fetch it again.") from None
+        self._members = {_member_name(info): info for info in self._zip.infolist() if _plain(info)}
+        tops = {name.split("/", 1)[0] for name in self._members}
+        if len(tops) == 1 and all("/" in name for name in self._members):
+            self._members |= {name.split("/", 1)[1]: info for name, info in list(self._members.items())}
+
+    def find(self, name: str) -> str | None:
+        name = unicodedata.normalize("NFC", name)
+        return name if name in self._members else None
+
+    def names(self) -> Iterable[str]:
+        return self._members
+
+    def read(self, name: str) -> bytes:
+        info = self._members[name]
+        ratio = info.file_size / max(info.compress_size, 1)
+        if info.file_size > MAX_MEMBER or (info.file_size > SMALL and ratio > MAX_RATIO):
+            detail = f"'{name}' in {self.path.name} unpacks {info.compress_size:,} to {info.file_size:,} bytes"
+            raise SampleError("archive_member_refused", detail)
+        try:
+            with self._lock, self._zip.open(info) as file:
+                return file.read(info.file_size + 1)
+        except (zipfile.BadZipFile, zlib_error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+            raise SampleError("archive_member_unreadable", f"'{name}' in {self.path.name}: {error}") from None
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """Archives made on a Mac hold UTF-8 names without saying so, which zipfile reads as cp437."""
+    name = info.filename
+    if not info.flag_bits & 0x800 and not name.isascii():
+        try:
+            name = name.encode("cp437").decode("utf-8")
+        except UnicodeError:
+            name = info.filename
+    return unicodedata.normalize("NFC", name)
+
+
+def _plain(info: zipfile.ZipInfo) -> bool:
+    parts = info.filename.split("/")
+    hidden = parts[0] == "__MACOSX" or parts[-1].startswith("._") or parts[-1] == ".DS_Store"
+    leads_out = info.filename.startswith("/") or ".." in parts or "\0" in info.filename or _DRIVE.match(info.filename)
+    return not (info.is_dir() or hidden or leads_out or (info.external_attr >> 16) & 0o170000 == _LINK)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A data file inside an archive, opened as a file on disk is."""
+
+    archive: Archive
+    path: str
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.path).suffix
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        try:
+            return io.BytesIO(self.archive.read(self.path))
+        except SampleError as error:
+            raise VgError(f"{error.detail}.", "Unpack the archive yourself, or fetch it again.") from None
+
+
+class Files:
+    """The files of a benchmark: rows in data files, images that rows name; in folders first, then in archives."""
+
+    def __init__(self, roots: Sequence[Path], folders: Sequence[str] = ("",), archives: Sequence[str] = ()) -> None:
+        """`roots`: the benchmark's own folder first. `folders`: where image paths start, below each root."""
+        self.roots = [root.resolve() for root in roots]
+        self._allowed = self.roots + [
+            root.parent.parent / "blobs" for root in self.roots if root.parent.name == "snapshots"
+        ]  # the Hugging Face cache: a snapshot is links to blobs
+        self._prefixes = [f"{folder}/" if folder else "" for folder in folders]
+        self._archives = [Archive(path) for root in self.roots for name in archives for path in sorted(root.glob(name))]
+
+    def data(self, patterns: Sequence[str]) -> list[Path | Member]:
+        """The data files of the first pattern that finds any, by name."""
+        for pattern in patterns:
+            for root in self.roots[:1]:
+                if found := [path for path in sorted(root.glob(pattern)) if path.is_file()]:
+                    return list(found)
+            for archive in self._archives:
+                if names := sorted(name for name in archive.names() if _matches(name, pattern)):
+                    return [Member(archive, name) for name in names]
+        return []
+
+    def source(self, *names: object) -> LocatedImage:
+        """The image under the first of `names` that exists when it is read. The first one is what reports show."""
+        safe = [safe_name(name) for name in names]
+        return LocatedImage(safe[0], lambda: self._read(safe), lambda: self._find(safe) is not None)
+
+    def read(self, *names: str) -> bytes | None:
+        """A small side file, or None where there is none."""
+        safe = [safe_name(name) for name in names]
+        return self._read(safe) if self._find(safe) is not None else None
+
+    def _places(self, names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            forms = (
+                {name} if name.isascii() else {name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))}
+            )
+            yield from (
+                prefix + form for form in sorted(forms, key=lambda form: form != name) for prefix in self._prefixes
+            )
+
+    def _find(self, names: Sequence[str]) -> Path | tuple[Archive, str] | None:
+        places = list(self._places(names))
+        for place in places:
+            for root in self.roots:
+                try:
+                    if (root / place).is_file():
+                        return root / place
+                except (OSError, ValueError):  # a name too long or not encodable is not there
+                    continue
+        for place in places:
+            for archive in self._archives:
+                if (member := archive.find(place)) is not None:
+                    return archive, member
+        return None
+
+    def _read(self, names: Sequence[str]) -> bytes:
+        found = self._find(names)
+        if found is None:
+            raise SampleError("image_missing", f"'{names[0]}' is not in the data folder")
+        if isinstance(found, tuple):
+            return found[0].read(found[1])
+        if not any(found.resolve().is_relative_to(root) for root in self._allowed):
+            raise SampleError("image_outside_root", f"'{names[0]}' is a link that leads out of the data folder")
+        try:
+            return found.read_bytes()
+        except OSError as error:
+            raise SampleError("image_unreadable", f"'{names[0]}': {error.strerror}") from None
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """As Path.glob: part by part, so that `*` does not cross a slash."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
