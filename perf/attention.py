@@ -1,17 +1,23 @@
 """Side by side, interleaved, on random weights: what vgtool's attention and session cost.
 
     python perf/attention.py [--hidden 512 --layers 8 --heads 8 --tokens 576 --rounds 5 --device cpu]
-(a) a plain SDPA forward, the same with last-row capture, and eager with output_attentions
+(a) a plain SDPA forward, the same with last-row capture, and eager with output_attentions: time and peak memory, at
+    several lengths
 (b) the released code's sequence (eager question, eager general, eager knocked-out generate, each question) against a
     session
 (c) plain generate per question against a session's baseline AND refined answers
+(d) 20 variants of VGRefine on 4 questions against the baseline alone, both in a session
 Ratios of medians; times are of this machine at this moment. The bound counts tokens that pass through layers.
 """
 
 import argparse
+import gc
 import statistics
 import time
 from collections.abc import Callable
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
@@ -20,6 +26,7 @@ from vgtool.attention.decode import Ending, decode
 from vgtool.attention.engine import Tap, attach, tapped
 from vgtool.attention.session import Ask, Change, Session
 from vgtool.grounding.geometry import Geometry
+from vgtool.methods.probe import PACK_TOKENS
 from vgtool.models.adapter import Adapter, Vision
 from vgtool.records import Grid
 from vgtool.registry import ModelSpec
@@ -48,10 +55,50 @@ def medians(rounds: int, ways: dict[str, Callable[[], object]]) -> dict[str, flo
     return {name: statistics.median(values) for name, values in spent.items()}
 
 
+def single(model: Any, adapter: Adapter, length: int, layers: frozenset[int]) -> dict[str, Callable[[], object]]:
+    """A text-only forward of `length` embeddings, plain, with the last row captured, and eager with every matrix."""
+    embeds = torch.randn(1, length, adapter.text.config.hidden_size, device=adapter.device, dtype=adapter.dtype)
+    columns = torch.arange(10, length - TAIL, device=adapter.device)[None]
+
+    @torch.inference_mode()
+    def forward(kernel: str, tap: bool = False, **kwargs: bool) -> None:
+        model.set_attn_implementation({"text_config": kernel})
+        watch = Tap(columns, layers if tap else frozenset(), torch.tensor([length - 1], device=adapter.device))
+        with tapped(watch):
+            adapter.text(inputs_embeds=embeds, use_cache=False, **kwargs)
+
+    return {
+        "sdpa": lambda: forward("sdpa"),
+        "capture": lambda: forward("vgtool", True),
+        "eager": lambda: forward("eager", output_attentions=True),
+    }
+
+
+def peak_mib(way: Callable[[], object]) -> float:
+    """Peak memory of one call above what is held before it, in MiB: of the GPU, or of this process (Linux)."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        way()
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    before = resident("VmRSS")
+    way()
+    return (resident("VmHWM") - before) / 1024
+
+
+def resident(name: str) -> int:
+    """A line of /proc/self/status, in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("hidden", 512), ("layers", 8), ("heads", 8), ("kv-heads", 8), ("tokens", 576), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--lengths", default="640,1280,2560,4096", help="of (a)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
@@ -81,12 +128,10 @@ def main() -> None:
     attach(model, adapter.text)
 
     @torch.inference_mode()
-    def whole(kernel: str, tail: tuple[int, ...], tap: bool = False, **kwargs: bool) -> None:
+    def whole(kernel: str, tail: tuple[int, ...], **kwargs: bool) -> None:
         model.set_attn_implementation({"text_config": kernel})
         inputs = adapter.inputs([vision], head, tail)
-        watch = Tap(inputs.columns[0][None], every if tap else frozenset(), torch.tensor([inputs.length - 1]))
-        with tapped(watch):
-            model(**inputs.kwargs, use_cache=False, logits_to_keep=1, **kwargs)
+        model(**inputs.kwargs, use_cache=False, logits_to_keep=1, **kwargs)
 
     @torch.inference_mode()
     def generate(kernel: str, tail: tuple[int, ...]) -> None:
@@ -118,21 +163,41 @@ def main() -> None:
         rows = [*(range(questions) if baseline else ()), *range(first, first + questions)]
         decode(opened.state(packs), Ending(Digits(), frozenset(), ANSWER), {row: () for row in rows})
 
+    @torch.inference_mode()
+    def variants(count: int) -> None:
+        model.set_attn_implementation({"text_config": "vgtool"})
+        opened = Session(adapter, [vision], head)
+        asked = opened.ask([Ask(tail) for tail in [*tails[:4], tails[-1]]], frozenset(range(half)), frozenset({half}))
+        masks = [torch.rand(side * side) < 0.5 for _ in range(4 * count)]
+        changes = [Change(layers=frozenset({half}), cut=mask, index=i % 4) for i, mask in enumerate(masks)]
+        size = PACK_TOKENS // TAIL
+        packs = [opened.rerun(asked, changes[at : at + size]) for at in range(0, len(changes), size)]
+        for group in [[asked], *([one, two] for one, two in zip_longest(packs[::2], packs[1::2]))]:
+            some = [pack for pack in group if pack is not None]
+            rows = range(4) if group[0] is asked else range(sum(len(pack.asks) for pack in some))
+            decode(opened.state(some), Ending(Digits(), frozenset(), ANSWER), {row: () for row in rows})
+
+    @torch.inference_mode()
+    def alone() -> None:
+        model.set_attn_implementation({"text_config": "vgtool"})
+        opened = Session(adapter, [vision], head)
+        asked = opened.ask([Ask(tail) for tail in tails[:4]], frozenset())
+        decode(opened.state([asked]), Ending(Digits(), frozenset(), ANSWER), {row: () for row in range(4)})
+
     shape = (
         f"{args.layers} layers, hidden {args.hidden}, {args.heads}/{args.kv_heads} heads, {side * side} image tokens"
     )
     print(f"{shape}, {args.dtype}, {args.device}, {torch.get_num_threads()} threads, {args.rounds} rounds")
-    found = medians(
-        args.rounds,
-        {
-            "sdpa": lambda: whole("sdpa", tails[0]),
-            "capture": lambda: whole("vgtool", tails[0], True),
-            "eager": lambda: whole("eager", tails[0], output_attentions=True),
-        },
-    )
-    print(
-        f"(a) capture / sdpa {found['capture'] / found['sdpa']:.2f}, eager / sdpa {found['eager'] / found['sdpa']:.2f}"
-    )
+    for length in map(int, args.lengths.split(",")):
+        forward = single(model, adapter, length, every)
+        found = medians(args.rounds, forward)
+        peak = {name: peak_mib(way) for name, way in forward.items()}
+        print(
+            f"(a) {length:5d} tokens: time capture / sdpa {found['capture'] / found['sdpa']:.2f}, eager / sdpa "
+            f"{found['eager'] / found['sdpa']:.2f}; peak MiB sdpa {peak['sdpa']:.0f}, capture {peak['capture']:.0f}, "
+            f"eager {peak['eager']:.0f}"
+        )
+    attach(model, adapter.text)
     prefix = side * side + len(head)
     for questions in (1, 4, 10):
         ways = {"released": lambda q=questions: released(q), "plain": lambda q=questions: plain(q)}
@@ -145,6 +210,9 @@ def main() -> None:
             f"(tokens alone {bound:.1f})   (c) session / plain generate {found['session'] / found['plain']:.2f} "
             f"(tokens alone {ours / (questions * (prefix + TAIL)):.2f})"
         )
+    ways = {"baseline": lambda: alone(), "variants": lambda: variants(20)}
+    found = medians(args.rounds, ways)
+    print(f"(d) 20 variants x 4 questions / baseline of 4 questions {found['variants'] / found['baseline']:.1f}")
 
 
 if __name__ == "__main__":

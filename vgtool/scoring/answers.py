@@ -72,10 +72,12 @@ def words(text: str) -> list[str]:
 def either_or(question: str, reference: str) -> tuple[str, str] | None:
     """The two options of "... X or Y?", when the reference is one of them: an answer that names both is none."""
     before, middle, after = question.rpartition(" or ")
+    if not middle:
+        return None
     true = words(reference)
     right = [word for word in words(after) if word not in ("a", "an", "the")]
     left = words(before)
-    if not middle or not true or not right or not left:
+    if not true or not right or not left:
         return None
     if true == right:
         return " ".join(left[-len(right) :]), reference

@@ -81,10 +81,12 @@ def clustered_mcnemar(change: Array, clusters: Sequence[str]) -> float:
 def smallest_gain(rows: int, discordant: int, level: float = 0.05) -> float:
     """The smallest gain (share of rows) that exact McNemar could call real with this many rows that changed; with
     fewer than six changed rows, six that all go one way."""
-    changed = max(discordant, 6)
     if not rows:
         return 1.0
-    fixed = next(k for k in range(changed // 2, changed + 1) if k > changed - k and mcnemar(k, changed - k) < level)
+    changed = max(discordant, 6)
+    fixed = int(stats.binom.isf(level / 2, changed, 0.5)) + 1  # 2 P(X >= fixed) <= level
+    if mcnemar(fixed, changed - fixed) >= level:
+        fixed += 1
     return min(1.0, (2 * fixed - changed) / rows)
 
 
