@@ -7,6 +7,7 @@ kind; it stands where the Hugging Face cache would have it, and is loaded by its
 import json
 import pickle
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -423,6 +424,23 @@ def test_prompts_are_the_originals_token_for_token(name: str, library: Library) 
     assert QUESTION in text and len(text) <= len(QUESTION) + 2
 
 
+def test_medgemmas_prompt_is_its_processors(library: Library) -> None:
+    from transformers import Gemma3ImageProcessorPil, Gemma3Processor
+
+    adapter, image = library.adapter("medgemma-4b"), picture()
+    processor = Gemma3Processor(
+        Gemma3ImageProcessorPil(size={"height": 112, "width": 112}), adapter.tokenizer, image_seq_length=16
+    )
+    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], chat_template=checkpoints.GEMMA_CHAT, add_generation_prompt=True
+    )
+    out = processor(images=image, text=text.removeprefix("<bos>"), return_tensors="pt")
+    prompt = adapter.prompt(QUESTION)
+    ids = out.input_ids[0].tolist()
+    assert ids == [*prompt.head, *library.published["medgemma-4b"].encode("<image_soft_token>") * 16, *prompt.tail]
+
+
 def test_a_tokenizer_model_alone_keeps_the_space_before_the_first_word(library: Library, tmp_path: Path) -> None:
     folder = copied(library, "llava-1.5-7b", tmp_path)
     (folder / "tokenizer.json").unlink()
@@ -542,11 +560,25 @@ def test_a_model_that_is_not_on_disk_is_one_sentence_with_the_command(tmp_path: 
     ({"model_type": "llava_llama", "vocab_size": 64000}, ("llava-original", "huatuogpt-vision-34b")),
     ({"model_type": "llava_llama", "vocab_size": 128256}, ("llava-original", "llava-tri")),
     ({"model_type": "llava_llama", "vocab_size": 32000}, ("llava-original", "llava-1.5-7b-original")),
+    ({"model_type": "llava_mistral"}, ("llava-original", "llava-med")),
+    ({"model_type": "llava_qwen2", "mm_vision_tower": "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"},
+     ("llava-original", "huatuogpt-v-bio")),
     ({"model_type": "llava", "mm_projector_type": "mlp2x_gelu"}, ("llava-original", "llava-1.5-7b-original")),
 ])  # fmt: skip
 def test_original_layouts_are_told_apart_by_vocabulary(config: Any, expected: Any, tmp_path: Path) -> None:
     checkpoints.write(tmp_path / "config.json", config)
     assert layout.recognise(tmp_path) == expected
+
+
+def test_an_unknown_layout_is_named_with_what_is_known(tmp_path: Path) -> None:
+    checkpoints.write(tmp_path / "config.json", {"model_type": "blip", "auto_map": {"AutoModel": "evil.M"}})
+    with pytest.raises(VgError, match="'blip'") as caught:
+        resolve(str(tmp_path))
+    assert "llava_qwen2" in str(caught.value)
+    with pytest.raises(VgError, match=r"no config\.json"):
+        resolve(str(tmp_path.parent))
+    with pytest.raises(VgError, match="Did you mean 'medrega'"):
+        resolve("medreag")
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("huatuogpt-vision-34b", "llava-tri", "vila-m3-13b")])
@@ -771,6 +803,16 @@ def test_a_lora_adapter_adds_its_product_to_the_base(
     assert type(adapter.model) is type(library.adapter(name).model)
 
 
+def test_a_lora_adapter_runs_from_the_command_and_leaves_the_base_file_alone(library: Library, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    adapter_folder(tmp_path / "lora", None, "model.layers.1.self_attn.q_proj", 16, 16)
+    files = {path: path.read_bytes() for path in library.published["llava-med"].folder.glob("*.safetensors")}
+    common = ["--benchmark", "phantom", "--limit", 1, "--offline", "--device", "cpu", "--lora", tmp_path / "lora"]
+    assert vgtool("probe", "--model", "llava-med", *common, "--out", tmp_path / "run") == 0
+    assert f"{checkpoints.COMMIT}+lora-" in (tmp_path / "run" / "run.json").read_text()
+    assert all(path.read_bytes() == data for path, data in files.items())
+
+
 def test_whole_weights_beside_lora_replace_the_bases(library: Library, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     weight = library.adapter("llava-med").model.model.multi_modal_projector.linear_1.weight
@@ -800,6 +842,19 @@ def test_lora_without_peft_names_the_extra(library: Library, tmp_path: Path, mon
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(VgError, match="peft"):
         library.fresh("llava-med", lora=tmp_path)
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["original", "fused"])
+def test_loading_makes_no_copy_of_the_weights(layout: str) -> None:
+    script = Path(__file__).parents[1] / "perf" / "load.py"
+    command = [sys.executable, str(script), "--megabytes", "250", "--layouts", layout, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=script.parents[1])
+    measured = json.loads(done.stdout)
+    assert measured["weights_mb"] > 150
+    assert measured["anonymous"] + measured["resident"] < 1.2
 
 
 # ---- hub -----------------------------------------------------------------------------------------------------------

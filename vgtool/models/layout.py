@@ -24,13 +24,13 @@ def recognise(folder: Path) -> tuple[str, str | None]:
     """(adapter key, registry entry that lends the prompt, if any) of a checkpoint folder."""
     config = _config(folder)
     kind = config.get("model_type")
+    if all((folder / part).is_dir() for part in PARTS):
+        layers = _config(folder / "llm").get("num_hidden_layers")
+        return "vila", "vila-m3-13b" if layers == 40 else "vila-m3-8b"
     if kind == "llava" and "mm_projector_type" in config:  # the earliest LLaVA-1.5 files call themselves so
         return "llava-original", _original("llava_llama", config)
     if kind in NATIVE:
         return NATIVE[kind], None
-    if all((folder / part).is_dir() for part in PARTS):
-        layers = _config(folder / "llm").get("num_hidden_layers")
-        return "vila", "vila-m3-13b" if layers == 40 else "vila-m3-8b"
     if kind == "internvl_chat":
         return "internvl-chat", "medrega"
     if kind in ("llava_qwen2", "llava_mistral", "llava_llama"):
