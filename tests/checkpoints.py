@@ -5,6 +5,7 @@ writes the files of the published repository around them: names, config fields, 
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,6 +239,33 @@ def byte_level(
         return [vocabulary[symbol] for piece, _ in pieces for symbol in piece]
 
     return encode, everything
+
+
+def gemma_like(folder: Path, special: list[str], **config: Any) -> tuple[Callable[[str], list[int]], dict[str, int]]:
+    """tokenizer.json of Gemma's kind: pieces of a SentencePiece model with byte fallback and no leading space, runs of
+    newlines as one piece."""
+    letters = [chr(code) for code in range(33, 127)]
+    words = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), "\n", "\n\n", "\n\n\n", "\u2581", *letters]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    merges = [("\n", "\n"), ("\n\n", "\n")]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens(special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "bos_token": "<bos>", "unk_token": "<unk>"}
+    write(folder / "tokenizer_config.json", settings | config)
+
+    def encode(text: str) -> list[int]:
+        pieces = [text] if text in special else re.findall(r"\n{1,3}|.", text.replace(" ", "\u2581"))
+        return [vocabulary[piece] for piece in pieces]
+
+    return encode, vocabulary
 
 
 SENTENCES = """You are a helpful medical assistant. Is there a lesion in the left lung? Answer the question using a
@@ -580,8 +608,8 @@ def medgemma(folder: Path) -> Published:
         "<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>",
         "<image_soft_token>",
     ]  # fmt: skip
-    encode, ids = byte_level(
-        folder, marks, bos="<bos>", eos_token="<eos>", pad_token="<pad>", boi_token="<start_of_image>",
+    encode, ids = gemma_like(
+        folder, marks, eos_token="<eos>", pad_token="<pad>", boi_token="<start_of_image>",
         eoi_token="<end_of_image>", image_token="<image_soft_token>",
     )  # fmt: skip
     (folder / "chat_template.jinja").write_text(GEMMA_CHAT, encoding="utf-8")
@@ -590,8 +618,8 @@ def medgemma(folder: Path) -> Published:
         rope_theta=1000000.0, rope_local_base_freq=10000.0,
         layer_types=["sliding_attention"] * 5 + ["full_attention"],
     )  # fmt: skip
-    text["hidden_act"] = text.pop("tie_word_embeddings") or "gelu_pytorch_tanh"
-    text["hidden_activation"] = text.pop("hidden_act")
+    del text["tie_word_embeddings"], text["hidden_act"]
+    text["hidden_activation"] = "gelu_pytorch_tanh"
     fields = {
         "boi_token_index": ids["<start_of_image>"], "eoi_token_index": ids["<end_of_image>"],
         "image_token_index": ids["<image_soft_token>"], "mm_tokens_per_image": 16,

@@ -502,9 +502,11 @@ def test_probe_and_refine_run_end_to_end(name: str, library: Library, tmp_path: 
     heads = [] if name == "huatuogpt-vision-7b" else [
         "--heads", head_file(tmp_path / "heads.json", name, published.layers, published.heads)
     ]  # fmt: skip
-    assert vgtool("refine", *common, *heads, "--method", "vgrefine", "--out", tmp_path / "refine") == 0
+    others = [] if published.layers > 30 else ["--method", "pai", "--method", "vicrop"]  # no image, two images
+    methods = ["--method", "vgrefine", *others]
+    assert vgtool("refine", *common, *heads, *methods, "--out", tmp_path / "refine") == 0
     rows = pl.read_parquet(tmp_path / "refine" / "parts" / "*.parquet")
-    assert rows.height == 4 and rows["error"].null_count() == 4
+    assert rows.height == rows["error"].null_count() == 4 + len(others)
     kept = rows.filter(pl.col("method") == "vgrefine")["kept"].list.len().to_list()
     tokens = (rows["grid_rows"] * rows["grid_cols"]).to_list()[0]
     assert all(0 < count < tokens for count in kept)
@@ -684,6 +686,16 @@ def test_a_pickle_with_a_payload_is_refused_and_not_run(library: Library, tmp_pa
     assert mark.exists()
 
 
+def test_bin_files_of_either_age_are_read(library: Library, tmp_path: Path) -> None:
+    folder = copied(library, "llava-1.5-7b-original", tmp_path)
+    for shard in folder.glob("pytorch_model-*.bin"):
+        torch.save(torch.load(shard), shard, _use_new_zipfile_serialization=False)
+    old = load(models()["llava-1.5-7b-original"], source=folder, device="cpu", offline=True)
+    new = library.adapter("llava-1.5-7b-original")
+    pairs = zip(old.model.state_dict().values(), new.model.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 @pytest.mark.parametrize("name,file", [
     ("llava-1.5-7b", "config.json"),
     ("qwen2.5-vl-7b", "config.json"),
@@ -847,6 +859,7 @@ def test_lora_without_peft_names_the_extra(library: Library, tmp_path: Path, mon
 # ---- memory ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["original", "fused"])
 def test_loading_makes_no_copy_of_the_weights(layout: str) -> None:
     script = Path(__file__).parents[1] / "perf" / "load.py"
