@@ -306,10 +306,12 @@ def test_a_bright_patch_changes_the_token_that_geometry_names(name: str, shape: 
             if cell is None or cell.x1 - cell.x0 < 6 or cell.y1 - cell.y0 < 6:
                 continue
             x0, y0, x1, y1 = round(cell.x0) + 1, round(cell.y0) + 1, round(cell.x1) - 1, round(cell.y1) - 1
-            lit = plain.copy()
-            lit.paste((255, 255, 255), (x0, y0, x1, y1))
-            changed = (adapter.features(adapter.prepare(lit)) - base).norm(dim=-1)[: geometry.tokens][order]
-            assert int(changed.argmax()) == token
+            wide, high = max(3, (x1 - x0) // 5), max(3, (y1 - y0) // 5)
+            for part in ((x0, y0, x0 + wide, y0 + high), (x1 - wide, y1 - high, x1, y1), (x0, y0, x1, y1)):
+                lit = plain.copy()  # the cell's corners, then all of it
+                lit.paste((255, 255, 255), part)
+                changed = (adapter.features(adapter.prepare(lit)) - base).norm(dim=-1)[: geometry.tokens][order]
+                assert int(changed.argmax()) == token
             box = Box(x0, y0, x1, y1)
             assert geometry.region([box]) == [token]
             row, col = divmod(token, geometry.grid.cols)
