@@ -760,6 +760,23 @@ def test_a_bad_own_row_says_what_is_wrong(change: dict[str, Any], said: str, tmp
     assert len(found.samples) == 1 and said in found.rejected[0].reason
 
 
+def test_the_documented_own_rows_and_entry_load(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "benchmarks.md").read_text()
+    blocks = re.findall(r"(?:^    .*\n)+", text, re.M)
+    rows = next(block for block in blocks if '"scans/a.png"' in block).replace(",\n", ",")
+    entry = next(block for block in blocks if "ward7:" in block)
+    put(tmp_path, "scans/a.png", picture(50, 60))
+    put(tmp_path, "test.jsonl", rows)
+    put(tmp_path, "benchmarks.yaml", entry.replace("\n    ", "\n").removeprefix("    "))
+    found = load("ward7", data_root=tmp_path, registry=tmp_path, protocol="terse")
+    assert [sample.prompt for sample in found.samples] == [
+        "Is the heart enlarged? Yes or no?",
+        lettered("Which organ is marked?", "liver", "spleen"),
+    ]
+    assert found.samples[1].reference == "spleen" and found.samples[1].boxes[0].as_list() == [10, 20, 40, 60]
+    assert found.notes == ("2 rows, where 120 are published.",)
+
+
 def test_own_parquet_holds_images_or_their_paths(tmp_path: Path) -> None:
     put(tmp_path, "b.png", picture(12, 13))
     stored = [
