@@ -50,7 +50,7 @@ def _cached(spec: BenchmarkSpec) -> Path | None:
         return None
     try:
         return Path(snapshot_download(spec.hub, repo_type="dataset", revision=spec.revision, local_files_only=True))
-    except LocalEntryNotFoundError:
+    except (LocalEntryNotFoundError, ValueError):  # ValueError: no well-formed hub id, which --fetch explains
         return None
 
 
