@@ -818,7 +818,7 @@ def test_check_says_what_lies_outside_and_what_is_missing(tmp_path: Path) -> Non
     found = own(tmp_path, {"boxes": [[2, 3, 31, 7], [0, 0, 30, 20]]}, {"image": "gone.png"})
     done = vgtool("benchmarks", "--check", tmp_path / "mine.jsonl", "--rows", tmp_path / "rows.parquet")
     assert done.exit_code == 3 and "image_missing: 'gone.png'" in done.output
-    assert re.search(r"partly or wholly outside +1\b", done.output) and re.search(r"missing +1\b", done.output)
+    assert re.search(r"partly or wholly outside +1\b", done.output) and re.search(r"images +missing +1\b", done.output)
     frame = pl.read_parquet(tmp_path / "rows.parquet")
     assert frame["id"].to_list() == [s.id for s in found.samples]
     assert frame["boxes"].to_list() == [[[2, 3, 31, 7], [0, 0, 30, 20]], []]

@@ -416,8 +416,9 @@ def _check(found: "Benchmark", rows: Path | None, as_json: bool) -> Exit:
         from vgtool.scoring.render import render
         from vgtool.scoring.tables import Table
 
-        tables = [Table(title, ["", ""], [list(pair) for pair in pairs]) for title, pairs in checking.tables(counts)]
-        console.out.print(console.clean(render(tables, "table").strip()), markup=False, highlight=False, soft_wrap=True)
+        table = Table("", [counts["benchmark"], "", "count"], checking.lines(counts))
+        text = render([table], "table").strip()
+        console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
         for line in [*counts["examples"], *(f"Note: {note}" for note in counts["notes"])]:
             console.say(line)
     return Exit.DONE if checking.is_clean(counts) else Exit.SOME_FAILED

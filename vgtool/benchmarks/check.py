@@ -51,12 +51,11 @@ def is_clean(found: Mapping[str, Any]) -> bool:
     return not found["rejected"] and all(not n for name, n in found["images"].items() if name != "found")
 
 
-def tables(found: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """The same as titled pairs, for the terminal."""
-    head = [(key, found[key]) for key in ("split", "protocol", "rule", "rows", "published", "usable")]
+def lines(found: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """The same for the terminal: what, which, how many."""
+    head = [(key, "", found[key]) for key in ("split", "protocol", "rule", "rows", "published", "usable")]
     parts = ("rejected", "splits", "question_types", "groups", "boxes", "images")
-    listed = [(key.replace("_", " "), list(found[key].items())) for key in parts if found[key]]
-    return [(found["benchmark"], head), *listed]
+    return head + [(key.replace("_", " "), *pair) for key in parts for pair in found[key].items()]
 
 
 def _is_there(image: ImageSource) -> bool:
