@@ -324,6 +324,14 @@ def test_accuracy_pairs_methods_on_the_same_rows_and_leaves_failed_rows_out(tmp_
     assert cells(table, "gain [95 %, by image]")[1].startswith("+33.3 ")  # s0, s1, s4
 
 
+def test_rows_without_a_reference_are_not_scored_and_said(tmp_path: Path) -> None:
+    root = refine_run(tmp_path / "r", {"baseline": ["yes", "no"]}, rows=3)
+    row = {"sample_id": "hidden", "method": "baseline", "answer": "no", "reference": "", "question_type": "closed"}
+    Store(root).write(Shard(), 1, [row], Refine.schema)
+    table = accuracy(read_run(root, ANSWERS))
+    assert cells(table, "rows") == [2] and "1 samples have no reference and are not scored." in table.notes
+
+
 def test_counts_hold_every_row_once(tmp_path: Path) -> None:
     run = read_run(refine_run(tmp_path / "r", {"baseline": ["yes", "no", "x", "failed"]}), ANSWERS)
     table = counts(run, None)

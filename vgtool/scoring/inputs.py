@@ -165,12 +165,14 @@ def _prediction(row: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def judged(run: Run, rule: str | None) -> pl.DataFrame:
-    """The rows of a refine run with `outcome`: right, wrong, undecided or failed."""
+    """The rows of a refine run with `outcome`: right, wrong, undecided or failed. Rows without a reference (hidden test
+    answers, VGMED) are left out; `unanswered` counts them."""
     name = check_rule(rule or run.identity.get("rule", "strict"))
     known: dict[Any, str] = {}
     outcomes = []
     columns = ["answer", "reference", "question_type", "choices", "question", "error"]
-    for answer, reference, kind, choices, question, error in run.rows.select(columns).iter_rows():
+    rows = run.rows.filter(~_no_reference())
+    for answer, reference, kind, choices, question, error in rows.select(columns).iter_rows():
         if error is not None:
             outcomes.append("failed")
             continue
@@ -180,4 +182,13 @@ def judged(run: Run, rule: str | None) -> pl.DataFrame:
         if key not in known:
             known[key] = judge(answer or "", reference or "", kind, choices, name)
         outcomes.append(known[key])
-    return run.rows.with_columns(pl.Series("outcome", outcomes, pl.String))
+    return rows.with_columns(pl.Series("outcome", outcomes, pl.String))
+
+
+def unanswered(run: Run) -> int:
+    """Samples that ran but have no reference to be judged by."""
+    return run.rows.filter(_no_reference())["sample_id"].n_unique()
+
+
+def _no_reference() -> pl.Expr:
+    return pl.col("error").is_null() & (pl.col("reference").fill_null("").str.strip_chars() == "")

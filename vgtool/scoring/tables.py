@@ -18,7 +18,7 @@ from vgtool.errors import VgError, did_you_mean
 from vgtool.grounding.heads import rank
 from vgtool.scoring import open_ended
 from vgtool.scoring.answers import check_rule
-from vgtool.scoring.inputs import ANSWERS, Run, judged, kind_of, read_run
+from vgtool.scoring.inputs import ANSWERS, Run, judged, kind_of, read_run, unanswered
 from vgtool.scoring.statistics import (
     clustered_mcnemar,
     clustered_mean,
@@ -129,6 +129,8 @@ def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int
         f"Rule: {rule or run.identity.get('rule', 'strict')}. Undecided counts as wrong; failed rows are left out.",
         *run.notes,
     ]
+    if without := unanswered(run):
+        notes.append(f"{without} samples have no reference and are not scored.")
     if tests:
         notes.append(
             "Gain: against the baseline on the same rows; its interval draws whole images. p: exact McNemar, rows "
