@@ -212,7 +212,7 @@ def attempt(task: Task, group: ImageGroup, most: int | None, halved: dict[int, i
         _free()
         if most == 1 or len(group.samples) == 1:
             break
-        most = max(1, min(most or len(group.samples), len(group.samples)) // 2)
+        most = (min(most or len(group.samples), len(group.samples)) + 1) // 2
         halved[tokens] = most
     if len(group.samples) == 1:
         reason = "out_of_memory: one question on this image does not fit the device"

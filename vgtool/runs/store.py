@@ -1,7 +1,7 @@
 """A run folder: what run it is (run.json), immutable Parquet parts, and which shards are finished.
 
     run.json                            identity; a rerun with another one is refused by the name of the field
-    parts/<shard>-<n>-<random>.parquet  written to a temporary sibling, synced, read back, then renamed
+    parts/<shard>-<n>-<digest>.parquet  immutable; written to a temporary sibling, synced, then renamed
     done/<shard>                        empty, written last
     open/<image>-<sample>-<process>     empty: an image under way; what is left behind tells of a death
     killed/<sample>                     why a sample that ended its process twice is not tried again
@@ -127,15 +127,14 @@ class Store:
         self, rows_per_sample: int, wanted: Collection[str], say: Callable[[str], None] = lambda text: None
     ) -> dict[str, str]:
         """Ids of `wanted` whose rows are all there, each with its error (empty: none). Parts that hold any of them are
-        read in full, checksums and all; a damaged part is set aside under its name and `.bad`, and its samples count
-        as not done."""
+        digested in full; a damaged part is set aside under its name and `.bad`, and its samples count as not done."""
         keys = ["sample_id", *(["method"] if rows_per_sample > 1 else [])]
         mine, ids = [], set(wanted)
         for path in sorted((self.root / "parts").glob("*.parquet")):
             try:
                 rows = read_part(path, [*keys, "error"])
                 if not ids.isdisjoint(rows["sample_id"].to_list()):
-                    read_part(path)
+                    check_digest(path)
                     mine.append(rows)
             except FileNotFoundError:  # another process has set it aside
                 continue
@@ -163,13 +162,14 @@ class Store:
 
     def write(self, shard: Shard, number: int, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
         """One part, visible whole or not at all. StorageError when the disk will not take it."""
-        path = self.root / "parts" / f"{shard.name}-{number:05d}-{secrets.token_hex(4)}.parquet"
         columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
         table = pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        data = sink.getvalue().to_pybytes()
+        path = self.root / "parts" / f"{shard.name}-{number:05d}-{_digest(data)}.parquet"
         try:
-            save(path, sink.getvalue().to_pybytes())
+            save(path, data)
         except OSError as error:
             raise StorageError(f"Cannot write '{path}': {error.strerror or error}.", MAKE_ROOM) from None
 
@@ -262,6 +262,22 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
         raise DamagedPart(str(error).splitlines()[0]) from None
     assert isinstance(found, pl.DataFrame)
     return found
+
+
+def check_digest(path: Path) -> None:
+    """DamagedPart when a part's bytes are not those its name was made of; FileNotFoundError when it is gone."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"Cannot read '{path}': {error.strerror}.", "Check the disk, then run again.") from None
+    if path.stem.rpartition("-")[2] != _digest(data):
+        raise DamagedPart("its bytes are not those that were written")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def save(path: Path, data: bytes, *, exclusive: bool = False) -> None:

@@ -3,6 +3,7 @@ rerun. Images that two processes began and never ended are tried sample by sampl
 loads anything. Only a sample whose child dies while its parent lives is failed: chance kills, however many, fail none.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -67,7 +68,9 @@ def hold(
 
 def _fatal(store: Store, images: Sequence[str], command: Sequence[str]) -> tuple[str, str, str] | None:
     """One trial: the image and sample that killed the child, and how; None when it ended well or never got so far."""
-    child = subprocess.Popen(command, env={**os.environ, VARIABLE: ",".join(images)}, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        command, env={**os.environ, VARIABLE: ",".join(images)}, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
+    )
     caught: list[int] = []
 
     def forward(number: int, frame: Any) -> None:
@@ -89,3 +92,9 @@ def _fatal(store: Store, images: Sequence[str], command: Sequence[str]) -> tuple
         if note.image in images and split(note.process)[1] == child.pid and note.sample != "all":
             return note.image, note.sample, f"signal {-code}" if code < 0 else f"exit {code}"
     return None
+
+
+def _die_with_parent() -> None:
+    """Where the kernel can (Linux), a trial does not outlive the process that watches it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,0 +1,271 @@
+"""A run in small: a task without a model, and children that are killed at a named point of it.
+
+Children are real processes, forked by a server that has imported everything and used nothing, and real signals end
+them. Faults go in at the seams the store and the runner have: open, write, fsync, replace, touch, the task itself.
+"""
+
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from vgtool.benchmarks.load import Benchmark, digest
+from vgtool.grounding.geometry import Geometry
+from vgtool.methods.task import ImageGroup, Row
+from vgtool.models.adapter import Vision
+from vgtool.records import Decoding, Grid, ImageSource, Rejected, Sample
+from vgtool.runs import runner, store, trial
+from vgtool.runs.store import Shard, Store
+
+METHODS = ("baseline", "other")
+POINTS = ("open", "half", "fsync", "replace", "replaced", "touch", "touched", "prepare", "run", "ran")
+
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["faults"])
+
+
+class Toy:
+    """An adapter that prepares a picture into nothing."""
+
+    def __init__(self, at: Callable[[str], None] = lambda point: None) -> None:
+        self.at = at
+
+    def prepare(self, image: Image.Image) -> Vision:
+        self.at("prepare")
+        return Vision({}, Geometry.squash(image.width, image.height, 8, 8, Grid(2, 2)))
+
+
+class Answers:
+    """Two rows a sample, made of its id alone. Faults by sample id: one that ends the process, ones too big."""
+
+    kind = "refine"
+    rows_per_sample = len(METHODS)
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("sample_id", "image_id", "question", "method", "answer", "error")),
+            ("numbers", pa.list_(pa.float32())),
+        ]
+    )
+
+    def __init__(
+        self,
+        *,
+        at: Callable[[str], None] = lambda point: None,
+        nap: float = 0.0,
+        deadly: Sequence[str] = (),
+        huge: Sequence[str] = (),
+        most: int | None = None,
+    ) -> None:
+        self.at, self.nap, self.deadly, self.huge, self.most = at, nap, set(deadly), set(huge), most
+        self.calls: list[tuple[tuple[str, ...], int | None]] = []
+
+    def identity(self) -> dict[str, Any]:
+        return {"methods": list(METHODS)}
+
+    def failed(self, sample: Sample | Rejected, reason: str) -> list[Row]:
+        ids = {"sample_id": sample.id, "image_id": sample.image_id, "question": sample.question}
+        return [{**ids, "method": method, "error": reason} for method in METHODS]
+
+    def run(self, group: ImageGroup, max_questions: int | None) -> list[Row]:
+        self.at("run")
+        ids = tuple(sample.id for sample in group.samples)
+        self.calls.append((ids, max_questions))
+        for name in ids:
+            if name in self.deadly:
+                os._exit(9)
+        asked = min(len(ids), max_questions or len(ids))
+        if self.huge & set(ids) or (self.most is not None and asked > self.most):
+            raise torch.OutOfMemoryError("no room")
+        time.sleep(self.nap)
+        rows = [row(sample, method) for sample in group.samples for method in METHODS]
+        self.at("ran")
+        return rows
+
+
+def row(sample: Sample, method: str) -> Row:
+    numbers = np.random.default_rng([len(method), *sample.id.encode()]).normal(size=5).astype(np.float32)
+    text = {"sample_id": sample.id, "image_id": sample.image_id, "question": sample.question, "method": method}
+    return {**text, "answer": f"{method} of {sample.id}", "numbers": numbers, "error": None}
+
+
+def picture() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (6, 4), (10, 200, 30)).save(out, "PNG")
+    return out.getvalue()
+
+
+def benchmark(images: int = 12, per: int = 3, rejected: int = 2) -> Benchmark:
+    data = picture()
+    samples = [
+        Sample(
+            id=f"i{i}-q{q}",
+            image_id=f"i{i}",
+            image=ImageSource(f"i{i}.png", lambda: data),
+            question="?",
+            prompt="? " * (1 + (i + q) % 5),
+            domain="medical",
+            group="CT",
+            question_type="closed",
+        )
+        for i in range(images)
+        for q in range(1 + (i + per) % per)
+    ]
+    bad = [Rejected(f"bad{i}", "malformed_row: no image") for i in range(rejected)]
+    return Benchmark(
+        name="toy",
+        split="all",
+        protocol="default",
+        domain="medical",
+        samples=samples,
+        rejected=bad,
+        digest=digest(samples, bad),
+        decoding=Decoding(),
+        rule="strict",
+        notes=(),
+    )
+
+
+def ids(rows: Benchmark) -> set[str]:
+    return {one.id for one in (*rows.samples, *rows.rejected)}
+
+
+def table(root: Path) -> pl.DataFrame:
+    """Every row of every part, as it lies there, sorted; a row written twice is there twice."""
+    frames = [store.read_part(path) for path in sorted((root / "parts").glob("*.parquet"))]
+    return pl.concat(frames).sort("sample_id", "method")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Killer:
+    """Kills this process when a point has been passed for the n-th time."""
+
+    def __init__(self, point: str | None, n: int) -> None:
+        self.point, self.left = point, n
+
+    def __call__(self, point: str) -> None:
+        if point == self.point:
+            self.left -= 1
+            if self.left == 0:
+                die()
+
+
+class Os:
+    """The store's `os`, with a point before and after what it does."""
+
+    def __init__(self, at: Callable[[str], None]) -> None:
+        self.at = at
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fsync(self, handle: int) -> None:
+        self.at("fsync")
+        os.fsync(handle)
+
+    def replace(self, old: Any, new: Any) -> None:
+        self.at("replace")
+        os.replace(old, new)
+        self.at("replaced")
+
+
+class Half:
+    """A file whose write can be cut in the middle."""
+
+    def __init__(self, handle: Any, at: Callable[[str], None]) -> None:
+        self.handle, self.at = handle, at
+
+    def __enter__(self) -> "Half":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.handle.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.handle, name)
+
+    def write(self, data: bytes) -> None:
+        self.handle.write(data[: len(data) // 2])
+        self.handle.flush()
+        self.at("half")
+        self.handle.write(data[len(data) // 2 :])
+
+
+def work(
+    root: Path,
+    shard: str = "1/1",
+    *,
+    point: str | None = None,
+    n: int = 1,
+    part: int = 6,
+    images: int = 12,
+    nap: float = 0.0,
+    deadly: Sequence[str] = (),
+    trials: bool = True,
+    trial_of: frozenset[str] | None = None,
+) -> int:
+    """One run, to be called in a child. `point`, `n`: where it kills itself. The exit code of the run."""
+    at = Killer(point, n)
+
+    def opened(path: Path, mode: str) -> Half:
+        at("open")
+        return Half(open(path, mode), at)
+
+    touch = Path.touch
+
+    def touched(self: Path, *args: Any, **kwargs: Any) -> None:
+        if self.parent.name != "done":
+            return touch(self, *args, **kwargs)
+        at("touch")
+        touch(self, *args, **kwargs)
+        at("touched")
+
+    store.os, store.open, Path.touch = Os(at), opened, touched  # type: ignore[attr-defined,assignment,method-assign]
+    runner.PART_SAMPLES = part
+    rows, task = benchmark(images), Answers(at=at, nap=nap, deadly=deadly)
+    folder = Store(root)
+    command = [sys.executable, "-c", f"import faults; faults.tried({str(root)!r}, {tuple(deadly)!r}, {images})"]
+    if trials:
+        trial.hold(folder, rows.samples, rows.rejected, Shard.parse(shard), lambda text: None, command)
+    folder.open(task.kind, task.identity() | {"rows": rows.rows}, [])
+    return runner.run(task, Toy(at), rows, folder, shard=Shard.parse(shard), trial=trial_of).exit  # type: ignore[arg-type]
+
+
+def tried(root: str, deadly: Sequence[str], images: int) -> None:
+    """What the child of a trial runs."""
+    sys.exit(work(Path(root), deadly=deadly, images=images, trial_of=trial.on_trial()))
+
+
+def _main(root: Path, settings: dict[str, Any]) -> None:
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.exit(work(root, **settings))
+
+
+def start(root: Path, **settings: Any) -> BaseProcess:
+    """A child at work."""
+    child = SERVER.Process(target=_main, args=(root, settings))
+    child.start()
+    return child
+
+
+def run(root: Path, **settings: Any) -> int:
+    """A child's exit code; negative for a signal."""
+    child = start(root, **settings)
+    child.join(60)
+    assert child.exitcode is not None, "the child hangs"
+    return child.exitcode
