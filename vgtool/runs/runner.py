@@ -91,6 +91,8 @@ def run(
     open_ = [[sample for sample in group if sample.id not in finished] for group in groups]
     dead = [sample for group in open_ for sample in group if key(sample.id) in condemned]
     left = [some for group in open_ if (some := [sample for sample in group if key(sample.id) not in condemned])]
+    if outcome.skipped < outcome.total and trial is None:
+        store.unmark(shard)
     noted = {note.image for note in store.under_way()}
     pending = _Pending(task, store, shard, report, outcome, 1 if trial else PART_SAMPLES)
     with signals(outcome):

@@ -180,6 +180,10 @@ class Store:
         except OSError as error:
             raise StorageError(f"Cannot mark shard {shard.name}: {error.strerror or error}.", MAKE_ROOM) from None
 
+    def unmark(self, shard: Shard) -> None:
+        """The shard has work to do, whatever an earlier run said (a part of it was damaged since)."""
+        (self.root / "done" / shard.name).unlink(missing_ok=True)
+
     def marked(self, shard: Shard) -> bool:
         return (self.root / "done" / shard.name).exists()
 
