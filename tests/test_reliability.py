@@ -559,3 +559,14 @@ def test_the_run_folder_names_no_absolute_path_and_keeps_the_umask(tmp_path: Pat
         if path.is_file():
             assert str(tmp_path).encode() not in path.read_bytes()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["identity"] == {"rows": rows.rows}
+
+
+def test_a_done_mark_is_taken_back_while_its_shard_has_work_again(tmp_path: Path, whole: pl.DataFrame) -> None:
+    assert run(tmp_path / "run") == Exit.SOME_FAILED
+    mark = tmp_path / "run" / "done" / "1of1"
+    part = min((tmp_path / "run" / "parts").iterdir())
+    part.write_bytes(b"")
+    assert mark.exists() and run(tmp_path / "run", point="run") == -signal.SIGKILL
+    assert not mark.exists()
+    assert run(tmp_path / "run") == Exit.SOME_FAILED
+    assert mark.exists() and table(tmp_path / "run").equals(whole)
