@@ -97,6 +97,9 @@ def probe(
     offline: Offline = False,
     lora: Lora = None,
     box_mapping: Mapping = "exact",
+    region: Annotated[
+        Literal["box", "mask"], typer.Option(help="Where a sample's object is: its boxes, or its mask.")
+    ] = "box",
     box_format: BoxFormat = None,
     registry: Registry = None,
     as_json: Json = False,
@@ -111,7 +114,7 @@ def probe(
     rows = _benchmark(benchmark, split, protocol, data_root, limit, registry, box_format)
     at = launch.prepare("probe", model, registry, rows, out, shard, batch_size)
     opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline, lora)
-    task = Probe(opened, maps=maps, row=row, mapping=box_mapping)
+    task = Probe(opened, maps=maps, row=row, mapping=box_mapping, region=region)
     raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
 
 
@@ -140,6 +143,7 @@ def refine(
     offline: Offline = False,
     lora: Lora = None,
     box_mapping: Mapping = "exact",
+    explain: Annotated[str | None, typer.Option(help="Show this one sample id in full; writes nothing.")] = None,
     registry: Registry = None,
     as_json: Json = False,
 ) -> None:
@@ -157,8 +161,9 @@ def refine(
         raise VgError("The same --method is given twice.", "Name each variant once.")
     methods = {label: parse(label) for label in labels}
     rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
-    at = launch.prepare("refine", model, registry, rows, out, shard, batch_size)
-    opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline, lora)
+    at = None if explain else launch.prepare("refine", model, registry, rows, out, shard, batch_size)
+    placed = at.device(device, device_map) if at else device
+    opened = _sessions(model, registry, dtype, placed, device_map, offline, lora)
     adapter = opened.adapter
     ranked: tuple[tuple[int, int], ...] = tuple((la, he) for la, he in adapter.spec.heads_ranked or ())
     knockout = tuple(adapter.spec.knockout_layers or ())
@@ -172,6 +177,12 @@ def refine(
         knockout = knockout or tuple(chosen.knockout_layers)
     facts = Facts(adapter.layers, adapter.heads, ranked, knockout, seed)
     task = Refine(opened, methods, facts, rows.decoding, mapping=box_mapping, partner=_partner(rows, seed))
+    if at is None:
+        from vgtool.methods.explain import explain as explained
+
+        text = explained(task, rows.samples, str(explain))
+        console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+        return
     raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
 
 
@@ -318,19 +329,91 @@ def score(
 
 @app.command(rich_help_panel=READ)
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders; every one below ./runs or .demo when not given.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and the figures.")] = Path("report"),
+    images: Annotated[
+        bool, typer.Option("--images", help="Include the benchmark's pictures; mind patient data.")
+    ] = False,
+    heads: Annotated[Path | None, typer.Option(help="Head file whose heads are marked on the head map.")] = None,
     partial: Annotated[bool, typer.Option(help="Accept unfinished runs.")] = False,
-    rule: Annotated[str | None, typer.Option(help="strict or paper.")] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="strict, paper, huatuo or llava-med; the protocol's own when not given.")
+    ] = None,
+    data_root: DataRoot = None,
+    registry: Registry = None,
     seed: Seed = 0,
 ) -> None:
-    """Figures (PDF, SVG, PNG) and a page with the tables. It holds no image data.
+    """Figures (PDF, SVG, PNG) and a page to look through the samples. Without --images it holds no image data.
 
     Example: vgtool report runs/scenes runs/phantom runs/phantom-refined --out report
     """
     from vgtool.reporting.page import write
+    from vgtool.reporting.samples import Pictures
 
-    console.say(f"Open {write(runs, out, rule=rule, partial=partial, seed=seed)}")
+    pictures = Pictures(data_root, registry) if images else None
+    page = write(runs or [], out, rule=rule, partial=partial, seed=seed, heads=heads, pictures=pictures)
+    console.say(f"Open {page}")
+
+
+@app.command(rich_help_panel=READ)
+def build(
+    masks: Annotated[Path, typer.Option(help="Folder with images and masks, or a COCO FILE.json.")],
+    out: Annotated[Path, typer.Option(help="New folder for the benchmark.")],
+    name: Annotated[str | None, typer.Option(help="Its name; that of --out when not given.")] = None,
+    form: Annotated[str, typer.Option("--format", help="auto, samed2d, pairs, coco, slake or nifti.")] = "auto",
+    names: Annotated[Path | None, typer.Option(help="File that names a label map's values.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Modality of all images, where their files do not say.")] = None,
+    patient: Annotated[str | None, typer.Option(help="Regular expression: its first group in a path is the patient.")] = None,
+    splits: Annotated[str, typer.Option(help="Splits and their shares of patients: train=0.8,test=0.2.")] = "test=1",
+    questions: Annotated[str, typer.Option(help="Kinds, by comma; see docs/build.md.")] = "all",
+    group: Annotated[
+        Literal["modality", "class", "kind"], typer.Option(help="What score --by group will tell apart.")
+    ] = "modality",
+    negatives: Annotated[
+        Literal["balanced", "none"], typer.Option(help="As many absent classes as present ones, or none.")
+    ] = "balanced",
+    max_share: Annotated[float, typer.Option(min=0, max=1, help="Largest share of the grid under the boxes.")] = 0.4,
+    min_pixels: Annotated[int, typer.Option(min=1, help="Fewest pixels of an instance.")] = 16,
+    grid: Annotated[int, typer.Option(min=1, max=256, help="Cells along a side, for --max-share.")] = 24,
+    axis: Annotated[int, typer.Option(min=0, max=2, help="Volumes: 0 sagittal, 1 coronal, 2 axial.")] = 2,
+    slices: Annotated[str, typer.Option(help="Volumes: largest, all, or N for every Nth labelled slice.")] = "largest",
+    window: Annotated[
+        str | None, typer.Option(help="Volumes: LOW,HIGH shown; the 0.5 and 99.5 percentiles when not given.")
+    ] = None,
+    domain: Annotated[Literal["medical", "natural"], typer.Option(help="What the images are.")] = "medical",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Segmentation masks to a grounding benchmark: boxes, regions and questions whose answers are measured.
+
+    Example: vgtool build --masks scans --out scans-bench --splits train=0.8,test=0.2
+    """
+    from vgtool.build import make
+    from vgtool.scoring.render import render
+
+    options = make.read_options(names, modality, patient, axis, slices, window)
+    kinds = make.KINDS if questions == "all" else tuple(part.strip() for part in questions.split(","))
+    settings = make.Settings(
+        name or out.resolve().name,
+        domain,
+        kinds,
+        make.shares(splits),
+        group,
+        negatives,
+        max_share,
+        min_pixels,
+        grid,
+        seed,
+    )
+    built = make.build(masks, out, form, options, settings)
+    text = json.dumps(built.counts, indent=1) if as_json else render(make.tables(built.counts), "table").strip()
+    console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+    if built.failures:
+        console.say(f"{built.failures:,} inputs skipped; {out / 'skipped.jsonl'} names each.")
+    console.say(f"Run it with `vgtool probe --registry {out} --benchmark {settings.name}`.")
+    raise typer.Exit(Exit.SOME_FAILED if built.failures else Exit.DONE)
 
 
 @app.command(rich_help_panel=READ)

@@ -1,132 +1,169 @@
-"""Figures and one self-contained page of run folders. No image data, no network, no script: tables and curves.
+"""The report: figures, tables and one self-contained page to look through the samples. No network, ever.
 
-The page's policy forbids every fetch; figures are embedded, every text is escaped.
+The page's policy allows its own script and style by their hashes and, where the data is too large for the page, the
+chunk files beside it; every text is escaped by the template or set as text by the script.
 """
 
 import base64
+import hashlib
+import json
+import re
+from collections import Counter
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import numpy as np
 import polars as pl
 
 from vgtool.errors import VgError
-from vgtool.scoring.statistics import clustered_mean, wilson
-from vgtool.scoring.tables import ANSWERS, METRICS, Run, Table, accuracy, grounding, judged, kind_of, read_run
+from vgtool.grounding import heads as head_files
+from vgtool.reporting import figures
+from vgtool.reporting.inputs import Source, families, found_runs, sources
+from vgtool.reporting.pack import Pack, chunk_file, encoded
+from vgtool.reporting.samples import Pictures, index
+from vgtool.scoring.tables import Cell, Table, accuracy, grounding
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette: told apart by colour-blind readers."""
-TITLES = {"layer_ratio": "Attention ratio", "layer_kl": "KL divergence", "layer_js": "JS divergence"}
+MARK = '<meta name="generator" content="vgtool report">'
+OURS = re.compile(r"(layers|accuracy|ablation|(heads|gain|modality-accuracy|modality-grounding)-\d+)\.(pdf|svg|png)")
 
 
-def write(inputs: Sequence[Path], out: Path, *, rule: str | None, partial: bool, seed: int) -> Path:
-    """Write figures and index.html into `out`; returns the page. VgError when `out` cannot be written."""
-    import matplotlib
+def write(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    rule: str | None,
+    partial: bool,
+    seed: int,
+    heads: Path | None = None,
+    pictures: Pictures | None = None,
+) -> Path:
+    """Write figures and index.html (and data/ beside it, where the page would be too large) into `out`; the page.
 
-    matplotlib.use("Agg")
-    probes, refines = [], []
-    for path in inputs:
-        if kind_of(path) == "probe":
-            probes.append(read_run(path, ["image_id", "domain", "error", *METRICS, "head_kl"], partial))
-        else:
-            refines.append(read_run(path, ANSWERS, partial))
-    tables: list[Table] = []
-    for run in refines:
-        tables += [accuracy(run, rule, by, seed) for by in (None, "question_type", "group")]
-    tables += [grounding(run, seed) for run in probes]
+    No `inputs`: every run folder below ./runs or .demo. VgError when `out` holds another page or cannot be written.
+    """
+    read = sources(inputs or found_runs(), rule, partial)
+    chosen = None if heads is None else head_files.read(heads)
+    grouped = families(read)
+    page = out / "index.html"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        figures = []
-        if probes:
-            figures.append(_saved(_curves(probes, seed), out / "layers"))
-        figures += [_saved(_head_map(run), out / f"heads-{i}") for i, run in enumerate(probes)]
-        figures += [_saved(_bars(run, rule), out / f"accuracy-{i}") for i, run in enumerate(refines)]
-        page = out / "index.html"
-        page.write_text(_page(tables, figures, [*refines, *probes]), encoding="utf-8")
+        _clear(out)
+        pack = Pack(out / "data")
+        listed = index(grouped, pack, pictures)
+        drawn = figures.draw(read, grouped, chosen, seed, out)
+        tables = [_summary(read), *_failures(read), *_tables(read, rule, seed)]
+        page.write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
     except OSError as error:
         raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
     return page
 
 
-def _page(tables: Sequence[Table], figures: Sequence[tuple[str, Path]], runs: Sequence[Run]) -> str:
+def _clear(out: Path) -> None:
+    """Remove the report that lies here: a smaller one, or one without pictures, must not keep the old one's data."""
+    page = out / "index.html"
+    if not page.exists():
+        return
+    if MARK not in page.read_text(encoding="utf-8", errors="replace")[:2000]:
+        raise VgError(f"'{page}' is no report of vgtool.", "Choose another --out: it would be overwritten.")
+    old = [path for path in out.iterdir() if OURS.fullmatch(path.name)]
+    for path in [page, *old, *(out / "data").glob(chunk_file(Path(), 0).name.replace("00000", "*"))]:
+        path.unlink()
+    if (out / "data").is_dir() and not any((out / "data").iterdir()):
+        (out / "data").rmdir()
+
+
+def _page(
+    tables: Sequence[Table], drawn: Sequence[tuple[str, Path]], read: Sequence[Source], listed: object, pack: Pack
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vgtool.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    drawn = [(title, base64.b64encode(path.read_bytes()).decode()) for title, path in figures]
-    return environment.get_template("page.html").render(tables=tables, figures=drawn, runs=runs)
-
-
-def _saved(figure: tuple[str, Any], stem: Path) -> tuple[str, Path]:
-    import matplotlib.pyplot as plt
-
-    title, drawn = figure
-    for suffix in ("pdf", "svg", "png"):
-        # No dates in the files, so that the same run gives the same figure.
-        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[suffix]
-        drawn.savefig(stem.with_suffix(f".{suffix}"), dpi=160, metadata=metadata, bbox_inches="tight")
-    plt.close(drawn)
-    return title, stem.with_suffix(".png")
-
-
-def _curves(runs: Sequence[Run], seed: int) -> tuple[str, Any]:
-    """Mean per layer with a 95 % band over images, every run a line (paper: layer curves)."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
-    for axis, metric in zip(axes, METRICS, strict=True):
-        for colour, run in zip(COLOURS * (1 + len(runs) // len(COLOURS)), runs, strict=False):
-            good = run.rows.filter(pl.col("error").is_null() & pl.col(metric).is_not_null())
-            values, images = np.array(good[metric].to_list(), dtype=np.float64), good["image_id"].to_numpy()
-            known = [np.isfinite(values[:, layer]) for layer in range(values.shape[1])]
-            points = [
-                clustered_mean(values[k, layer], images[k].tolist(), seed=seed) if k.any() else (np.nan,) * 3
-                for layer, k in enumerate(known)
-            ]
-            mean, low, high = np.array(points).T
-            axis.plot(
-                mean, color=colour, marker="o", ms=3, label=f"{run.identity['model']}, {run.identity['benchmark']}"
-            )
-            axis.fill_between(range(len(mean)), low, high, color=colour, alpha=0.2, lw=0)
-        axis.set_xlabel("layer")
-        axis.set_title(TITLES[metric], fontsize=10)
-    axes[0].axhline(1, color="grey", lw=0.8, ls=":")
-    axes[0].legend(fontsize=7)
-    return "Grounding per layer", figure
-
-
-def _head_map(run: Run) -> tuple[str, Any]:
-    """Mean KL of every head, layer by head."""
-    import matplotlib.pyplot as plt
-
-    good = run.rows.filter(pl.col("head_kl").is_not_null())
-    layers = len(good["layer_kl"][0])
-    values = np.array(good["head_kl"].to_list(), dtype=np.float64).reshape(good.height, layers, -1)
-    known = np.isfinite(values)
-    mean = np.divide(
-        np.where(known, values, 0).sum(0), known.sum(0), out=np.full(values.shape[1:], np.nan), where=known.any(0)
+    templates = resources.files("vgtool.reporting") / "templates"
+    script, style = ((templates / name).read_text("utf-8") for name in ("browser.js", "page.css"))
+    beside = pack.chunks > len(pack.kept)
+    policy = [
+        "default-src 'none'",
+        "img-src data:",
+        f"style-src {_hashed(style)}",
+        f"script-src {_hashed(script)}{' ' + chr(39) + 'self' + chr(39) + ' file:' if beside else ''}",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return environment.get_template("page.html").render(
+        policy="; ".join(policy),
+        script=script,
+        style=style,
+        summary=tables[0],
+        tables=tables[1:],
+        figures=[(caption, base64.b64encode(path.read_bytes()).decode()) for caption, path in drawn],
+        runs=[one.run for one in read],
+        index=encoded(json.dumps(listed, allow_nan=False, separators=(",", ":")).encode()),
+        chunks=pack.kept,
+        samples=len(listed["items"]) if isinstance(listed, dict) else 0,
+        pictures=isinstance(listed, dict) and listed["images"],
     )
-    figure, axis = plt.subplots(figsize=(4, 3))
-    drawn = axis.imshow(mean.T, cmap="viridis_r", aspect="auto", origin="lower")
-    figure.colorbar(drawn, label="mean KL (lower grounds better)")
-    axis.set_xlabel("layer")
-    axis.set_ylabel("head")
-    return f"Heads, {run.identity['model']} on {run.identity['benchmark']}", figure
 
 
-def _bars(run: Run, rule: str | None) -> tuple[str, Any]:
-    """Accuracy per method with Wilson intervals."""
-    import matplotlib.pyplot as plt
+def _hashed(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
-    rows, methods = judged(run, rule), run.identity["methods"]
-    figure, axis = plt.subplots(figsize=(5, 0.35 * len(methods) + 1))
-    for at, method in enumerate(reversed(methods)):
-        mine = rows.filter((pl.col("method") == method) & (pl.col("outcome") != "failed"))
-        right = int((mine["outcome"] == "right").sum())
-        low, high = wilson(right, mine.height)
-        axis.plot([100 * low, 100 * high], [at, at], color=COLOURS[0])
-        axis.plot(100 * right / max(mine.height, 1), at, "o", color=COLOURS[method != "baseline"])
-    axis.set_yticks(range(len(methods)), list(reversed(methods)), fontsize=8)
-    axis.set_xlabel("accuracy, % (95 % Wilson)")
-    return f"Accuracy, {run.identity['model']} on {run.identity['benchmark']}", figure
+
+# ---- tables ------------------------------------------------------------------------------------------------------
+
+
+def _tables(read: Sequence[Source], rule: str | None, seed: int) -> list[Table]:
+    tables: list[Table] = []
+    for one in read:
+        if one.run.kind == "refine" and one.run.rows.height:
+            for by in (None, "question_type", "group"):
+                if by is None or one.run.rows[by].drop_nulls().n_unique() > 1:
+                    tables.append(accuracy(one.run, rule, by, seed))
+    return tables + [grounding(one.run, seed) for one in read if one.run.kind == "probe" and one.measured.height]
+
+
+def _summary(read: Sequence[Source]) -> Table:
+    """A line for each run: what it holds and its main number."""
+    lines: list[list[Cell]] = []
+    for one in read:
+        rows, i = one.run.rows, one.run.identity
+        samples = rows["sample_id"].n_unique()
+        failed = rows.filter(pl.col("error").is_not_null())["sample_id"].n_unique()
+        said = "no rows" if not samples else _refined(one) if one.run.kind == "refine" else _probed(one)
+        lines.append([one.run.kind, i["model"], i["benchmark"], i.get("split"), samples, failed, said])
+    columns = ["run", "model", "benchmark", "split", "samples", "with a failure", "in short"]
+    notes = [f"{one.name}: {note}" for one in read for note in one.run.notes]
+    return Table("Summary", columns, lines, list(dict.fromkeys(notes)))
+
+
+def _refined(one: Source) -> str:
+    found = {method: figures.share(one.run.rows.filter(pl.col("method") == method)) for method in one.methods}
+    scored = {method: mean for method, (mean, _, _, rows) in found.items() if rows}
+    if not scored:
+        return "no answer to score"
+    best = max(scored, key=lambda method: scored[method])
+    base = f"baseline {scored['baseline']:.1f} %, " if "baseline" in scored else ""
+    return f"{base}best {best} {scored[best]:.1f} %"
+
+
+def _probed(one: Source) -> str:
+    good = one.measured
+    if not good.height:
+        return "no grounding metric: no boxes, or none that the model sees"
+    kl = figures.stacked(good, "layer_kl")
+    layer = figures.best_layer(kl)
+    column = figures.stacked(good, "layer_ratio")[:, layer]
+    known = column[column == column]
+    ratio = f"attention ratio {known.mean():.2f} at layer {layer}" if known.size else "no finite metric"
+    return f"{good.height} measured, {ratio}"
+
+
+def _failures(read: Sequence[Source]) -> list[Table]:
+    """Why rows failed, by the code of the reason; nothing when none did."""
+    lines: list[list[Cell]] = []
+    for one in read:
+        reasons = one.run.rows["error"].drop_nulls().to_list()
+        for code, count in Counter(reason.split(":")[0] for reason in reasons).most_common():
+            example = next(reason for reason in reasons if reason.split(":")[0] == code)
+            lines.append([one.run.kind, one.name, code, count, example[:200]])
+    return [Table("Failed rows", ["run", "of", "code", "rows", "for example"], lines)] if lines else []

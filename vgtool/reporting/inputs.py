@@ -1,0 +1,137 @@
+"""Runs as a report reads them: the light columns, judged once, and nothing that names a folder of this machine.
+
+Runs of one model on the same rows (same benchmark, split and protocol) are one family: their samples are shown together
+and their figures joined. Heavy columns (maps, masks) are streamed later, by `vgtool.reporting.samples`.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import polars as pl
+
+from vgtool.errors import VgError
+from vgtool.runs.store import Store
+from vgtool.scoring.tables import ANSWERS, GROUNDING, METRICS, Run, judged, kind_of, read_run
+
+PLACES = (Path("runs"), Path(".demo"))
+"""Where runs are looked for when none is named, first found first."""
+SHAPE = ["question", "question_type", "width", "height", "grid_rows", "grid_cols", "grid_box", "boxes"]
+FOLDERS = re.compile(r"(?:(?<=[\s'\"(=:])|^)(?:[A-Za-z]:[\\/]|/)(?:[^\s'\"\\/]+[\\/])+(?=[^\s'\"\\/])")
+"""The folders of an absolute path inside a sentence."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One run: its rows (refine: with `outcome`), and its name among the others."""
+
+    run: Run
+    benchmark: str
+    """The benchmark as the run was given it, to find its images again; never shown."""
+    name: str = ""
+
+    @property
+    def family(self) -> tuple[str, ...]:
+        i = self.run.identity
+        return tuple(str(i.get(name)) for name in ("model", "revision", "benchmark", "split", "protocol"))
+
+    @property
+    def measured(self) -> pl.DataFrame:
+        """The rows of a probe run that have metrics."""
+        return self.run.rows.filter(pl.col("error").is_null() & pl.col("layer_ratio").is_not_null())
+
+    @property
+    def methods(self) -> list[str]:
+        return list(self.run.identity.get("methods", []))
+
+
+@dataclass
+class Family:
+    """The runs of one model on the same rows."""
+
+    key: tuple[str, ...]
+    probes: list[Source] = field(default_factory=list)
+    refines: list[Source] = field(default_factory=list)
+
+
+def found_runs() -> list[Path]:
+    """Every run folder below ./runs, else below .demo. VgError when there is none."""
+    for place in PLACES:
+        runs = sorted(path.parent for path in place.rglob("run.json"))
+        if runs:
+            return runs
+    raise VgError("No run folder below ./runs or .demo.", "Name the run folders: vgtool report RUN... --out DIR.")
+
+
+def sources(paths: Sequence[Path], rule: str | None, partial: bool) -> list[Source]:
+    """The runs, cleaned and named. A run without any row is kept: the page says that it is empty."""
+    read = []
+    for path in dict.fromkeys(paths):
+        run = _read(path, partial)
+        shown = _cleaned(run)
+        if run.kind == "refine":
+            shown = replace(shown, rows=judged(shown, rule))
+        read.append(Source(shown, str(run.identity["benchmark"])))
+    return [replace(one, name=name) for one, name in zip(read, _names([one.run for one in read]), strict=True)]
+
+
+def families(sources: Iterable[Source]) -> list[Family]:
+    """The runs by model and rows, in the order given."""
+    found: dict[tuple[str, ...], Family] = {}
+    for one in sources:
+        mine = found.setdefault(one.family, Family(one.family))
+        (mine.refines if one.run.kind == "refine" else mine.probes).append(one)
+    return list(found.values())
+
+
+def _read(path: Path, partial: bool) -> Run:
+    kind = kind_of(path)
+    columns = list(dict.fromkeys([*ANSWERS, *SHAPE, "confidence"] if kind == "refine" else [*GROUNDING, *SHAPE]))
+    if path.is_dir() and not any(Store(path).parts()):
+        record = Store(path).read()
+        lists = {"choices", "boxes", "grid_box", *METRICS}
+        schema: dict[str, Any] = {c: pl.List(pl.Float32) if c in lists else pl.String for c in ["sample_id", *columns]}
+        return Run(path, kind, record["identity"], pl.DataFrame(schema=schema), ("This run holds no rows.",))
+    return read_run(path, columns, partial)
+
+
+def _cleaned(run: Run) -> Run:
+    """The run without absolute paths in its identity, notes and errors."""
+    rows = run.rows
+    if "error" in rows.columns and rows["error"].null_count() < rows.height:
+        rows = rows.with_columns(pl.Series("error", [e and without_folders(e) for e in rows["error"]], pl.String))
+    notes = tuple(without_folders(note.replace(str(run.path), run.path.name)) for note in run.notes)
+    return replace(run, identity=_tails(run.identity), rows=rows, notes=notes)
+
+
+def without_folders(text: str) -> str:
+    """A sentence with every absolute path cut down to its last name."""
+    return FOLDERS.sub("", text)
+
+
+def _tails(value: Any) -> Any:
+    """A JSON value whose absolute paths are cut down to their last name."""
+    if isinstance(value, dict):
+        return {str(key): _tails(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_tails(one) for one in value]
+    if isinstance(value, str):
+        for kind in (PurePosixPath, PureWindowsPath):
+            if kind(value).is_absolute():
+                return kind(value).name or "/"
+    return value
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """A short name of each run: model and benchmark, then whatever tells it from another one of that name."""
+    names = [f"{run.identity['model']}, {run.identity['benchmark']}" for run in runs]
+    for extra in ("split", "protocol", "row", "box_mapping", "folder"):
+        seen = [(run.kind, name) for run, name in zip(runs, names, strict=True)]
+        for at, run in enumerate(runs):
+            twins = [runs[i] for i, one in enumerate(seen) if one == seen[at]]
+            told = {str(twin.path.name if extra == "folder" else twin.identity.get(extra)) for twin in twins}
+            if len(told) > 1:
+                names[at] += f", {run.path.name if extra == 'folder' else run.identity.get(extra)}"
+    return names
