@@ -3,8 +3,10 @@
 docs/reliability.md says which test holds which promise and answers which threat.
 """
 
+import dataclasses
 import errno
 import gc
+import io
 import json
 import os
 import random
@@ -17,14 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import faults
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
 import torch
+from checkpoints import tiny_llava
 from faults import Answers, Toy, benchmark, ids, run, start, table
+from rich.console import Console
 
+from vgtool import console
 from vgtool.errors import Exit, SampleError, StorageError, VgError
+from vgtool.grounding.geometry import Geometry
+from vgtool.methods.probe import Probe
 from vgtool.methods.task import ImageGroup, Row
+from vgtool.models.adapter import Vision
+from vgtool.models.load import load, resolve
+from vgtool.records import Box, Grid
+from vgtool.registry import ModelSpec, read_entries
 from vgtool.runs import plan, process, runner, store, trial
 from vgtool.runs.store import DamagedPart, Shard, Store, check_digest, key, read_part, save
 
@@ -175,8 +187,6 @@ def test_shards_are_disjoint_balanced_and_keep_an_images_questions_together(coun
 def test_shuffled_rows_resume_without_computing_anything_again(tmp_path: Path) -> None:
     rows = benchmark()
     runner.run(Answers(), Toy(), rows, opened(tmp_path, rows), shard=Shard())  # type: ignore[arg-type]
-    import dataclasses
-
     mixed = dataclasses.replace(rows, samples=random.Random(1).sample(list(rows.samples), len(rows.samples)))
     task = Answers()
     outcome = runner.run(task, Toy(), mixed, opened(tmp_path, mixed), shard=Shard())  # type: ignore[arg-type]
@@ -570,3 +580,112 @@ def test_a_done_mark_is_taken_back_while_its_shard_has_work_again(tmp_path: Path
     assert not mark.exists()
     assert run(tmp_path / "run") == Exit.SOME_FAILED
     assert mark.exists() and table(tmp_path / "run").equals(whole)
+
+
+# ---- what comes in, and what a reader sees -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "edges,tokens",
+    [
+        ((0, 0, 10, 10), [0]),
+        ((0, 0, 10.1, 10), [0, 1]),
+        ((9.9, 9.9, 10.1, 10.1), [0, 1, 6, 7]),
+        ((12, 3, 13, 4), [1]),  # smaller than a token: the token it lies in
+        ((-5, -5, 5, 5), [0]),
+        ((55, 35, 90, 90), [23]),
+        ((0, 0, 60, 40), list(range(24))),
+        ((20, 10, 40, 20), [8, 9]),
+        ((30, 30, 30.5, 40), [21]),
+        ((60, 0, 70, 10), []),
+        ((-10, -10, 0, 0), []),
+        ((0, 39.5, 60, 40), [18, 19, 20, 21, 22, 23]),
+    ],
+)
+def test_twelve_boxes_on_a_grid_of_four_by_six_worked_by_hand(edges: tuple[float, ...], tokens: list[int]) -> None:
+    geometry = Geometry.squash(60, 40, 60, 40, Grid(4, 6))
+    assert geometry.region([Box(*edges)]) == tokens
+
+
+@pytest.mark.parametrize(
+    "edges", [(5, 5, 5, 9), (9, 5, 5, 9), (0, 0, float("nan"), 1), (0, 0, float("inf"), 1), (0, 5, 5, 1)]
+)
+def test_a_box_that_is_inverted_empty_or_not_finite_is_no_box(edges: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"no area|not finite"):
+        Box(*edges)
+
+
+@pytest.mark.parametrize(
+    "text,said",
+    [
+        ("a: !!python/object/apply:os.system [echo]", r"models.yaml:1: not usable as YAML"),
+        ("a:\n  title: x\n  title: y\n", r"models.yaml:3: .*key 'title' appears twice"),
+        ("a:\n  title: x\n  adaptr: llava\n", r"models.yaml:3: .*Did you mean 'adapter'"),
+        ("a: &x [1]\nb: [*x, *x]\n", r"models.yaml:2: .*aliases are not allowed"),
+        ('a:\n  title: x\n  adapter: llava\n  layers: "16"\n', r"models.yaml:4: .*'layers' is '16'"),
+        ("no:\n  title: x\n", r"models.yaml:1: .*is not text; quote it"),
+        ("a: [" * 50_000, r"models.yaml"),
+        ("a" * 1_000_001, r"larger than 1,000,000 bytes"),
+    ],
+)
+def test_bad_yaml_is_one_sentence_with_file_and_line(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    with pytest.raises(VgError, match=said):
+        read_entries(path, ModelSpec)
+
+
+@pytest.mark.parametrize(
+    "payload", ["\x1b]52;c;ZXZpbA==\x07", "\x1b[8mhidden", "\x9b31m", "a\u202eb", "[red]x[/red]\r"]
+)
+def test_no_control_character_of_data_reaches_the_terminal(payload: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=shown, force_terminal=True, width=200))
+    console.say(f"answer {payload}")
+    assert not set(shown.getvalue()) & {"\x1b", "\x9b", "\u202e", "\x07", "\r"}
+    assert "[red]" in shown.getvalue() or "[red]" not in payload, "markup in data is text"
+
+
+def test_attention_that_is_not_finite_is_null_with_its_layer_named_and_the_other_layers_count() -> None:
+    probe = Probe.__new__(Probe)
+    probe.maps, probe.mapping, probe.region = "none", "exact", "box"
+    rows = benchmark(images=1, per=1, rejected=0)
+    geometry = Geometry.squash(20, 20, 20, 20, Grid(2, 2))
+    sample = dataclasses.replace(rows.samples[0], boxes=(Box(0, 0, 5, 5),))
+    group = ImageGroup((sample,), (), (Vision({}, geometry),))
+    maps = np.random.default_rng(0).uniform(0.1, 1, (3, 2, 4))
+    whole = probe._row(sample, group, maps, np.ones((3, 2, 4)))
+    broken = maps.copy()
+    broken[1, 0, 2] = np.nan
+    row = probe._row(sample, group, broken, np.ones((3, 2, 4)))
+    assert row["warning"] == "not_finite: layers 1" and "warning" not in whole
+    for name in ("layer_ratio", "layer_kl", "layer_js"):
+        assert row[name][1] is None and row[name][0] == whole[name][0] and row[name][2] == whole[name][2]
+    masked = maps.copy()
+    masked[2] = 0.0  # a row that may attend to no image token
+    found = probe._row(sample, group, masked, np.ones((3, 2, 4)))
+    assert found["layer_kl"][2] is None and found["layer_kl"][:2] == whole["layer_kl"][:2]
+
+
+def test_a_lost_attention_mask_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AttentionMaskInterface
+
+    from vgtool.attention import engine
+
+    tiny_llava(tmp_path / "tiny")
+    spec, source = resolve(str(tmp_path / "tiny"))
+    adapter = load(spec, source=source, device="cpu")
+    engine.attach(adapter.model, adapter.text)
+    monkeypatch.setattr(AttentionMaskInterface, "_global_mapping", dict(AttentionMaskInterface._global_mapping))
+    del AttentionMaskInterface._global_mapping[engine.NAME]
+    with pytest.raises(VgError, match="The attention mask is lost"):
+        engine.attach(adapter.model, adapter.text)
+
+
+def test_the_same_run_twice_gives_the_same_columns_byte_for_byte(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        command = [sys.executable, "-m", "vgtool", "probe", "--model", "phantom-vlm", "--benchmark", "scenes"]
+        command += ["--limit", "20", "--out", str(tmp_path / name)]
+        assert subprocess.run(command, capture_output=True).returncode == 0
+    one, other = ([p.read_bytes() for p in sorted((tmp_path / name / "parts").iterdir())] for name in "ab")
+    assert one == other
