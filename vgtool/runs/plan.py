@@ -203,7 +203,8 @@ def shape(spec: ModelSpec, folder: Path | None) -> Shape:
     heads = int(spec.heads or text.get("num_attention_heads") or 32)
     width = int(text.get("head_dim") or text.get("hidden_size", 128 * heads) / heads)
     kv = int(text.get("num_key_value_heads") or heads) * width
-    grid = [int(n) for n in re.findall(r"\d+", spec.grid or "")[:2]]
+    stated = re.match(r"(\d+) x (\d+)", spec.grid or "")
+    grid = [int(n) for n in stated.groups()] if stated else []
     vision = config.get("vision_config") or {}
     if len(grid) < 2 and isinstance(vision.get("image_size"), int) and isinstance(vision.get("patch_size"), int):
         grid = [vision["image_size"] // vision["patch_size"]] * 2
