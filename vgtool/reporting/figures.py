@@ -182,9 +182,10 @@ def head_map(one: Source, chosen: Sequence[tuple[int, int]], stem: str) -> Drawn
         x, y = zip(*marked, strict=True)
         axis.scatter(x, y, s=34, facecolors="none", edgecolors="white", linewidths=1.8)
         axis.scatter(x, y, s=34, facecolors="none", edgecolors="#D55E00", linewidths=0.9)
+    axis.set_facecolor("#dddddd")
     axis.set(xlabel="layer", ylabel="head", title=label(one.name))
     rings = f" Ringed: the {len(marked)} chosen heads." if marked else ""
-    return Drawn(stem, f"Heads of {one.name}: mean KL by layer and head.{rings}", figure)
+    return Drawn(stem, f"Heads of {one.name}: mean KL by layer and head; grey: none.{rings}", figure)
 
 
 def modality_grounding(one: Source, seed: int, stem: str) -> Drawn:
@@ -199,12 +200,15 @@ def modality_grounding(one: Source, seed: int, stem: str) -> Drawn:
         images = rows["image_id"].to_list()
         for axis, metric in zip(axes, METRICS[:2], strict=True):
             mean, low, high = clustered_mean(stacked(rows, metric)[:, layer], images, seed=seed)
-            axis.plot([low, high], [at, at], color=COLOURS[0])
-            axis.plot(mean, at, "o", color=COLOURS[0])
+            known = len(set(images)) > 1
+            if known:
+                axis.plot([low, high], [at, at], color=COLOURS[0])
+            axis.plot(mean, at, "o", color=COLOURS[0], fillstyle="full" if known else "none")
             axis.set_xlabel(f"{TITLES[metric]}, layer {layer}")
     axes[0].set_yticks(range(len(groups)), [f"{label(g, 24) or '(none)'} ({n})" for g, n in groups])
     axes[0].invert_yaxis()
-    return Drawn(stem, f"Grounding by modality, {one.name}, at layer {layer}: mean with 95 % over images.", figure)
+    caption = f"Grounding by modality, {one.name}, at layer {layer}: mean with 95 % over images"
+    return Drawn(stem, f"{caption}; hollow: one image, no interval.", figure)
 
 
 def _largest(names: Sequence[str], most: int = 20) -> list[tuple[str, int]]:
@@ -385,11 +389,12 @@ def gain(probe: Source, refine: Source, seed: int, stem: str) -> Drawn | None:
             if points and (axis is left or method != "baseline"):
                 x_, mean_, low_, high_ = np.array(points).T
                 (line,) = axis.plot(x_, mean_, **style)
-                axis.fill_between(x_, low_, high_, color=style["color"], alpha=0.1, lw=0)
+                if axis is right or method == "baseline":
+                    axis.fill_between(x_, low_, high_, color=style["color"], alpha=0.1, lw=0)
         lines.append((line, label(method, 36)))
     right.axhline(0, color="#888888", lw=0.7, ls=":")
     left.set(xlabel=f"attention ratio, layer {layer}", ylabel="accuracy, %", title=label(refine.name))
     right.set(xlabel=f"attention ratio, layer {layer}", ylabel="gain over the baseline, points")
     figure.legend([one for one, _ in lines], [text for _, text in lines], loc="outside lower center", ncols=3)
     text = f"Gain against grounding, {refine.name}: {base.height} samples in {bins} bins by attention ratio at layer"
-    return Drawn(stem, f"{text} {layer}; bands 95 % (Wilson; bootstrap over images).", figure)
+    return Drawn(stem, f"{text} {layer}; bands 95 % (left: Wilson, baseline only; right: by image).", figure)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.metrics import relative_attention
+from vgtool.reporting.figures import best_layer, stacked
 from vgtool.reporting.inputs import Family, Source, without_folders
 from vgtool.reporting.pack import Pack
 from vgtool.runs.store import Store
@@ -83,7 +84,8 @@ def colours() -> list[str]:
 
 
 def _head(family: Family) -> dict[str, Any]:
-    """What the samples of a family share. A method's `base` is the place of its own run's baseline, -1 for none."""
+    """What the samples of a family share. A method's `base` is the place of its own run's baseline, -1 for none;
+    `layers`: where each probe run's slider starts, its layer of lowest mean KL."""
     methods: list[str] = []
     base: list[int] = []
     for one in family.refines:
@@ -94,7 +96,14 @@ def _head(family: Family) -> dict[str, Any]:
         base += [own if start + i != own else -1 for i in range(len(one.methods))]
     names = ("model", "revision", "benchmark", "split", "protocol")
     probes = [one.name if len(family.probes) > 1 else "probe" for one in family.probes]
-    return dict(zip(names, family.key, strict=True)) | {"methods": methods, "base": base, "probes": probes}
+    return dict(zip(names, family.key, strict=True)) | {
+        "methods": methods,
+        "base": base,
+        "probes": probes,
+        "layers": [
+            best_layer(stacked(one.measured, "layer_kl")) if one.measured.height else 0 for one in family.probes
+        ],
+    }
 
 
 # ---- details -----------------------------------------------------------------------------------------------------

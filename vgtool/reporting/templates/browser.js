@@ -225,8 +225,7 @@
     if (first) {
       if (Number(range.max) !== first.map.layers - 1) {
         range.max = String(first.map.layers - 1);
-        const kl = first.metrics && first.metrics.kl;
-        range.value = String(kl ? kl.reduce((best, v, at) => (v !== null && (kl[best] === null || v < kl[best]) ? at : best), 0) : first.map.layers - 1);
+        range.value = String(state.family.layers[detail.probes.indexOf(first)]);
       }
     }
     const heat = source();
