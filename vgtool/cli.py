@@ -365,7 +365,9 @@ def build(
     form: Annotated[str, typer.Option("--format", help="auto, samed2d, pairs, coco, slake or nifti.")] = "auto",
     names: Annotated[Path | None, typer.Option(help="File that names a label map's values.")] = None,
     modality: Annotated[str | None, typer.Option(help="Modality of all images, where their files do not say.")] = None,
-    patient: Annotated[str | None, typer.Option(help="Regular expression: its first group in a path is the patient.")] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Regular expression: its first group in a path is the patient.")
+    ] = None,
     splits: Annotated[str, typer.Option(help="Splits and their shares of patients: train=0.8,test=0.2.")] = "test=1",
     questions: Annotated[str, typer.Option(help="Kinds, by comma; see docs/build.md.")] = "all",
     group: Annotated[

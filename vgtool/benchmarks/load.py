@@ -137,11 +137,14 @@ def load(
 def find(name: str, data_root: Path | None, registry: Path | None) -> tuple[BenchmarkSpec, Path | None]:
     """A benchmark's entry and its folder. A name that ends like a data file is a file in vgtool's own format."""
     from vgtool.benchmarks import own
-    from vgtool.benchmarks.fetch import locate
+    from vgtool.benchmarks.fetch import has_data, locate
 
     if not name.endswith(own.SUFFIXES):
         spec = pick(benchmarks(registry), name, "benchmarks.yaml")
-        return spec, locate(spec, data_root)
+        root = locate(spec, data_root)
+        if registry is not None and spec.reader == "own" and (root is None or not has_data(spec, root)):
+            root = registry if has_data(spec, registry) else root  # a built benchmark: entry and rows in one folder
+        return spec, root
     path = Path(name)
     if not path.is_file() and data_root is not None and (data_root / path).is_file():
         path = data_root / path

@@ -3,12 +3,13 @@
     {"id": "q1", "image": "a.png", "question": "Is the heart enlarged?", "answer": "yes"}
 
 Needed: image (path relative to the file; in Parquet also stored bytes) and question. Also: id, answer (or reference),
-question_type (closed, choice, open), choices [text, ...], boxes [[x0, y0, x1, y1], ...] with box_format, mask (path),
-image_id, group, domain. The answer of a choice question is an option's text or its letter. A row that cannot be used is
-a failed row.
+question_type (closed, choice, open), choices [text, ...], boxes [[x0, y0, x1, y1], ...] with box_format, mask (path,
+with mask_value where one value counts, or run lengths {"size": [height, width], "counts": [...]} as COCO's), image_id,
+group, domain. The answer of a choice question is an option's text or its letter. A row that cannot be used is a failed
+row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -32,14 +33,25 @@ from vgtool.benchmarks.rows import (
 )
 from vgtool.benchmarks.sources import Files
 from vgtool.errors import SampleError, VgError, did_you_mean
+from vgtool.grounding import runlength
+from vgtool.images import open_mask
 from vgtool.records import Rejected, Sample
 from vgtool.registry import BenchmarkSpec
 
 KINDS = ("closed", "choice", "open")
 NEEDED = ("image", "question")
-KEYS = {*NEEDED, "id", "answer", "reference", "question_type", "choices", "boxes", "box_format", "mask"} | {
-    *("image_id", "group", "domain", "file")
-}
+KEYS = {
+    *NEEDED,
+    "id",
+    "answer",
+    "reference",
+    "question_type",
+    "choices",
+    "boxes",
+    "box_format",
+    "mask",
+    "mask_value",
+} | {*("image_id", "group", "domain", "file")}
 SUFFIXES = (".jsonl", ".parquet")
 
 
@@ -78,9 +90,6 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
         raise SampleError("malformed_row", f"question_type '{kind}' or domain '{domain}' is not known")
     if kind == "choice" and not choices:
         raise SampleError("malformed_row", "a choice question without choices")
-    mask = side_mask(files, str(row["mask"])) if row.get("mask") else None
-    if row.get("mask") and mask is None:
-        raise SampleError("mask_missing", f"'{row['mask']}' is not in the data folder")
     return Draft(
         image=image,
         image_id=optional(row, "image_id") or image_id,
@@ -90,9 +99,30 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
         choices=choices or None,
         group=optional(row, "group"),
         boxes=boxes_of(row.get("boxes", ()), request.box_format or _format(request, row)),
-        mask=mask,
+        mask=_mask(row, files),
         domain=domain,
     )
+
+
+def _mask(row: Row, files: Files) -> Callable[[], object] | None:
+    """Where a mask is true: everywhere but 0 in a file, or at mask_value; or as run lengths say."""
+    given, value = row.get("mask"), row.get("mask_value")
+    if not given:
+        return None
+    if isinstance(given, Mapping):
+        try:
+            runlength.decode(given)
+        except ValueError as error:
+            raise SampleError("malformed_row", f"mask: {error}") from None
+        return partial(runlength.decode, given)
+    if value is not None and type(value) is not int:
+        raise SampleError("malformed_row", f"mask_value {value!r} is no whole number")
+    if (mask := side_mask(files, str(given))) is None:
+        raise SampleError("mask_missing", f"'{given}' is not in the data folder")
+    if value is None:
+        return mask
+    source = files.source(str(given))
+    return lambda: open_mask(source) == value
 
 
 def _format(request: Request, row: Row) -> str:

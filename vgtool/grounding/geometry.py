@@ -167,14 +167,15 @@ class Geometry:
         """Sorted tokens whose cell holds at least one true pixel of a stored-pixel mask [height, width]."""
         if mask.shape != (self.height, self.width):
             raise ValueError(f"mask is {mask.shape[1]} x {mask.shape[0]}, the image {self.width} x {self.height}")
-        ys, xs = np.nonzero(mask)
-        touched: set[int] = set()
-        for x, y in np.unique(np.stack([xs, ys], 1), axis=0) if len(xs) else ():
-            cells = self.box_cells(Box(float(x), float(y), float(x) + 1, float(y) + 1))
-            if cells is not None:
-                row0, row1, col0, col1 = cells
-                touched.update(row * self.grid.cols + col for row in range(row0, row1) for col in range(col0, col1))
-        return sorted(touched)
+        rows, cols = np.zeros((self.grid.rows, self.height), bool), np.zeros((self.grid.cols, self.width), bool)
+        for y in np.flatnonzero(mask.any(1)).tolist():
+            if cells := self.box_cells(Box(0.0, y, self.width, y + 1.0)):
+                rows[cells[0] : cells[1], y] = True
+        for x in np.flatnonzero(mask.any(0)).tolist():
+            if cells := self.box_cells(Box(x, 0.0, x + 1.0, self.height)):
+                cols[cells[2] : cells[3], x] = True
+        touched = rows.astype(np.float32) @ mask.astype(np.float32) @ cols.T.astype(np.float32)
+        return np.flatnonzero(touched > 0).tolist()
 
     def cell_box(self, token: int) -> Box | None:
         """The stored pixels under a token's cell, clipped to the image; None for a cell of padding only."""

@@ -11,11 +11,13 @@ from vgtool.attention.session import Ask, Asked, Rows, Session
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import SampleError
-from vgtool.grounding.geometry import BoxMapping
+from vgtool.grounding.geometry import BoxMapping, Geometry
 from vgtool.grounding.metrics import grounding, relative_attention
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.adapter import Adapter, Prompt
 from vgtool.records import Rejected, Sample
+
+Region = Literal["box", "mask"]
 
 PACK_TOKENS = 512
 """A pack's tokens: longer ones gain nothing and their masks grow with the square."""
@@ -103,10 +105,16 @@ class Probe:
     )
 
     def __init__(
-        self, sessions: Sessions, *, maps: Literal["layers", "heads", "none"], row: Rows, mapping: BoxMapping
+        self,
+        sessions: Sessions,
+        *,
+        maps: Literal["layers", "heads", "none"],
+        row: Rows,
+        mapping: BoxMapping,
+        region: Region = "box",
     ) -> None:
         self.sessions, self.adapter = sessions, sessions.adapter
-        self.maps, self.row, self.mapping = maps, row, mapping
+        self.maps, self.row, self.mapping, self.region = maps, row, mapping, region
         self.every = frozenset(range(self.adapter.layers))
 
     def identity(self) -> Mapping[str, Any]:
@@ -114,6 +122,7 @@ class Probe:
             "maps": self.maps,
             "row": self.row,
             "box_mapping": self.mapping,
+            "region": self.region,
             "attention": self.sessions.kernel,
             "prompts": {"general": GENERAL_PROMPT},
         }
@@ -140,12 +149,31 @@ class Probe:
     def _ask(self, session: Session | WholeSession, prompts: Sequence[Prompt]) -> Asked:
         return session.ask([Ask(p.tail, p.question, self.row) for p in prompts], self.every)
 
+    def _region(self, sample: Sample, geometry: Geometry) -> list[int]:
+        """Tokens under the boxes, or under the mask; none for a sample that shows neither (an absent class)."""
+        if self.region == "box" or not (sample.boxes or sample.mask):
+            region = geometry.region(sample.boxes, self.mapping)
+            if sample.boxes and not region:
+                raise SampleError("no_region", "the boxes touch no image token")
+            return region
+        if sample.mask is None:
+            raise SampleError("no_mask", "the sample has boxes but no mask; --region box measures it")
+        mask = np.asarray(sample.mask(), bool)
+        if mask.shape != (geometry.height, geometry.width):
+            size = f"{mask.shape[1]} x {mask.shape[0]}, the image {geometry.width} x {geometry.height}"
+            raise SampleError("mask_size", f"the mask is {size}")
+        region = (geometry if self.mapping == "exact" else geometry.stretched()).mask_region(mask)
+        if not region:
+            raise SampleError("no_region", "the mask touches no image token")
+        return region
+
     def _row(self, sample: Sample, group: ImageGroup, question: np.ndarray, general: np.ndarray) -> Row:
         geometry = group.visions[0].geometry
         question, general = question[..., : geometry.tokens], general[..., : geometry.tokens]
-        region = geometry.region(sample.boxes, self.mapping)
-        if sample.boxes and not region:
-            return failure(sample, "no_region: the boxes touch no image token")
+        try:
+            region = self._region(sample, geometry)
+        except SampleError as error:
+            return failure(sample, str(error))
         row = common(sample, group, region) | {"domain": sample.domain}
         broken = ~(np.isfinite(question).all((1, 2)) & np.isfinite(general).all((1, 2)))
         if broken.any():

@@ -1,0 +1,574 @@
+"""Masks to a benchmark: boxes, regions and attributes against skimage and drawings; layouts; bad input; a run."""
+
+import json
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from scipy import ndimage
+from skimage.draw import disk, ellipse, polygon2mask
+from skimage.measure import label as connected
+from skimage.measure import regionprops
+from skimage.morphology import dilation
+from typer.testing import CliRunner
+
+from vgtool.benchmarks.load import load
+from vgtool.build import make, measure, questions, sources
+from vgtool.cli import app
+from vgtool.errors import VgError
+from vgtool.grounding import runlength
+from vgtool.grounding.geometry import Geometry
+from vgtool.records import Box, Grid
+
+SIZE = 96
+
+
+def blank(height: int = SIZE, width: int = SIZE) -> np.ndarray:
+    return np.zeros((height, width), bool)
+
+
+def drawn(shape: Any, height: int = SIZE, width: int = SIZE) -> np.ndarray:
+    mask = blank(height, width)
+    mask[shape] = True
+    return mask
+
+
+def save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values.astype(np.uint8)).save(path)
+
+
+def random_mask(seed: int, height: int = 61, width: int = 83) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return ndimage.gaussian_filter(rng.standard_normal((height, width)), 4) > 0.06
+
+
+def samed2d(root: Path, pictures: int = 12, start: int = 0) -> Path:
+    """Pictures with a liver (always), a bright kidney (even ones), two tumour spots (every third)."""
+    rng = np.random.default_rng(5 + start)
+    for index in range(start, start + pictures):
+        stem = f"ct_00--demo--case{index // 2}--x_{index:04d}"
+        image = rng.integers(60, 80, (SIZE, SIZE))
+        spots = {"liver_000": drawn(ellipse(30, 30, 20, 8))}
+        if index % 2 == 0:
+            spots["kidney_000"] = drawn(disk((70, 70), 9))
+        if index % 3 == 0:
+            spots["small_tumor_spot_000"] = drawn(disk((20, 70), 5))
+            spots["small_tumor_spot_001"] = drawn(disk((40, 75), 5))
+        for name, mask in spots.items():
+            image[mask] += 90
+            save(root / "masks" / f"{stem}_{name}.png", mask * 255)
+        save(root / "images" / f"{stem}.png", image)
+    return root
+
+
+def made(path: Path, out: Path, form: str = "auto", **changes: Any) -> make.Built:
+    options = sources.Options(
+        **{key: changes.pop(key) for key in ("names", "modality", "axis", "slices") if key in changes}
+    )
+    return make.build(path, out, form, options, make.Settings(**{"name": "demo", **changes}))
+
+
+def rows(out: Path, split: str = "test") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / f"{split}.jsonl").read_text().splitlines()]
+
+
+# ---- measured against others -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_boxes_and_components_are_those_of_scipy_and_skimage(seed: int) -> None:
+    mask = random_mask(seed)
+    (rows, cols), *_ = ndimage.find_objects(mask.astype(int))
+    assert measure.box_around(mask) == Box(cols.start, rows.start, cols.stop, rows.stop)
+    wanted = sorted(
+        (r.bbox[0], r.bbox[1], r.bbox[3], r.bbox[2], int(r.area)) for r in regionprops(connected(mask, connectivity=2))
+    )
+    found = sorted((p.box.y0, p.box.x0, p.box.x1, p.box.y1, p.area) for p in measure.components(mask))
+    assert found == wanted
+
+
+def test_a_box_includes_its_last_pixel() -> None:
+    assert measure.box_around(drawn((slice(3, 4), slice(7, 8)))) == Box(7, 3, 8, 4)
+    assert measure.box_around(np.ones((5, 9), bool)) == Box(0, 0, 9, 5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("model", ["pad", "squash", "crop"])
+def test_a_mask_region_holds_the_cells_of_every_pixel_and_no_other(seed: int, model: str) -> None:
+    mask = random_mask(seed)
+    height, width = mask.shape
+    geometry = {
+        "pad": Geometry.pad(width, height, 84, Grid(6, 6)),
+        "squash": Geometry.squash(width, height, 84, 84, Grid(6, 6)),
+        "crop": Geometry.crop(width, height, 84, 84, Grid(6, 6)),
+    }[model]
+    pixels = (Box(float(x), float(y), x + 1.0, y + 1.0) for y, x in zip(*np.nonzero(mask), strict=True))
+    wanted = {token for pixel in pixels for token in geometry.region([pixel])}
+    assert geometry.mask_region(mask) == sorted(wanted)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_axes_are_those_of_skimage(seed: int) -> None:
+    mask = random_mask(seed)
+    props = regionprops(mask.astype(int))[0]
+    wanted = [np.sqrt(axis**2 + 16 / 12) for axis in (props.axis_major_length, props.axis_minor_length)]
+    assert measure.axes(mask) == pytest.approx(wanted)  # skimage's pixels are points, ours unit squares
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_ring_is_a_square_dilation_without_the_mask(seed: int) -> None:
+    mask = random_mask(seed)
+    gray = np.random.default_rng(seed).integers(0, 255, mask.shape).astype(np.uint8)
+    reach = max(2, round(0.1 * np.sqrt(mask.sum())))
+    ring = dilation(mask, np.ones((2 * reach + 1,) * 2)) & ~mask
+    inside, around = measure.inside_and_ring(gray, mask)
+    assert sorted(inside) == sorted(gray[mask]) and sorted(around) == sorted(gray[ring])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_side_and_quadrant_follow_the_share_of_pixel_centres(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = drawn(disk(tuple(rng.uniform(12, 60, 2)), 10, shape=(71, 73)), 71, 73)
+    ys, xs = np.nonzero(mask)
+    left, up = xs + 0.5 < 73 / 2, ys + 0.5 < 71 / 2
+    right, down = xs + 0.5 > 73 / 2, ys + 0.5 > 71 / 2
+    sides = {"left": left.mean(), "right": right.mean()}
+    quarters = {
+        f"{a} {b}": (v & h).mean()
+        for a, v in (("upper", up), ("lower", down))
+        for b, h in (("left", left), ("right", right))
+    }
+    for found, shares in ((measure.side(mask), sides), (measure.quadrant(mask), quarters)):
+        assert found == next((name for name, share in shares.items() if share >= 0.8), None)
+
+
+def test_attributes_of_drawings_are_what_was_drawn_and_unclear_ones_are_left_out() -> None:
+    left, middle = drawn(disk((20, 20), 10)), drawn(disk((48, 48), 10))
+    assert (measure.side(left), measure.quadrant(left)) == ("left", "upper left")
+    assert (measure.side(middle), measure.quadrant(middle)) == (None, None)
+    assert measure.quadrant(drawn(disk((80, 75), 10))) == "lower right"
+    assert measure.side(drawn((slice(0, 5), slice(4, 5)), 9, 9)) is None  # the middle column is on neither side
+    assert measure.border(left) == "no"
+    assert measure.border(drawn((slice(0, 9), slice(20, 30)))) == "yes"
+    assert measure.border(drawn((slice(40, 50), slice(90, 96)))) == "yes"
+    assert measure.border(drawn((slice(2, 9), slice(20, 30)))) is None
+    assert measure.shape(left) == "round"
+    assert measure.shape(drawn(ellipse(48, 48, 30, 9))) == "elongated"
+    assert measure.shape(drawn(ellipse(48, 48, 20, 13))) is None
+    ring = left & ~drawn(disk((20, 20), 8))
+    assert measure.shape(ring) is None
+    assert measure.shape(left | drawn(disk((70, 70), 10))) is None
+    assert measure.shape(drawn(disk((0, 20), 10, shape=(SIZE, SIZE)))) is None
+    gray = np.full((SIZE, SIZE), 100, np.uint8)
+    assert measure.tone(gray, left) is None
+    assert measure.tone(np.where(left, 140, gray), left) == "brighter"
+    assert measure.tone(np.where(left, 60, gray), left) == "darker"
+    noisy = np.random.default_rng(0).integers(0, 255, gray.shape).astype(np.uint8)
+    assert measure.tone(np.clip(noisy + np.where(left, 20, 0), 0, 255), left) is None
+    assert measure.larger(150, 100) is True and measure.larger(100, 150) is False and measure.larger(149, 100) is None
+
+
+def test_a_count_needs_instances_that_are_the_parts_and_no_speck() -> None:
+    two = drawn(disk((20, 20), 6)) | drawn(disk((70, 70), 6))
+    parts = measure.components(two)
+    assert measure.count(two, parts, 16) == 2
+    assert measure.count(two, parts[:1], 16) is None
+    speck = two.copy()
+    speck[5, 90] = True
+    assert measure.count(speck, measure.components(speck), 16) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_polygons_fill_the_pixels_whose_centres_are_inside(seed: int) -> None:
+    corners = np.random.default_rng(seed).uniform(-10, 70, (7, 2))
+    wanted = polygon2mask((50, 60), corners[:, ::-1] - 0.5)  # skimage's pixel centres are whole numbers
+    found = measure.polygon([tuple(corner) for corner in corners], 60, 50)
+    assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_run_lengths_are_coco_s_and_come_back(seed: int) -> None:
+    mask = random_mask(seed)
+    written = runlength.encode(mask)
+    assert np.array_equal(runlength.decode(written), mask)
+    coco = pytest.importorskip("pycocotools.mask")
+    assert np.array_equal(coco.decode(coco.frPyObjects(written, *mask.shape)) > 0, mask)
+    with pytest.raises(ValueError, match="do not fill"):
+        runlength.decode({**written, "counts": written["counts"][:-1]})
+
+
+def area(masks: Path, stem: str, name: str) -> int:
+    files = masks.glob(f"{stem}_{name.replace(' ', '_')}_*")
+    return sum(int((np.asarray(Image.open(path)) > 0).sum()) for path in files)
+
+
+# ---- questions -------------------------------------------------------------------------------------------------------
+
+
+def test_every_answer_of_a_built_benchmark_holds_in_its_mask(tmp_path: Path) -> None:
+    built = made(samed2d(tmp_path / "in"), tmp_path / "out")
+    assert built.failures == 0
+    seen = Counter()
+    for row in rows(tmp_path / "out"):
+        kind = row["id"].split("-")[0]
+        seen[kind] += 1
+        if row["reference"] == "no" and kind == "localization":
+            assert "mask" not in row and row["boxes"] == []
+            continue
+        mask = np.asarray(Image.open(tmp_path / "out" / row["mask"])) > 0
+        props = regionprops(connected(mask, connectivity=2))
+        boxes = sorted([r.bbox[1], r.bbox[0], r.bbox[3], r.bbox[2]] for r in props)
+        assert sorted(row["boxes"]) == boxes
+        ys, xs = np.nonzero(mask)
+        gray = np.asarray(Image.open(tmp_path / "out" / row["image"]).convert("L")).astype(float)
+        answers = {
+            "localization": "yes",
+            "side": "left" if xs.mean() < SIZE / 2 else "right",
+            "quadrant": f"{'upper' if ys.mean() < SIZE / 2 else 'lower'} {'left' if xs.mean() < SIZE / 2 else 'right'}",
+            "tone": "brighter" if gray[mask].mean() > gray[~mask].mean() else "darker",
+            "count": str(len(props)),
+            "border": "yes" if xs.min() == 0 or ys.min() == 0 else "no",
+            "shape": "elongated" if "liver" in row["question"] else "round",
+        }
+        if kind == "size":
+            stem = Path(row["image"]).stem
+            areas = {name: area(tmp_path / "in" / "masks", stem, name) for name in row["choices"]}
+            pick = max if any(word in row["question"] for word in ("more", "larger")) else min
+            assert row["reference"] == pick(areas, key=areas.__getitem__)
+        else:
+            assert row["reference"] == answers[kind], row
+        assert row["question_type"] == ("choice" if row.get("choices") else "closed")
+    assert set(seen) == {"localization", "side", "quadrant", "size", "tone", "count", "border", "shape"}
+
+
+def test_absent_classes_are_asked_as_often_as_present_ones_class_by_class(tmp_path: Path) -> None:
+    built = made(samed2d(tmp_path / "in", 24), tmp_path / "out", splits={"train": 0.5, "test": 0.5})
+    for split in ("train", "test"):
+        table: dict[str, Counter[str]] = defaultdict(Counter)
+        for row in rows(tmp_path / "out", split):
+            if row["id"].startswith("localization"):
+                name = next(one for one in ("liver", "kidney", "small tumor spot") if one in row["question"])
+                table[name][row["reference"]] += 1
+                stem = Path(row["image"]).stem
+                present = list((tmp_path / "in" / "masks").glob(f"{stem}_{name.replace(' ', '_')}_*"))
+                assert bool(present) == (row["reference"] == "yes")
+        assert "liver" not in table  # in every picture, so it cannot be balanced
+        assert {"kidney", "small tumor spot"} >= set(table) and table
+        assert all(counts["yes"] == counts["no"] for counts in table.values())
+    assert built.counts["left_out"]["localization: no picture without the class to balance it"] >= 24
+
+
+def test_a_name_that_tells_its_side_is_not_asked_for_it() -> None:
+    assert questions.tells("left lung", "side") and questions.tells("Upper-lobe", "quadrant")
+    assert not questions.tells("left lung", "shape") and questions.tells("small bowel", "size")
+
+
+def test_patients_and_equal_pictures_never_share_splits(tmp_path: Path) -> None:
+    root = samed2d(tmp_path / "in", 40)
+    first, other = (root / "images" / f"ct_00--demo--case{c}--x_{i:04d}.png" for c, i in ((0, 0), (19, 38)))
+    shutil.copyfile(first, other)
+    made(root, tmp_path / "out", splits={"train": 0.5, "test": 0.3, "dev": 0.2})
+    at: dict[str, set[str]] = defaultdict(set)
+    for split in ("train", "test", "dev"):
+        for row in rows(tmp_path / "out", split):
+            case = row["image"].split("--")[2]
+            at["case0" if case == "case19" else case].add(split)
+    assert len(at) == 19 and all(len(splits) == 1 for splits in at.values())
+    assert len(set.union(*at.values())) == 3
+
+
+def test_filters_are_counted_and_a_filtered_class_is_no_negative(tmp_path: Path) -> None:
+    built = made(samed2d(tmp_path / "in"), tmp_path / "out", max_share=0.05, min_pixels=100)
+    assert built.counts["left_out"]["filter: covers too much of the grid"] == 12  # the liver: 40 x 15 of 96 x 96
+    assert built.counts["left_out"]["filter: too small"] == 4
+    asked = [row["question"] for row in rows(tmp_path / "out")]
+    assert asked and not any("liver" in question or "spot" in question for question in asked)
+
+
+def test_seed_and_content_decide_not_the_order_of_the_input(tmp_path: Path) -> None:
+    def content(out: Path) -> dict[str, bytes]:
+        return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+    root = coco(tmp_path / "a")
+    raw = json.loads(root.read_text())
+    for name, seed in (("same", 0), ("other", 1)):
+        shutil.copytree(root.parent, tmp_path / name)
+        shuffled = {key: list(reversed(value)) for key, value in raw.items()}
+        (tmp_path / name / "set.json").write_text(json.dumps(shuffled))
+        made(tmp_path / name / "set.json", tmp_path / f"{name}-out", seed=seed)
+    made(root, tmp_path / "a-out")
+    assert content(tmp_path / "a-out") == content(tmp_path / "same-out")
+    assert content(tmp_path / "a-out")["test.jsonl"] != content(tmp_path / "other-out")["test.jsonl"]
+
+
+# ---- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def coco(root: Path) -> Path:
+    """Four pictures: a square polygon each; in the first also run lengths; in the second a box; in the last nothing."""
+    square = [10.0, 10.0, 40.0, 10.0, 40.0, 30.0, 10.0, 30.0]
+    images, marks = [], []
+    for index in range(4):
+        save(root / "images" / f"{index}.png", np.random.default_rng(index).integers(0, 255, (SIZE, SIZE)))
+        images.append({"id": index, "file_name": f"{index}.png", "width": SIZE, "height": SIZE})
+        if index < 3:
+            marks.append(
+                {"id": index, "image_id": index, "category_id": 1, "segmentation": [square], "bbox": [10, 10, 30, 20]}
+            )
+    runs = runlength.encode(drawn(disk((70, 70), 8)))
+    marks.append({"id": 10, "image_id": 0, "category_id": 2, "segmentation": runs})
+    marks.append({"id": 11, "image_id": 1, "category_id": 3, "bbox": [50, 60, 20, 10]})
+    classes = [{"id": i, "name": name} for i, name in ((1, "plate"), (2, "ball"), (3, "card_box"))]
+    (root / "set.json").write_text(json.dumps({"images": images, "annotations": marks, "categories": classes}))
+    return root / "set.json"
+
+
+def test_coco_polygons_run_lengths_and_boxes_are_read(tmp_path: Path) -> None:
+    built = made(coco(tmp_path / "in"), tmp_path / "out", negatives="none")
+    assert built.failures == 0
+    found = {tuple(map(tuple, r["boxes"])): r for r in rows(tmp_path / "out") if r["id"].startswith("localization")}
+    ball = measure.box_around(drawn(disk((70, 70), 8)))
+    assert set(found) == {((10, 10, 40, 30),), (tuple(ball.as_list()),), ((50, 60, 70, 70),)}
+    assert "mask" not in found[((50, 60, 70, 70),)] and "card box" in found[((50, 60, 70, 70),)]["question"]
+
+
+def test_compressed_run_lengths_are_read_through_pycocotools(tmp_path: Path) -> None:
+    tools = pytest.importorskip("pycocotools.mask")
+    path = coco(tmp_path / "in")
+    raw = json.loads(path.read_text())
+    mask = drawn(disk((70, 30), 9))
+    packed = tools.encode(np.asfortranarray(mask.astype(np.uint8)))
+    raw["annotations"][-2]["segmentation"] = {"size": packed["size"], "counts": packed["counts"].decode()}
+    path.write_text(json.dumps(raw))
+    assert made(path, tmp_path / "out", negatives="none").failures == 0
+    assert measure.box_around(mask).as_list() in [row["boxes"][0] for row in rows(tmp_path / "out")]
+
+
+def label_map() -> np.ndarray:
+    values = np.zeros((SIZE, SIZE), int)
+    values[drawn(disk((20, 20), 8))] = 1
+    values[drawn(disk((70, 20), 8))] = 1
+    values[drawn(disk((60, 70), 12))] = 2
+    return values
+
+
+def test_label_maps_give_one_row_a_class_with_all_its_instances(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / "in" / "images" / f"{name}.png", np.full((SIZE, SIZE), 70 if name == "a" else 71))
+        save(tmp_path / "in" / "labels" / f"{name}.png", label_map())
+    (tmp_path / "in" / "names.txt").write_text("0 background\n1 lesion\n2: large_organ\n")
+    made(tmp_path / "in", tmp_path / "out", negatives="none", modality="CT")
+    found = [r for r in rows(tmp_path / "out") if r["id"].startswith("localization") and "lesion" in r["question"]]
+    assert len(found) == 2 and all(len(row["boxes"]) == 2 and row["group"] == "CT" for row in found)
+    counted = [
+        r["reference"] for r in rows(tmp_path / "out") if r["id"].startswith("count") and "lesion" in r["question"]
+    ]
+    assert counted == ["2", "2"]
+
+
+def test_slake_folders_are_read_from_masks_or_else_from_detections(tmp_path: Path) -> None:
+    for index in (1, 2):
+        folder = tmp_path / "in" / "imgs" / f"xmlab{index}"
+        save(folder / "source.jpg", np.full((SIZE, SIZE), 60 + index))
+        (folder / "question.json").write_text(json.dumps([{"modality": "CT"}]))
+    save(tmp_path / "in" / "imgs" / "xmlab1" / "mask.png", label_map())
+    (tmp_path / "in" / "imgs" / "xmlab2" / "detection.json").write_text('[{"Spleen": [5, 6, 20, 10]}]')
+    (tmp_path / "in" / "mask.txt").write_text("1:Left Lung\n2:Liver\n")
+    assert made(tmp_path / "in", tmp_path / "out", negatives="none").failures == 0
+    found = rows(tmp_path / "out")
+    assert {row["group"] for row in found} == {"CT"}
+    assert [[5.0, 6.0, 25.0, 16.0]] in [row["boxes"] for row in found]
+    assert not any("Left Lung" in row["question"] for row in found if row["id"].startswith(("side", "quadrant")))
+
+
+def test_nifti_slices_lie_as_radiologists_read_them(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    marks = np.zeros((40, 50, 6), np.uint8)
+    marks[30:38, 35:45, 4] = 1  # towards the patient's right (+x is left to right), front
+    marks[30:33, 35:38, 2] = 1
+    values = np.where(marks > 0, 100.0, -50.0).astype(np.float32)
+    for folder, data in (("imagesTr", values), ("labelsTr", marks)):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        name = "p1_0000.nii.gz" if folder == "imagesTr" else "p1.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), tmp_path / "in" / folder / name)
+    (tmp_path / "in" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "node": 1}}))
+    made(tmp_path / "in", tmp_path / "out", negatives="none", modality="CT", min_pixels=4)
+    (row,) = [r for r in rows(tmp_path / "out") if r["id"].startswith("localization")]
+    assert row["image"] == "images/p1_z0004.png"
+    assert Image.open(tmp_path / "out" / row["image"]).size == (40, 50)
+    assert row["boxes"] == [[2.0, 5.0, 10.0, 15.0]]
+    every = made(tmp_path / "in", tmp_path / "all", negatives="none", slices="all", min_pixels=4)
+    assert every.counts["images"] == 2
+
+
+def test_dicom_images_become_pictures_without_header_data(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    for index in (1, 2):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+        meta.TransferSyntaxUID, meta.MediaStorageSOPInstanceUID = ExplicitVRLittleEndian, generate_uid()
+        file = pydicom.dataset.Dataset()
+        file.file_meta = meta
+        file.PatientID, file.Modality, file.PhotometricInterpretation = "SECRET-1", "CT", "MONOCHROME2"
+        file.Rows = file.Columns = SIZE
+        file.BitsAllocated = file.BitsStored = 16
+        file.HighBit, file.PixelRepresentation, file.SamplesPerPixel = 15, 0, 1
+        file.PixelData = (label_map() * 300 + index).astype(np.uint16).tobytes()
+        (tmp_path / "in" / "images").mkdir(parents=True, exist_ok=True)
+        file.save_as(tmp_path / "in" / "images" / f"s{index}.dcm", enforce_file_format=True)
+        save(tmp_path / "in" / "labels" / f"s{index}.png", label_map())
+    (tmp_path / "in" / "names.json").write_text('{"lesion": 1, "organ": 2}')
+    made(tmp_path / "in", tmp_path / "out", negatives="none", splits={"train": 0.5, "test": 0.5})
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not any(b"SECRET" in path.read_bytes() for path in written)
+    assert len(list((tmp_path / "out").glob("t*.jsonl"))) == 1  # one patient, one split
+    assert {Image.open(path).format for path in (tmp_path / "out" / "images").iterdir()} == {"PNG"}
+
+
+# ---- bad input and commands ------------------------------------------------------------------------------------------
+
+
+def vgtool(*args: str | Path) -> SimpleNamespace:
+    """The command in this process: torch is imported once."""
+    done = CliRunner().invoke(app, [str(arg) for arg in args])
+    if done.exception is not None and not isinstance(done.exception, (SystemExit, VgError)):
+        raise done.exception
+    mistake = done.exception if isinstance(done.exception, VgError) else None
+    code = mistake.exit_code if mistake else done.exit_code
+    return SimpleNamespace(returncode=code, stdout=done.stdout, stderr=f"{done.stderr}{mistake or ''}")
+
+
+def test_bad_input_is_named_counted_and_skipped_and_the_rest_is_built(tmp_path: Path) -> None:
+    root = samed2d(tmp_path / "in", 8)
+    stem = "ct_00--demo--case{}--x_{:04d}"
+    masks = root / "masks"
+    save(masks / f"{stem.format(0, 0)}_spleen_000.png", blank())
+    save(masks / f"{stem.format(0, 1)}_spleen_000.png", np.ones((SIZE, SIZE + 1)))
+    save(masks / "nobody_spleen_000.png", drawn(disk((9, 9), 5)))
+    save(masks / f"{stem.format(1, 2)}--0007_000.png", drawn(disk((9, 9), 5)))
+    (masks / f"{stem.format(1, 3)}_spleen_000.png").write_bytes(b"no picture")
+    save(masks / f"{stem.format(2, 4)}_spleen_000.png", np.arange(SIZE * SIZE).reshape(SIZE, SIZE) % 7)
+    (root / "images" / f"{stem.format(3, 7)}.png").write_bytes(
+        (root / "images" / f"{stem.format(3, 6)}.png").read_bytes()[:400]
+    )
+    save(root / "images" / "lonely.png", np.zeros((SIZE, SIZE)))
+    done = vgtool("build", "--masks", root, "--out", tmp_path / "out")
+    assert done.returncode == 3, done.stderr
+    skipped = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert Counter(one["code"] for one in skipped) == {
+        "mask_empty": 1,
+        "mask_size": 1,
+        "mask_without_image": 1,
+        "unknown_class": 1,
+        "mask_unreadable": 1,
+        "mask_not_binary": 1,
+        "image_truncated": 1,
+        "image_without_mask": 1,
+    }
+    assert json.loads((tmp_path / "out" / "counts.json").read_text())["skipped"] == Counter(
+        one["code"] for one in skipped
+    )
+    assert "7 inputs skipped" in done.stderr
+    found = load("out", registry=tmp_path / "out")
+    assert found.rows and not found.rejected
+    assert not any("spleen" in sample.question for sample in found.samples)
+
+
+def test_an_unknown_value_of_a_label_map_is_told_and_the_known_ones_are_built(tmp_path: Path) -> None:
+    values = label_map()
+    values[0, :9] = 9
+    save(tmp_path / "in" / "images" / "a.png", np.full((SIZE, SIZE), 70))
+    save(tmp_path / "in" / "labels" / "a.png", values)
+    (tmp_path / "in" / "names.json").write_text('{"1": "lesion"}')
+    built = made(tmp_path / "in", tmp_path / "out", negatives="none")
+    assert built.counts["skipped"] == {"unknown_class": 2} and built.failures == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"kinds": ("sides",)}, "side"), ({"name": "../x"}, "plain name"), ({"splits": {"All!": 1.0}}, "--splits")],
+)
+def test_a_setting_that_means_nothing_is_refused_in_one_sentence(tmp_path: Path, changes: Any, said: str) -> None:
+    with pytest.raises(VgError, match=said):
+        made(samed2d(tmp_path / "in", 2), tmp_path / "out", **changes)
+
+
+def test_nothing_is_overwritten_and_no_empty_benchmark_is_left(tmp_path: Path) -> None:
+    root = samed2d(tmp_path / "in", 2)
+    with pytest.raises(VgError, match="not an empty folder"):
+        made(root, root)
+    with pytest.raises(VgError, match="lies in the folder"):
+        made(root, root / "out")
+    with pytest.raises(VgError, match="No question comes"):
+        made(root, tmp_path / "none", max_share=0.0)
+    assert not (tmp_path / "none").exists()
+
+
+def test_probe_refine_score_and_report_run_on_a_built_benchmark(tmp_path: Path) -> None:
+    out = tmp_path / "scans"
+    built = vgtool("build", "--masks", samed2d(tmp_path / "in", 4), "--out", out, "--json")
+    assert built.returncode == 0, built.stderr
+    number = json.loads(built.stdout)["rows"]
+    run = ("--model", "phantom-vlm", "--registry", out, "--benchmark", "scans", "--offline")
+    for region in ("box", "mask"):
+        done = vgtool("probe", *run, "--region", region, "--out", tmp_path / region)
+        assert done.returncode == 0, done.stderr
+    tables = {
+        r: pl.concat([pl.read_parquet(p) for p in (tmp_path / r / "parts").glob("*.parquet")]) for r in ("box", "mask")
+    }
+    assert tables["box"].height == tables["mask"].height == number
+    joined = tables["box"].join(tables["mask"], on="sample_id")
+    pairs = [(set(a), set(b)) for a, b in joined.select("region", "region_right").iter_rows()]
+    assert all(b <= a for a, b in pairs) and any(b < a for a, b in pairs)
+    again = vgtool("probe", *run, "--region", "box", "--out", tmp_path / "mask")
+    assert again.returncode == 2 and "region" in again.stderr
+    done = vgtool("refine", *run, "--method", "no-image", "--out", tmp_path / "refined")
+    assert done.returncode == 0, done.stderr
+    scored = vgtool("score", tmp_path / "refined", "--by", "question_type")
+    assert scored.returncode == 0 and "closed" in scored.stdout and "choice" in scored.stdout
+    runs = (tmp_path / "box", tmp_path / "refined")
+    assert vgtool("report", *runs, "--out", tmp_path / "page").returncode == 0
+    assert (tmp_path / "page" / "index.html").is_file()
+    direct = vgtool(
+        "probe", "--model", "phantom-vlm", "--benchmark", out / "test.jsonl", "--limit", "3", "--out", tmp_path / "d"
+    )
+    assert direct.returncode == 0, direct.stderr
+
+
+def test_region_mask_fails_a_sample_that_has_boxes_only(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.full((SIZE, SIZE), 70))
+    save(tmp_path / "m.png", label_map())
+    given = {"image": "a.png", "question": "Is there a lesion?", "boxes": [[10, 10, 30, 30]]}
+    lines = [
+        {"id": "boxes", **given},
+        {"id": "value", **given, "mask": "m.png", "mask_value": 2},
+        {"id": "runs", **given, "mask": runlength.encode(label_map() == 2)},
+        {"id": "any", **given, "mask": "m.png"},
+    ]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = vgtool(
+        "probe",
+        "--model",
+        "phantom-vlm",
+        "--benchmark",
+        tmp_path / "q.jsonl",
+        "--region",
+        "mask",
+        "--out",
+        tmp_path / "r",
+    )
+    assert done.returncode == 3, done.stderr
+    table = pl.concat([pl.read_parquet(p) for p in (tmp_path / "r" / "parts").glob("*.parquet")])
+    found = {row["sample_id"]: row for row in table.to_dicts()}
+    assert found["boxes"]["error"].startswith("no_mask")
+    assert found["value"]["region"] == found["runs"]["region"]
+    assert set(found["value"]["region"]) < set(found["any"]["region"])
