@@ -359,6 +359,26 @@ def label_map() -> np.ndarray:
     return values
 
 
+def test_one_folder_with_images_and_masks_and_json_maps_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for stem in ("scan_one", "scan_one_b"):  # the longer name must win its own masks
+        save(root / f"{stem}.png", np.full((SIZE, SIZE), len(stem)))
+    save(root / "scan_one_left_lung_000.png", drawn(disk((30, 30), 8)) * 255)
+    save(root / "scan_one_b_left_lung_000.png", drawn(disk((60, 60), 8)))
+    save(root / "scan_one--0012_000.png", drawn(disk((70, 30), 8)))
+    save(root / "scan_two_left_lung_000.png", drawn(disk((30, 30), 8)))
+    save(root / "scan_one_b--elsewhere_0012_000.png", drawn(disk((20, 70), 8)))
+    (root / "classes.json").write_text('{"liver_tumor": 12}')
+    built = made(root, tmp_path / "out", "samed2d", negatives="none")
+    assert built.counts["skipped"] == {"mask_without_image": 1}
+    found = {(r["image"], r["boxes"][0][0]) for r in rows(tmp_path / "out") if r["id"].startswith("localization")}
+    names = ("images/scan_one.png", "images/scan_one_b.png")
+    assert found == {(names[0], 23.0), (names[1], 53.0), (names[0], 23.0), (names[1], 63.0)}
+    asked = [r["question"] for r in rows(tmp_path / "out") if r["id"].startswith("localization")]
+    assert sum("left lung" in question for question in asked) == 2
+    assert sum("liver tumor" in question for question in asked) == 1
+
+
 def test_label_maps_give_one_row_a_class_with_all_its_instances(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save(tmp_path / "in" / "images" / f"{name}.png", np.full((SIZE, SIZE), 70 if name == "a" else 71))
@@ -515,7 +535,9 @@ def test_nothing_is_overwritten_and_no_empty_benchmark_is_left(tmp_path: Path) -
 
 def test_probe_refine_score_and_report_run_on_a_built_benchmark(tmp_path: Path) -> None:
     out = tmp_path / "scans"
-    built = vgtool("build", "--masks", samed2d(tmp_path / "in", 4), "--out", out, "--json")
+    built = vgtool(
+        "build", "--masks", samed2d(tmp_path / "in", 4), "--out", out, "--questions", "localization,side,size", "--json"
+    )
     assert built.returncode == 0, built.stderr
     number = json.loads(built.stdout)["rows"]
     run = ("--model", "phantom-vlm", "--registry", out, "--benchmark", "scans", "--offline")
