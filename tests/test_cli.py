@@ -192,3 +192,25 @@ def test_bad_rows_and_images_cost_only_themselves(tmp_path: Path) -> None:
     frame = rows(tmp_path / "run")
     assert frame.height == 9
     assert frame.filter(pl.col("error").is_null())["sample_id"].to_list() == ["good"]
+
+
+def test_explain_shows_one_sample_and_writes_nothing(home: Path) -> None:
+    command = ["refine", "--model", "phantom-vlm", "--benchmark", "phantom", "--limit", "10"]
+    command += ["--heads", str(home / "heads.json"), "--method", "vgrefine", "--method", "no-image"]
+    before = sorted(home.rglob("*"))
+    sample = rows_of(command, home)
+    shown = vgtool(*command, "--explain", sample["sample_id"], cwd=home / "explained")
+    assert shown.returncode == 0, shown.stderr
+    assert f"baseline: {sample['answer']}" in shown.stdout and f"{sample['confidence']:.3f}" in shown.stdout
+    assert "kept: 32 tokens" in shown.stdout and "no-image:" in shown.stdout
+    assert sorted((home / "explained").rglob("*")) == [] and before
+    wrong = vgtool(*command, "--explain", sample["sample_id"] + "x")
+    assert wrong.returncode == 2 and "Did you mean" in wrong.stderr
+
+
+def rows_of(command: list[str], home: Path) -> dict[str, object]:
+    """The first baseline row of a real run; also makes the folder the explanation runs in."""
+    (home / "explained").mkdir()
+    done = vgtool(*command, "--out", home / "whole")
+    assert done.returncode == 0, done.stderr
+    return rows(home / "whole").filter(pl.col("method") == "baseline").sort("sample_id").row(0, named=True)

@@ -1,8 +1,9 @@
 """Probe columns and every method's answers on the embedded model, against whole-prompt full-matrix eager attention."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,14 +116,24 @@ def test_probe_columns_equal_an_eager_reference(opened: Sessions, groups: list[I
             question = np.stack(eager.forward(sample.prompt)[1])
             assert np.abs(row["head_attention"].reshape(question.shape) - question).max() < 1e-5
             assert np.abs(row["attention"].reshape(question.shape[0], -1) - question.mean(1)).max() < 1e-5
-            r = question.mean(1) / general.mean(1)
-            inside = np.zeros(r.shape[1], bool)
-            inside[row["region"]] = True
-            for layer in range(len(r)):
-                expected = r[layer][inside].mean() / r[layer].mean()
-                assert row["layer_ratio"][layer] == pytest.approx(expected, rel=1e-3)
-                js = jensenshannon(r[layer] / r[layer].sum(), inside / inside.sum()) ** 2
-                assert row["layer_js"][layer] == pytest.approx(js, abs=1e-4)
+            # The metrics divide by attention that can be next to nothing, so they are checked on the row's own maps,
+            # and on eager's where no divisor is small enough to amplify the last digits of a float.
+            own = [np.float64(row[name]).reshape(len(general), -1) for name in ("attention", "general_attention")]
+            check_metrics(row, own[0] / own[1], range(len(general)), 1e-5)
+            steady = [layer for layer in range(len(general)) if general[layer].mean(0).min() > 1e-5]
+            check_metrics(row, question.mean(1) / general.mean(1), steady, 1e-3)
+
+
+def check_metrics(row: dict[str, Any], r: np.ndarray, layers: Sequence[int], tolerance: float) -> None:
+    """The metrics' own 1e-8 counts where a question's row hardly looks at the image (r near 0)."""
+    inside = np.zeros(r.shape[1], bool)
+    inside[row["region"]] = True
+    for layer in layers:
+        ratio = r[layer][inside].sum() / (r[layer].mean() * inside.sum() + 1e-8)
+        assert row["layer_ratio"][layer] == pytest.approx(ratio, rel=tolerance)
+        if r[layer].sum() > 1e-3:
+            js = jensenshannon(r[layer] / r[layer].sum(), inside / inside.sum()) ** 2
+            assert row["layer_js"][layer] == pytest.approx(js, abs=tolerance)
 
 
 @pytest.mark.parametrize(

@@ -394,8 +394,8 @@ def test_a_damaged_part_a_missing_sample_and_disagreeing_parts_are_named(tmp_pat
 def test_equal_rows_of_two_processes_count_once(tmp_path: Path) -> None:
     root = refine_run(tmp_path / "r", {"baseline": ["yes", "no"]})
     before = read_run(root, ANSWERS).rows
-    refine_run(root, {"baseline": ["yes", "no"]})
-    assert len(list((root / "parts").iterdir())) == 2
+    (part,) = (root / "parts").iterdir()
+    part.with_name("1of1-00001-0123456789abcdef.parquet").write_bytes(part.read_bytes())
     assert read_run(root, ANSWERS).rows.sort("sample_id").equals(before.sort("sample_id"))
 
 

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 
+TOP = 5
+"""First tokens an answer remembers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Guide:
@@ -35,6 +38,8 @@ class Answer:
     text: str
     confidence: float
     """Largest first-token probability of the model's own distribution, before penalty or guidance."""
+    first: tuple[tuple[int, float], ...] = ()
+    """The likeliest first tokens of that distribution, with their probabilities."""
 
 
 class Steps(Protocol):
@@ -82,7 +87,8 @@ def decode(
     leaders = {guide.partner: row for row, guide in guides.items()}
     logits = steps.logits
     answers: dict[int, list[int]] = {row: [] for row in prompts}
-    confidence = logits.softmax(-1).amax(-1).tolist()
+    top = logits.softmax(-1).topk(min(TOP, logits.shape[-1]), -1)
+    likeliest = [tuple(zip(*pair, strict=True)) for pair in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
     open_rows = list(prompts)
     current = dict(enumerate(logits))
     for length in range(1, ending.max_new_tokens + 1):
@@ -104,7 +110,9 @@ def decode(
         tokens = torch.tensor([answers[leaders.get(row, row)][-1] for row in fed], device=logits.device)
         following = steps.step(torch.tensor(fed, device=logits.device), tokens)
         current = dict(zip(fed, following, strict=True))
-    return {row: Answer(tuple(ids), ending.text(ids), confidence[row]) for row, ids in answers.items()}
+    return {
+        row: Answer(tuple(ids), ending.text(ids), likeliest[row][0][1], likeliest[row]) for row, ids in answers.items()
+    }
 
 
 def guided(scores: Tensor, partner: Tensor, guide: Guide) -> Tensor:

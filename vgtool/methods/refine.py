@@ -170,7 +170,7 @@ class _Image:
                 answer = results.get((i, label)) or results[i, BASELINE]  # an empty plan is the baseline
                 kept = None if plan.kept is None else list(plan.kept)
                 triage = None if plan.triage is None else plan.triage.astype(np.float32)
-                own = {"method": label, "answer": answer.text, "confidence": answer.confidence}
+                own = {"method": label, "answer": answer.text, "confidence": answer.confidence, "first": answer.first}
                 rows.append(shared | own | {"kept": kept, "triage": triage} | faith.get((i, label), {}))
         return rows
 
