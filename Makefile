@@ -24,13 +24,19 @@ demo: .venv/done  ## probe, rank heads, refine, score and report on the embedded
 	$(BIN)/vgtool report .demo/scenes .demo/phantom .demo/refined --out .demo/report
 
 test: .venv/done  ## the test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-perf: .venv/done  ## what the attention engine and the session cost
+perf: .venv/done  ## what it costs: attention and session, scoring, loading, report, build, processes, kills
 	$(BIN)/python perf/attention.py
+	$(BIN)/python perf/score.py
+	$(BIN)/python perf/load.py
+	$(BIN)/python perf/report.py
+	$(BIN)/python perf/build.py
+	$(BIN)/python perf/scale.py
+	$(BIN)/python perf/kill.py
 
 lint: .venv/done  ## ruff
-	$(BIN)/ruff check vgtool tests
+	$(BIN)/ruff check vgtool tests perf
 
 type: .venv/done  ## mypy
 	$(BIN)/mypy vgtool

@@ -261,6 +261,15 @@ def test_every_format_carries_every_cell(form: str) -> None:
         assert cell in text
 
 
+def test_hostile_cells_are_text_in_every_format() -> None:
+    hostile = "=1+1|![x](y)<b>\\input{x}"
+    table = Table("T", ["a"], [[hostile], ["-3.5"], ["+HYPERLINK(1)"]])
+    assert render([table], "csv").splitlines()[1:] == ["'" + hostile, "-3.5", "'+HYPERLINK(1)"]
+    assert "\\!\\[x\\](y)\\<b\\>" in render([table], "markdown") and "\\|" in render([table], "markdown")
+    assert r"\textbackslash{}input\{x\}" in render([table], "latex")
+    assert json.loads(render([table], "json"))[0]["rows"][0]["a"] == hostile
+
+
 # ---- runs --------------------------------------------------------------------------------------------------------
 
 IDENTITY = {"model": "m", "revision": "r", "benchmark": "b", "split": "test", "protocol": "default", "rule": "strict"}

@@ -1,11 +1,6 @@
 """Results to stdout, talk to stderr, control characters of data stripped from both."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 out = Console()
 err = Console(stderr=True)
@@ -19,12 +14,3 @@ def clean(text: object) -> str:
 def say(text: str) -> None:
     """One line of talk."""
     err.print(clean(text), markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def counting(title: str) -> Iterator[Progress]:
-    """A progress bar on a terminal, nothing in a log file."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not sys.stderr.isatty()) as bar:
-        bar.add_task(title, total=None)
-        yield bar

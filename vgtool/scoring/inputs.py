@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from vgtool.errors import VgError
-from vgtool.runs.store import Store
+from vgtool.runs.store import DamagedPart, Store, read_part
 from vgtool.scoring.answers import check_rule, either_or, judge
 
 ANSWERS = [
@@ -63,10 +63,11 @@ def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
     frames = []
     for part in good:
         try:
-            frames.append(pl.read_parquet(part, columns=wanted))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise VgError(f"'{part}' is not a part of a {kind} run: {reason}", "Move it away and run again.") from None
+            frames.append(read_part(part, wanted))
+        except (DamagedPart, FileNotFoundError) as error:
+            raise VgError(
+                f"'{part}' is not a whole part of a {kind} run: {error}.", "Run the same command again."
+            ) from None
     if not frames:
         raise VgError(f"'{path}' holds no rows yet.", "Let the run finish.")
     rows = _once(frames, keys, path)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 
 import rich.table
@@ -14,6 +15,10 @@ from vgtool.errors import VgError, did_you_mean
 from vgtool.scoring.tables import Cell, Table
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
+MARKDOWN = {c: f"\\{c}" for c in "\\`|<>![]"} | {"\n": " "}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet would run as a formula when a csv cell starts with it."""
+SIGNED = re.compile(r"[+-][0-9]")
 LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
 
 
@@ -66,7 +71,7 @@ def _plain(table: Table) -> str:
 
 def _markdown(table: Table) -> str:
     def line(cells: Sequence[Cell]) -> str:
-        return "| " + " | ".join(_text(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+        return "| " + " | ".join("".join(MARKDOWN.get(x, x) for x in _text(c)) for c in cells) + " |"
 
     head = [f"**{table.title}**", "", line(table.columns), line(["---"] * len(table.columns))]
     return "\n".join([*head, *map(line, table.rows), "", *table.notes, ""])
@@ -85,5 +90,11 @@ def _csv(table: Table) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows([_text(cell) for cell in row] for row in table.rows)
+    writer.writerows([_cell(cell) for cell in row] for row in table.rows)
     return buffer.getvalue()
+
+
+def _cell(cell: Cell) -> str:
+    """Text that a spreadsheet shows and never runs; a signed number stays one."""
+    text = _text(cell)
+    return f"'{text}" if text.startswith(FORMULA) and not SIGNED.match(text) else text
