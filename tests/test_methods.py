@@ -184,6 +184,51 @@ def test_adaptvis_equals_an_eager_reference(opened: Sessions, groups: list[Image
             assert row["confidence"] == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
 
 
+def brute_window(values: np.ndarray, width: int, height: int, canvas: int) -> tuple[int, int, int, int]:
+    """ViCrop's window on a padded square grid, by loops: per size the window of largest sum, then the one that exceeds
+    the mean of its neighbours the most per cell."""
+    grid = len(values)
+    square = max(width, height)
+    cell, left, top = square / grid, -((square - width) // 2), -((square - height) // 2)
+    found = []
+    for factor in (1.0, 1.2, 1.4, 1.6, 1.8, 2.0):
+        side = canvas * factor
+        n = min(int(side / cell), grid)
+        if n == grid:
+            continue
+        sums = {(y, x): values[y : y + n, x : x + n].sum() for y in range(grid - n + 1) for x in range(grid - n + 1)}
+        y, x = max(sums, key=lambda at: (sums[at], -at[0], -at[1]))
+        near = [sums[at] for at in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)) if at in sums]
+        found.append(((sums[y, x] - sum(near) / len(near)) / n**2, y, x, n, side))
+    _, y, x, n, side = max(found, key=lambda one: one[0])
+    wide, high = min(side, width), min(side, height)
+    x0 = min(max(left + (x + n / 2) * cell - wide / 2, 0), width - wide)
+    y0 = min(max(top + (y + n / 2) * cell - high / 2, 0), height - high)
+    return round(x0), round(y0), round(x0 + wide), round(y0 + high)
+
+
+def test_vicrop_equals_an_eager_reference_with_a_window_found_by_loops(
+    opened: Sessions, groups: list[ImageGroup]
+) -> None:
+    boxes = set()
+    for group in groups[:3]:
+        image = group.images[0].resize((4 * group.images[0].width, 4 * group.images[0].height))
+        large = ImageGroup(group.samples[:2], (image,), (opened.adapter.prepare(image),))
+        rows = refined(opened, [large], "vicrop")
+        eager = Eager(opened, large)
+        layer = round(14 / 32 * opened.adapter.layers)
+        general = eager.forward(GENERAL_PROMPT)[1][layer].mean(0)
+        for sample in large.samples:
+            values = (eager.forward(sample.prompt)[1][layer].mean(0) / general).reshape(8, 8)
+            box = brute_window(values, image.width, image.height, 112)
+            boxes.add(box)
+            visions = tuple(opened.adapter.prepare(shown) for shown in (image, image.crop(box)))
+            text, first = Eager(opened, ImageGroup((sample,), (image,), visions)).answer(sample.prompt)
+            row = rows[sample.id, "vicrop"]
+            assert (row["answer"], row["confidence"]) == (text, pytest.approx(first, abs=1e-5))
+    assert len(boxes) > 2 and all(x1 - x0 < 512 for x0, _, x1, _ in boxes)
+
+
 NOTHING = ("vgrefine:percentile=0", "pai:alpha=0,gamma=1", "adaptvis:sure=1,unsure=1")
 
 
