@@ -1,9 +1,13 @@
-"""Two processes of one thread against one process of one thread: seconds between the first and the last sample.
+"""Two processes against one, a core each: seconds from the first image to the end, loading apart.
 
-python perf/scale.py            needs two free cores; model loading is reported apart
+python perf/scale.py [SAMPLES [ROUNDS]]       needs two idle cores
+
+Every process has one thread for torch and is pinned to one core, as `--cpus-per-task 1` does. The last line frees
+the single process to open pictures on the other core, so what two processes gain over it is less.
 """
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -11,17 +15,21 @@ import time
 from pathlib import Path
 
 
-def timed(shards: int, limit: int, folder: Path) -> tuple[float, float]:
+def timed(shards: int, limit: int, out: Path, pinned: bool) -> tuple[float, float]:
     """(seconds until all have loaded, seconds from its first image to its end of the slowest process)."""
-    out = folder / f"of{shards}"
-    command = [sys.executable, "-m", "vgtool", "probe", "--model", "phantom-vlm", "--benchmark", "scenes"]
-    command += ["--limit", str(limit), "--out", str(out)]
+    command = ["-m", "vgtool", "probe", "--model", "phantom-vlm", "--benchmark", "scenes"]
+    command = [sys.executable, *command, "--limit", str(limit), "--out", str(out)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < shards:
+        sys.exit(f"{shards} processes need {shards} cores; here are {len(cores)}.")
     began = time.monotonic()
-    running = [
-        subprocess.Popen([*command, "--shard", f"{i}/{shards}"], env=env, stderr=subprocess.DEVNULL)
-        for i in range(1, shards + 1)
-    ]
+    running = []
+    for index in range(shards):
+        child = subprocess.Popen([*command, "--shard", f"{index + 1}/{shards}"], env=env, stderr=subprocess.DEVNULL)
+        if pinned:
+            os.sched_setaffinity(child.pid, {cores[index]})  # before it starts a thread: threads inherit it
+        running.append(child)
     first: dict[int, float] = {}
     last: dict[int, float] = {}
     while len(last) < shards:
@@ -33,19 +41,31 @@ def timed(shards: int, limit: int, folder: Path) -> tuple[float, float]:
                 if child.returncode:
                     sys.exit("a process failed")
                 last[child.pid] = time.monotonic()
-        time.sleep(0.005)
+        time.sleep(0.02)
     return max(first.values()) - began, max(last[number] - first[number] for number in first)
 
 
 def main() -> None:
     limit = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    cases = {"1 process, 1 core": (1, True), "2 processes, a core each": (2, True), "1 process, both cores": (1, False)}
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    loading: dict[str, list[float]] = {name: [] for name in cases}
     with tempfile.TemporaryDirectory() as folder:
-        first = 0.0
-        for shards in (1, 2):
-            loading, seconds = timed(shards, limit, Path(folder))
-            print(f"{shards} process(es): {loading:.1f} s to load, {seconds:.1f} s, {limit / seconds:.1f} samples/s")
-            first = seconds if shards == 1 else first
-        print(f"two are {first / seconds:.2f} times as fast as one")
+        for turn in range(rounds):
+            for name, (shards, pinned) in cases.items():
+                load, work = timed(shards, limit, Path(folder) / f"{turn}{name}", pinned)
+                loading[name].append(load)
+                seconds[name].append(work)
+    base = statistics.median(seconds["1 process, 1 core"])
+    for name in cases:
+        middle = statistics.median(seconds[name])
+        spread = f"{min(seconds[name]):.1f} to {max(seconds[name]):.1f}"
+        load = statistics.median(loading[name])
+        print(
+            f"{name:25} {load:.1f} s to load, {middle:.1f} s ({spread}), "
+            f"{limit / middle:.0f} samples/s, {base / middle:.2f} times"
+        )
 
 
 if __name__ == "__main__":
