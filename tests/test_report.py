@@ -23,6 +23,7 @@ from vgtool.errors import VgError
 from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
 from vgtool.reporting import figures, pack
+from vgtool.reporting.examples import examples
 from vgtool.reporting.inputs import families, sources, without_folders
 from vgtool.reporting.page import write
 from vgtool.reporting.samples import Pictures, levels
@@ -354,6 +355,29 @@ def test_images_are_included_only_when_asked_for_and_only_the_right_ones(tmp_pat
     start = held.index(b"\x89PNG")
     with Image.open(io.BytesIO(held[start:])) as first:
         assert first.size == (100, 50) and first.getpixel((10, 10)) == (255, 0, 0)
+
+
+def test_examples_show_the_highest_and_lowest_attention_ratios_with_heat_and_boxes_in_place(tmp_path: Path) -> None:
+    data = own_benchmark(tmp_path / "data", 12)
+    rows = [probed(i) for i in range(12)]
+    for i, row in enumerate(rows):
+        row["layer_ratio"][0] = [5.0, 4.0, 0.1, 0.2, 3.0, 2.0, 0.3, 0.4, 1.0, 1.1, 1.2, 1.3][i]  # layer 0 is best
+    one = sources([store(tmp_path / "p", "probe", rows, benchmark=str(data), split="all")], None, False)
+    (drawn,) = examples(one, Pictures())
+    shown = [axis for axis in drawn.figure.axes if axis.get_visible()]
+    # Two questions an image, six images: the best of each image are 5, 0.2, 3, 0.4, 1.1 and 1.3.
+    assert [axis.get_xlabel() for axis in shown] == [f"attention ratio {r:.2f}" for r in (5, 3, 1.3, 0.2, 0.4, 1.1)]
+    for axis in shown:
+        picture, heat = axis.get_images()
+        assert tuple(picture.get_extent()) == (0, 100, 50, 0) and tuple(heat.get_extent()) == (0, 100, 75, -25)
+        assert np.unravel_index(np.argmax(heat.get_array()), (ROWS, COLS)) == (1, 3)  # token 7 of layer 0
+        (box,) = axis.patches
+        assert (box.get_xy(), box.get_width(), box.get_height()) == ((25, 0), 25, 25)
+        assert (axis.get_xlim(), axis.get_ylim()) == ((0, 100), (50, 0))
+    build([tmp_path / "p"], tmp_path / "without")
+    build([tmp_path / "p"], tmp_path / "with", pictures=Pictures())
+    assert not list((tmp_path / "without").glob("examples*"))
+    assert len(list((tmp_path / "with").glob("examples-0.*"))) == 3
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

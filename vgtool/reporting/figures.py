@@ -6,8 +6,9 @@ Text of a run is drawn as it is: no formula in it is typeset.
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,18 @@ class Drawn:
 
 
 def draw(
-    sources: Sequence[Source], families: Sequence[Family], heads: HeadFile | None, seed: int, out: Path
+    sources: Sequence[Source],
+    families: Sequence[Family],
+    heads: HeadFile | None,
+    seed: int,
+    out: Path,
+    further: Iterable[Drawn] = (),
 ) -> list[tuple[str, Path]]:
-    """Write every figure these runs allow into `out`; their captions and SVG files."""
+    """Write every figure these runs allow into `out`, then the `further` ones; their captions and SVG files."""
     written = []
     with rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a character that the font lacks is drawn as a box
-        for one in _all(sources, families, heads, seed):
+        for one in chain(_all(sources, families, heads, seed), further):
             for suffix in SUFFIXES:
                 # No dates in the files, so that the same run gives the same figure.
                 metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[suffix]

@@ -19,13 +19,16 @@ import polars as pl
 from vgtool.errors import VgError
 from vgtool.grounding import heads as head_files
 from vgtool.reporting import figures
+from vgtool.reporting.examples import examples
 from vgtool.reporting.inputs import Source, families, found_runs, sources
 from vgtool.reporting.pack import Pack, chunk_file, encoded
 from vgtool.reporting.samples import Pictures, index
 from vgtool.scoring.tables import Cell, Table, accuracy, grounding
 
 MARK = '<meta name="generator" content="vgtool report">'
-OURS = re.compile(r"(layers|accuracy|ablation|(heads|gain|modality-accuracy|modality-grounding)-\d+)\.(pdf|svg|png)")
+OURS = re.compile(
+    r"(layers|accuracy|ablation|(heads|gain|examples|modality-accuracy|modality-grounding)-\d+)\.(pdf|svg|png)"
+)
 
 
 def write(
@@ -51,7 +54,7 @@ def write(
         _clear(out)
         pack = Pack(out / "data")
         listed = index(grouped, pack, pictures)
-        drawn = figures.draw(read, grouped, chosen, seed, out)
+        drawn = figures.draw(read, grouped, chosen, seed, out, [] if pictures is None else examples(read, pictures))
         tables = [_summary(read), *_failures(read), *_tables(read, rule, seed)]
         page.write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
     except OSError as error:

@@ -48,7 +48,7 @@ def index(families: Sequence[Family], pack: Pack, pictures: Pictures | None) -> 
     types: dict[str, int] = {}
     items: list[list[Any]] = []
     heads = []
-    albums: dict[tuple[str, ...], _Album] = {}
+    albums: dict[tuple[str, ...], Album] = {}
     for number, family in enumerate(families):
         heat = [_heat(one, pack) for one in family.probes]
         masks = [_masks(one, pack) for one in family.refines]
@@ -56,7 +56,7 @@ def index(families: Sequence[Family], pack: Pack, pictures: Pictures | None) -> 
         if pictures is not None:
             first = [*family.probes, *family.refines][0]
             key = (first.benchmark, *family.key[3:])
-            album = albums[key] if key in albums else _Album(first, pictures)
+            album = albums[key] if key in albums else Album(first, pictures)
             albums[key] = album
         heads.append(_head(family))
         for sample in _samples(family, heat, masks, heads[-1], album, pack):
@@ -114,7 +114,7 @@ def _samples(
     heat: Sequence[Mapping[str, Place]],
     masks: Sequence[Mapping[tuple[str, str], Place]],
     head: Mapping[str, Any],
-    album: "_Album | None",
+    album: "Album | None",
     pack: Pack,
 ) -> Iterator[dict[str, Any]]:
     """Each sample of a family once, its details as bytes, with the probe rows and answers of every run."""
@@ -194,7 +194,7 @@ def _number(value: Any) -> float | None:
 # ---- maps and masks ----------------------------------------------------------------------------------------------
 
 
-def _rows(one: Source, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+def heavy_rows(one: Source, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The heavy columns that the parts of a run have, row by row, lists as arrays."""
     if not one.run.path.is_dir():
         return
@@ -214,7 +214,7 @@ def _rows(one: Source, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
 def _heat(one: Source, pack: Pack) -> dict[str, Place]:
     """Sample -> where its maps are: relative attention, then the question's own, [L, T] bytes each."""
     found: dict[str, Place] = {}
-    for row in _rows(one, ["sample_id", "grid_rows", "grid_cols", "attention", "general_attention"]):
+    for row in heavy_rows(one, ["sample_id", "grid_rows", "grid_cols", "attention", "general_attention"]):
         question, general = row.get("attention"), row.get("general_attention")
         tokens = (row.get("grid_rows") or 0) * (row.get("grid_cols") or 0)
         if question is None or general is None or row["sample_id"] in found:
@@ -248,7 +248,7 @@ def levels(values: np.ndarray) -> tuple[np.ndarray, list[float | None]]:
 def _masks(one: Source, pack: Pack) -> dict[tuple[str, str], Place]:
     """(sample, method) -> where its kept tokens (bytes 0 or 1) and its triage map are, [T] each."""
     found: dict[tuple[str, str], Place] = {}
-    for row in _rows(one, ["sample_id", "method", "grid_rows", "grid_cols", "kept", "triage"]):
+    for row in heavy_rows(one, ["sample_id", "method", "grid_rows", "grid_cols", "kept", "triage"]):
         kept, triage = row.get("kept"), row.get("triage")
         tokens = (row.get("grid_rows") or 0) * (row.get("grid_cols") or 0)
         key = (row["sample_id"], row["method"])
@@ -270,7 +270,7 @@ def _masks(one: Source, pack: Pack) -> dict[tuple[str, str], Place]:
 # ---- pictures ----------------------------------------------------------------------------------------------------
 
 
-class _Album:
+class Album:
     """The pictures of one benchmark, each stored once."""
 
     def __init__(self, one: Source, pictures: Pictures) -> None:
@@ -302,18 +302,25 @@ class _Album:
         pack.cut()
         return found
 
-    def _place(self, row: Mapping[str, Any], pack: Pack) -> Place:
+    def open(self, row: Mapping[str, Any]) -> Image.Image | str:
+        """A sample's picture, or a sentence that says why there is none."""
         from vgtool.images import open_image
 
         source = self.images.get(row["sample_id"])
         if source is None:
-            return {"missing": "The benchmark on this machine has no such sample."}
+            return "The benchmark on this machine has no such sample."
         try:
             image = open_image(source)
         except SampleError as error:
-            return {"missing": without_folders(str(error))}
+            return without_folders(str(error))
         if image.size != (row["width"], row["height"]):
-            return {"missing": f"The image on this machine is {image.width} x {image.height}: another one."}
+            return f"The image on this machine is {image.width} x {image.height}: another one."
+        return image
+
+    def _place(self, row: Mapping[str, Any], pack: Pack) -> Place:
+        image = self.open(row)
+        if isinstance(image, str):
+            return {"missing": image}
         data, kind = _encoded(image)
         return {"at": pack.add(data), "bytes": len(data), "type": kind}
 
