@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo perf test lint type clean
-help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+.DEFAULT_GOAL := help
+.PHONY: help setup demo report test coverage lint type perf build clean
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -21,10 +22,16 @@ demo: .venv/done  ## probe, rank heads, refine, score and report on the embedded
 		--method random-keep --method oracle --method pai --method adaptvis --method no-image \
 		--out .demo/refined --offline
 	$(BIN)/vgtool score .demo/scenes .demo/phantom .demo/refined --by question_type
-	$(BIN)/vgtool report .demo/scenes .demo/phantom .demo/refined --out .demo/report
+	$(BIN)/vgtool report .demo/scenes .demo/phantom .demo/refined --images --out .demo/report
+
+report: .venv/done  ## figures and a page of the runs below runs/, else of the demo's
+	$(BIN)/vgtool report --out report
 
 test: .venv/done  ## the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: .venv/done  ## the test suite, and which lines it ran
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 perf: .venv/done  ## what it costs: attention and session, scoring, loading, report, build, processes, kills
 	$(BIN)/python perf/attention.py
@@ -40,6 +47,9 @@ lint: .venv/done  ## ruff
 
 type: .venv/done  ## mypy
 	$(BIN)/mypy vgtool
+
+build: .venv/done  ## wheel and source archive in dist/
+	$(BIN)/python -m build
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist
