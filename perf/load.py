@@ -99,25 +99,10 @@ def chat_names(tensors: dict[str, Any]) -> dict[str, Any]:
     """InternVL's own weight names, q, k and v fused."""
     import torch
 
-    names = (
-        ("model.language_model.", "language_model.model."),
-        ("lm_head.", "language_model.lm_head."),
-        ("model.multi_modal_projector.layer_norm.", "mlp1.0."),
-        ("model.multi_modal_projector.linear_1.", "mlp1.1."),
-        ("model.multi_modal_projector.linear_2.", "mlp1.3."),
-        ("model.vision_tower.embeddings.cls_token", "vision_model.embeddings.class_embedding"),
-        ("model.vision_tower.embeddings.patch_embeddings.projection.", "vision_model.embeddings.patch_embedding."),
-        ("model.vision_tower.embeddings.position_embeddings", "vision_model.embeddings.position_embedding"),
-        ("model.vision_tower.encoder.layer.", "vision_model.encoder.layers."),
-        ("layernorm_before.", "norm1."),
-        ("layernorm_after.", "norm2."),
-        ("lambda_1", "ls1"),
-        ("lambda_2", "ls2"),
-        ("attention.projection_layer.", "attn.proj."),
-        ("attention.q_norm.", "attn.q_norm."),
-        ("attention.k_norm.", "attn.k_norm."),
-    )
-    for native, published in names:
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from checkpoints import INTERN_CHAT
+
+    for native, published in INTERN_CHAT:
         tensors = {name.replace(native, published): value for name, value in tensors.items()}
     for name in [name for name in tensors if name.endswith("attention.q_proj.weight")]:
         block = name.removesuffix("attention.q_proj.weight")

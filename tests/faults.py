@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -185,13 +185,12 @@ class Os:
         self.at("replaced")
 
 
-class Half:
-    """A file whose write can be cut in the middle."""
+class Handle:
+    """A file that does as the one below it, until a subclass says otherwise."""
 
-    def __init__(self, handle: Any, at: Callable[[str], None]) -> None:
-        self.handle, self.at = handle, at
+    handle: Any
 
-    def __enter__(self) -> "Half":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -199,6 +198,13 @@ class Half:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.handle, name)
+
+
+class Half(Handle):
+    """A file whose write can be cut in the middle."""
+
+    def __init__(self, handle: Any, at: Callable[[str], None]) -> None:
+        self.handle, self.at = handle, at
 
     def write(self, data: bytes) -> None:
         self.handle.write(data[: len(data) // 2])

@@ -28,7 +28,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vgtool import registry
-from vgtool.benchmarks.load import Benchmark, Request, load, reader
+from vgtool.benchmarks.load import Benchmark, load, reader
+from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.slake import detections, mask_values
 from vgtool.benchmarks.sources import Archive, Files, safe_name
 from vgtool.benchmarks.tables import read_rows

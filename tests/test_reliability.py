@@ -241,20 +241,11 @@ def test_one_folder_refuses_two_experiments_that_start_at_once(tmp_path: Path) -
 # ---- the disk ----------------------------------------------------------------------------------------------------
 
 
-class Full:
+class Full(faults.Handle):
     """A file on a disk that takes so many bytes more."""
 
     def __init__(self, handle: Any, room: int) -> None:
         self.handle, self.room = handle, room
-
-    def __enter__(self) -> "Full":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.handle.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.handle, name)
 
     def write(self, data: bytes) -> None:
         self.handle.write(data[: self.room])

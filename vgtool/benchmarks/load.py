@@ -7,12 +7,13 @@ Here the rows are collected, checked for duplicate ids, counted against the publ
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 
+from vgtool.benchmarks.request import Reader, Request
 from vgtool.errors import VgError, did_you_mean
 from vgtool.records import Decoding, Rejected, Sample
 from vgtool.registry import BenchmarkSpec, ProtocolSpec, benchmarks, pick
@@ -32,24 +33,6 @@ READERS: dict[str, str] = {
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
 JOIN = "+"
 """Between the names of splits that are read together: train+test."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a reader is asked for."""
-
-    spec: BenchmarkSpec
-    split: str
-    protocol: ProtocolSpec
-    root: Path | None
-    """The folder with this benchmark's files; None for generated ones, and where nothing is on disk."""
-    box_format: str | None = None
-    """--box-format: read boxes this way whatever the entry or a row says."""
-    data_root: Path | None = None
-    """--data-root as given: images may lie there although the rows are elsewhere."""
-
-
-Reader = Callable[[Request], Iterable[Sample | Rejected]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ dataset / modality for OmniMedVQA, dataset / subject for MMMU, else the dataset.
 
 from collections.abc import Iterator
 
-from vgtool.benchmarks.load import Request
+from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
     Draft,
     Row,

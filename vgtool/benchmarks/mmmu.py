@@ -8,7 +8,7 @@ them; without one the rows have no answer.
 import json
 from collections.abc import Iterator
 
-from vgtool.benchmarks.load import Request
+from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
     Draft,
     Row,

@@ -8,7 +8,7 @@ modality is in the file's name only.
 import re
 from collections.abc import Iterator
 
-from vgtool.benchmarks.load import Request
+from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
     Draft,
     Row,

@@ -14,7 +14,7 @@ from functools import partial
 from glob import escape
 from pathlib import Path
 
-from vgtool.benchmarks.load import Request
+from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
     BOX_FORMATS,
     Draft,

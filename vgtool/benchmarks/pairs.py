@@ -5,7 +5,7 @@ No field says what kind a question is, so an answer that is yes or no makes it c
 
 from collections.abc import Iterator
 
-from vgtool.benchmarks.load import Request
+from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import Draft, Row, build, files_of, image_of, polarity, rows_of, text
 from vgtool.benchmarks.sources import Files
 from vgtool.records import Rejected, Sample

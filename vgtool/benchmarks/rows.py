@@ -12,17 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.sources import Files, Member
 from vgtool.benchmarks.tables import Cell, Malformed, digest_of, read_rows
 from vgtool.errors import SampleError, VgError
 from vgtool.images import open_mask
 from vgtool.records import QUESTION_SUFFIX, Box, ImageSource, QuestionType, Rejected, Sample
 from vgtool.scoring.answers import either_or
-
-if TYPE_CHECKING:
-    from vgtool.benchmarks.load import Request
 
 Row = dict[str, Any]
 
@@ -54,7 +52,7 @@ class Draft:
     domain: str | None = None
 
 
-def files_of(request: "Request") -> Files:
+def files_of(request: Request) -> Files:
     """The folders and archives of a request. VgError when the benchmark is not on disk."""
     spec = request.spec
     if request.root is None:
@@ -67,7 +65,7 @@ def files_of(request: "Request") -> Files:
 
 
 def rows_of(
-    request: "Request",
+    request: Request,
     files: Files,
     images: Sequence[str] = (),
     keep: Callable[[Path | Member], bool] = lambda path: True,
@@ -88,7 +86,7 @@ def rows_of(
 
 
 def build(
-    request: "Request",
+    request: Request,
     rows: Iterable[Row | Malformed],
     draft: Callable[[Row], Draft],
     *,
@@ -133,7 +131,7 @@ def build(
         )
 
 
-def _sample(request: "Request", draft: Draft, name: str) -> Sample:
+def _sample(request: Request, draft: Draft, name: str) -> Sample:
     template = request.protocol.prompts.get(draft.kind, PROMPTS[draft.kind])
     choices = draft.choices
     if "{options}" in template and not choices:

@@ -7,7 +7,7 @@ those whose phrase_type begins with `test`. A protocol's filter sees the fields 
 from collections.abc import Iterator
 
 from vgtool.benchmarks import pairs
-from vgtool.benchmarks.load import Request
+from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import Draft, Row, build, files_of, group_name, image_of, optional, rows_of, text
 from vgtool.records import Rejected, Sample
 

@@ -16,8 +16,8 @@ from zlib import crc32
 import numpy as np
 from PIL import Image
 
-from vgtool.benchmarks.load import Request
 from vgtool.benchmarks.phantom.draw import SHAPES, Drawing, Part, box_of, draw
+from vgtool.benchmarks.request import Request
 from vgtool.errors import VgError
 from vgtool.records import QUESTION_SUFFIX, ImageSource, QuestionType, Sample
 
