@@ -420,7 +420,10 @@ def build(
 
 @app.command(rich_help_panel=READ)
 def models(registry: Registry = None, as_json: Json = False) -> None:
-    """The models vgtool knows: on disk or not, size, license, grid, and what to know before running one."""
+    """The models vgtool knows: on disk or not, size, license, grid, and what to know before running one.
+
+    Example: vgtool models --json
+    """
     from vgtool.models import listing
     from vgtool.registry import models as entries
 
@@ -511,7 +514,10 @@ def _check(found: "Benchmark", rows: Path | None, as_json: bool) -> Exit:
 
 @app.command(rich_help_panel=READ)
 def methods(as_json: Json = False) -> None:
-    """The methods refine knows, with their parameters and defaults."""
+    """The methods refine knows, with their parameters and defaults.
+
+    Example: vgtool methods
+    """
     import dataclasses
 
     from vgtool.methods.parse import known
@@ -521,6 +527,35 @@ def methods(as_json: Json = False) -> None:
         settings = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(kind))
         rows.append({"method": name, "what": kind.summary, "parameters": settings})
     _list(rows, as_json)
+
+
+@app.command(rich_help_panel=READ)
+def doctor(
+    model: Annotated[str | None, typer.Option(help="Also: can this model be had and held here?")] = None,
+    benchmark: Annotated[str | None, typer.Option(help="Also: can this benchmark be read here?")] = None,
+    split: Split = None,
+    protocol: Protocol = "default",
+    data_root: DataRoot = None,
+    out: Annotated[Path, typer.Option(help="Folder that run folders would go to.")] = Path("runs"),
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """Versions, devices, disk, cache, and what would stop a run, with the fix. Exit code 2 when something would.
+
+    Example: vgtool doctor --model llava-med --benchmark vqa-rad --data-root data
+    """
+    import dataclasses
+
+    from vgtool import doctor as checks
+
+    found = checks.examine(
+        model, benchmark, split=split, protocol=protocol, data_root=data_root, out=out, registry=registry
+    )
+    text = (
+        json.dumps([dataclasses.asdict(one) for one in found], indent=1) if as_json else "\n".join(checks.lines(found))
+    )
+    console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(Exit.USER if any(one.level == "stop" for one in found) else Exit.DONE)
 
 
 def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
