@@ -19,7 +19,7 @@ from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
 from vgtool.runs.store import Shard, Store
 from vgtool.scoring import open_ended
-from vgtool.scoring.answers import RULES, either_or, judge
+from vgtool.scoring.answers import RULES, judge
 from vgtool.scoring.inputs import ANSWERS, judged, read_predictions, read_run
 from vgtool.scoring.render import FORMATS, render
 from vgtool.scoring.statistics import (
@@ -32,6 +32,7 @@ from vgtool.scoring.statistics import (
     wilson,
 )
 from vgtool.scoring.tables import Table, accuracy, accuracy_by_attention, counts, score, together
+from vgtool.words import either_or
 
 OPTIONS = ("liver", "kidney", "left lung", "heart")
 R, W, U = "right", "wrong", "undecided"

@@ -26,7 +26,31 @@ app = typer.Typer(
 )
 RUN, READ = "Run a model", "Read results"
 
-Model = Annotated[str, typer.Option(help="Name in models.yaml, or a checkpoint folder.")]
+
+def _complete_model(incomplete: str) -> list[str]:
+    from vgtool.registry import models
+
+    return [name for name in models() if name.startswith(incomplete)]
+
+
+def _complete_benchmark(incomplete: str) -> list[str]:
+    from vgtool.registry import benchmarks
+
+    return [name for name in benchmarks() if name.startswith(incomplete)]
+
+
+def _complete_method(incomplete: str) -> list[str]:
+    from vgtool.methods.names import NAMES
+
+    return [name for name in NAMES if name.startswith(incomplete)]
+
+
+Model = Annotated[
+    str, typer.Option(help="Name in models.yaml, or a checkpoint folder.", autocompletion=_complete_model)
+]
+BenchmarkName = Annotated[
+    str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.", autocompletion=_complete_benchmark)
+]
 Split = Annotated[str | None, typer.Option(help="Split of the benchmark; its own default when not given.")]
 Protocol = Annotated[str, typer.Option(help="Protocol of the benchmark: rows, prompts and rule.")]
 DataRoot = Annotated[
@@ -80,7 +104,7 @@ def _common(
 @app.command(rich_help_panel=RUN)
 def probe(
     model: Model = "huatuogpt-vision-7b",
-    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.")] = "vgmed",
+    benchmark: BenchmarkName = "vgmed",
     split: Split = None,
     protocol: Protocol = "default",
     data_root: DataRoot = None,
@@ -108,11 +132,12 @@ def probe(
 
     Example: vgtool probe --model phantom-vlm --benchmark scenes --out runs/scenes
     """
-    from vgtool.methods.probe import Probe
     from vgtool.runs import launch
 
     rows = _benchmark(benchmark, split, protocol, data_root, limit, registry, box_format)
     at = launch.prepare("probe", model, registry, rows, out, shard, batch_size)
+    from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
+
     opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline, lora)
     task = Probe(opened, maps=maps, row=row, mapping=box_mapping, region=region)
     raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
@@ -122,13 +147,16 @@ def probe(
 def refine(
     method: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or NAME:key=value,...; repeat for several (vgtool methods lists them)."),
+        typer.Option(
+            help="NAME or NAME:key=value,...; repeat for several (vgtool methods lists them).",
+            autocompletion=_complete_method,
+        ),
     ] = None,
     heads: Annotated[
         Path | None, typer.Option(help="Head file of vgtool heads; the published heads when not given.")
     ] = None,
     model: Model = "huatuogpt-vision-7b",
-    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.")] = "vqa-rad",
+    benchmark: BenchmarkName = "vqa-rad",
     split: Split = None,
     protocol: Protocol = "default",
     data_root: DataRoot = None,
@@ -237,7 +265,7 @@ def heads(
 @app.command(rich_help_panel=RUN)
 def plan(
     model: Model = "huatuogpt-vision-7b",
-    benchmark: Annotated[str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.")] = "vgmed",
+    benchmark: BenchmarkName = "vgmed",
     method: Annotated[list[str] | None, typer.Option(help="Plan a refine run with these; a probe without.")] = None,
     split: Split = None,
     protocol: Protocol = "default",
@@ -607,13 +635,14 @@ def _sessions(
     offline: bool,
     lora: Path | None = None,
 ) -> "Sessions":
+    from vgtool.models.load import load, resolve
+
+    spec, source = resolve(model, registry)
     from transformers.utils import logging
 
     from vgtool.attention.sharing import sessions
-    from vgtool.models.load import load, resolve
 
     logging.disable_progress_bar()
-    spec, source = resolve(model, registry)
     opened = sessions(
         load(spec, source=source, dtype=dtype, device=device, device_map=device_map, offline=offline, lora=lora)
     )

@@ -20,7 +20,7 @@ from vgtool.benchmarks.tables import Cell, Malformed, digest_of, read_rows
 from vgtool.errors import SampleError, VgError
 from vgtool.images import open_mask
 from vgtool.records import QUESTION_SUFFIX, Box, ImageSource, QuestionType, Rejected, Sample
-from vgtool.scoring.answers import either_or
+from vgtool.words import either_or
 
 Row = dict[str, Any]
 

@@ -23,7 +23,7 @@ from vgtool.benchmarks.sources import Files, safe_name
 from vgtool.errors import SampleError
 from vgtool.images import open_mask
 from vgtool.records import Box, ImageSource, Rejected, Sample
-from vgtool.scoring.answers import words
+from vgtool.words import words
 
 _MASK_LINE = re.compile(r"^\s*(?:(?P<n1>\d+)\s*[:=,\t ]\s*(?P<t1>\D.*?)|(?P<t2>.*?\D)\s*[:=,\t ]\s*(?P<n2>\d+))\s*$")
 

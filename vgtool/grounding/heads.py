@@ -7,7 +7,7 @@ one of lowest mean layer KL, is the default knockout layer.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,9 @@ def read(path: Path) -> HeadFile:
     """Read and check a head file."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        wanted = {field.name for field in fields(HeadFile)}
+        if not isinstance(raw, dict) or raw.keys() != wanted:
+            raise ValueError(f"its keys are not {', '.join(sorted(wanted))}")
         file = HeadFile(**raw)
         ranked = [(int(layer), int(head), float(score)) for layer, head, score in file.ranked]
         inside = all(0 <= layer < file.layers and 0 <= head < file.heads for layer, head, _ in ranked)

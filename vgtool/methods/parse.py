@@ -76,4 +76,4 @@ def _value(where: str, text: str, kind: Any) -> Any:
         wanted = (
             "layers as 16 or 34+35+36" if get_origin(kind) is tuple else {int: "a whole number"}.get(kind, "a number")
         )
-        raise VgError(f"{where}={text} is not {wanted}.") from None
+        raise VgError(f"{where}={text} is not {wanted}.", "`vgtool methods` lists parameters and defaults.") from None

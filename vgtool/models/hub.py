@@ -56,7 +56,7 @@ def locate(spec: ModelSpec, source: Path | None, offline: bool) -> tuple[Path, s
 
 
 def _snapshot(spec: ModelSpec, offline: bool) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -64,6 +64,7 @@ def _snapshot(spec: ModelSpec, offline: bool) -> Path:
         RevisionNotFoundError,
     )
 
+    offline = offline or constants.HF_HUB_OFFLINE
     try:
         # .bin weights only when that is all there is: LLaVA-1.5 style repositories often hold both.
         found = snapshot_download(spec.hub, revision=spec.revision, allow_patterns=FILES, local_files_only=offline)  # type: ignore[arg-type]
@@ -89,7 +90,7 @@ def _snapshot(spec: ModelSpec, offline: bool) -> Path:
             raise VgError(f"No room on disk for {spec.hub} ({_size(spec)}).", "Set HF_HOME to a larger disk.") from None
         raise VgError(
             f"{spec.hub} ({_size(spec)}, {spec.license or 'license not stated'}) is not on disk"
-            + (" and --offline forbids fetching it." if offline else " and could not be fetched."),
+            + (", and offline use forbids fetching it." if offline else " and could not be fetched."),
             f"Fetch it with `{fetch_command(spec)}`.",
         ) from None
 

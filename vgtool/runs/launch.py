@@ -40,8 +40,8 @@ def prepare(
     """Everything that can be settled before a model is loaded; images that ended two processes are tried here."""
     if batch != "auto" and not (batch.isdecimal() and int(batch) > 0):
         raise VgError(f"--batch-size '{batch}' is not auto or a number above 0.", "Leave it out to let packs decide.")
-    place = cluster.place(shard)
-    store = Store(out or Path("runs") / f"{kind}-{resolve(model, registry)[0].name}-{rows.name}")
+    place, name = cluster.place(shard), resolve(model, registry)[0].name
+    store = Store(out or Path("runs") / f"{kind}-{name}-{rows.name}")
     trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
     return Launch(store, place, None if batch == "auto" else int(batch))
 

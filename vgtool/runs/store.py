@@ -192,7 +192,7 @@ class Store:
         free = shutil.disk_usage(self.root).free
         if free < need:
             raise StorageError(
-                f"'{self.root}' has {free / 1e9:.1f} GB left, and the rows to come take about {need / 1e9:.1f} GB.",
+                f"'{self.root}' has {free / 1e6:,.1f} MB left, and the rows to come take about {need / 1e6:,.1f} MB.",
                 "Make room, choose another --out, or keep fewer maps (--maps none).",
             )
 

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from vgtool.errors import VgError, did_you_mean
+from vgtool.words import words
 
 Outcome = Literal["right", "wrong", "undecided"]
 RULES = ("strict", "paper", "huatuo", "llava-med")
-WORDS = re.compile(r"[a-z0-9]+|[\u4e00-\u9fff]")
 YES, NO = {"yes"}, {"no"}
 CHINESE_NO = re.compile(r"不是|不包含|不存在|不属于|没有|否|不|无")
 CHINESE_YES = re.compile(r"是|包含|存在|属于|有|对")
@@ -62,26 +62,6 @@ def judge(answer: str, reference: str, kind: str, choices: Sequence[str] | None,
         said_yes = _polarity(answer)
         return "undecided" if said_yes is None else "right" if said_yes == _polarity(reference) else "wrong"
     return "right" if words(answer) == words(reference) else "wrong"
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words; every Chinese character is one."""
-    return WORDS.findall(unicodedata.normalize("NFKC", text).lower())
-
-
-def either_or(question: str, reference: str) -> tuple[str, str] | None:
-    """The two options of "... X or Y?", when the reference is one of them: an answer that names both is none."""
-    before, middle, after = question.rpartition(" or ")
-    if not middle:
-        return None
-    true = words(reference)
-    right = [word for word in words(after) if word not in ("a", "an", "the")]
-    left = words(before)
-    if not true or not right or not left:
-        return None
-    if true == right:
-        return " ".join(left[-len(right) :]), reference
-    return (reference, " ".join(right)) if left[-len(true) :] == true else None
 
 
 def _same(said: str | None, reference: str) -> Outcome:

@@ -10,7 +10,8 @@ import polars as pl
 
 from vgtool.errors import VgError
 from vgtool.runs.store import DamagedPart, Store, read_part
-from vgtool.scoring.answers import check_rule, either_or, judge
+from vgtool.scoring.answers import check_rule, judge
+from vgtool.words import either_or
 
 ANSWERS = [
     *("sample_id", "image_id", "group", "question_type", "question"),

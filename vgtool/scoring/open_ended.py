@@ -1,4 +1,4 @@
-"""Graded metrics of open answers, each from 0 to 1, over words as `answers.words` splits them.
+"""Graded metrics of open answers, each from 0 to 1, over words as `vgtool.words` splits them.
 
     recall        share of the reference's words found in the answer, clipped to their counts (OpenRecall)
     recall_loose  LLaVA-Med's form: hits are counted over the answer's words, repeats included, so repeating a right
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from vgtool.errors import VgError
-from vgtool.scoring.answers import words
+from vgtool.words import words
 
 
 def recall(answer: str, reference: str) -> float:

@@ -1,0 +1,194 @@
+"""docs/errors.md is what a new user's mistakes really print: each is made, looked at, and held against the page.
+
+VGTOOL_WRITE_DOCS=1 python -m pytest tests/test_errors.py        writes the page anew
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
+P = "vgtool probe --model phantom-vlm --benchmark scenes --limit 3"
+R = "vgtool refine --model phantom-vlm --benchmark phantom --limit 3"
+SMALL_DISK = """import shutil
+full = shutil._ntuple_diskusage(10**9, 10**9 - 10**5, 10**5)
+shutil.disk_usage = lambda path: full"""
+GATED = """import huggingface_hub
+from huggingface_hub.errors import GatedRepoError
+def refused(*args, **kwargs):
+    raise GatedRepoError.__new__(GatedRepoError)
+huggingface_hub.snapshot_download = refused"""
+HEAD = """# What goes wrong, and what is said
+
+Every mistake below was made by `tests/test_errors.py`, which fails when this page and the program differ. Each is one
+sentence that quotes the bad value, then what to do, on stderr, with exit code 2 and no traceback, before anything is
+written. A traceback is a bug: please report it. Rows and images that cannot be used are no errors: the run goes on,
+counts them and ends with exit code 3. Storage that fails under a run ends it with exit code 1; what is written stays.
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command as a user types it, what its complaint must quote, what the machine pretends (Python, run before)."""
+
+    command: str
+    quotes: str
+    pretend: str = ""
+    said: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    code: int = 2
+
+
+CASES: dict[str, list[Case]] = {
+    "A name that is not known": [
+        Case("vgtool probe --model phantom-vl --benchmark scenes", "phantom-vl"),
+        Case("vgtool probe --model phantom-vlm --benchmark scene", "scene"),
+        Case(f"{P} --split calibraton", "calibraton"),
+        Case(f"{P} --protocol papr", "papr"),
+        Case(f"{R} --method vgrefin", "vgrefin"),
+        Case(f"{R} --method vgrefine:percentil=20", "percentil"),
+        Case(f"{R} --method vgrefine:percentile=half", "half"),
+        Case(f"{P} --dtype float23", "float23"),
+        Case("vgtool plan --model llava-med --benchmark phantom --card h2000", "h2000"),
+        Case("vgtool score answers.jsonl --rule strikt", "strikt"),
+        Case("vgtool score answers.jsonl --by modalty", "modalty"),
+        Case("vgtool score answers.jsonl --format markdwn", "markdwn"),
+    ],
+    "A value that cannot be": [
+        Case(f"{P} --shard 3/2", "3/2"),
+        Case(f"{P} --batch-size many", "many"),
+        Case(f"{P} --device tpu9", "tpu9"),
+        Case(f"{P} --box-format corners", "corners"),
+        Case("vgtool benchmarks --check boxes.jsonl --box-format xywhh", "xywhh"),
+    ],
+    "models.yaml and benchmarks.yaml": [
+        Case("vgtool models --registry unknown-key", "adaptr"),
+        Case("vgtool models --registry wrong-type", "'16'"),
+        Case("vgtool benchmarks --registry wrong-rows", "many"),
+        Case("vgtool benchmarks --registry wrong-rule", "lenient"),
+        Case("vgtool models --registry broken", "broken/models.yaml:3"),
+        Case("vgtool models --registry nowhere", "nowhere"),
+    ],
+    "Files that are not there, or not what they should be": [
+        Case("vgtool probe --model phantom-vlm --benchmark vqa-rad", "vqa-rad"),
+        Case("vgtool probe --model phantom-vlm --benchmark vqa-rad --data-root nowhere", "nowhere"),
+        Case("vgtool probe --model phantom-vlm --benchmark mine.jsonl", "mine.jsonl"),
+        Case("vgtool probe --model empty --benchmark scenes", "empty"),
+        Case(f"{R} --heads none.json", "none.json"),
+        Case(f"{R} --heads answers.jsonl", "answers.jsonl"),
+        Case(R, "vgrefine"),
+        Case("vgtool score nowhere", "nowhere"),
+        Case("vgtool score no-columns.csv", "no-columns.csv"),
+        Case("vgtool report empty", "empty"),
+    ],
+    "A run folder": [
+        Case(f"{P} --out runs/probe --row text", '"text"', said="after the same command without `--row text`"),
+        Case("vgtool score runs/half", "runs/half", said="after `--shard 1/2` only"),
+        Case("vgtool heads runs/half -o heads.json", "runs/half"),
+        Case(f"{P} --out /proc/nothing", "/proc/nothing"),
+        Case(f"{P} --limit 500 --out runs/full", "runs/full", SMALL_DISK, "on a disk with 0.1 MB left", code=1),
+    ],
+    "No GPU, no network, no license": [
+        Case(f"{P} --device cuda", "cuda", env={"CUDA_VISIBLE_DEVICES": ""}, said="on a machine without a GPU"),
+        Case("vgtool probe --model llava-med --benchmark scenes --offline", "llava-med"),
+        Case(
+            "vgtool probe --model llava-med --benchmark scenes",
+            "llava-med",
+            env={"HF_HUB_OFFLINE": "1"},
+            said="with HF_HUB_OFFLINE=1",
+        ),
+        Case(
+            "vgtool probe --model medgemma-4b --benchmark scenes",
+            "medgemma",
+            GATED,
+            "before its terms are accepted",
+        ),
+        Case("vgtool benchmarks --fetch vqa-rad --offline", "vqa-rad"),
+    ],
+}
+
+
+def call(case: Case, home: Path) -> subprocess.CompletedProcess[str]:
+    """The command as `vgtool` would run it, in `home`, with an empty Hugging Face cache."""
+    script = (
+        f"import sys\n{case.pretend}\nsys.argv = {shlex.split(case.command)!r}\nfrom vgtool.cli import main\nmain()"
+    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "VGTOOL_"))}
+    env |= {"HF_HOME": str(home / "cache"), "COLUMNS": "200", **case.env}
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=home, env=env, timeout=300
+    )
+
+
+def furnish(home: Path) -> None:
+    """The files that the commands name."""
+    entry = "mine:\n  title: Mine\n  adapter: llava\n"
+    bench = "mine:\n  title: Mine\n  reader: own\n  domain: medical\n  default_split: test\n  splits: {test: %s}\n%s"
+    texts = {
+        "unknown-key/models.yaml": "mine:\n  title: Mine\n  adaptr: llava\n",
+        "wrong-type/models.yaml": entry + "  layers: '16'\n",
+        "wrong-rows/benchmarks.yaml": bench % ("many", ""),
+        "wrong-rule/benchmarks.yaml": bench % ("5", "  protocols:\n    default: {rule: lenient}\n"),
+        "broken/models.yaml": "mine:\n  title: [Mine\n",
+        "answers.jsonl": json.dumps({"question_type": "closed", "reference": "yes", "answer": "no"}) + "\n",
+        "boxes.jsonl": json.dumps({"image": "a.png", "question": "?", "boxes": [[1, 2, 3, 4]]}) + "\n",
+        "no-columns.csv": "a,b\n1,2\n",
+        "empty/readme.txt": "",
+    }
+    for name, text in texts.items():
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text(text)
+    for more in ("--out runs/probe", "--out runs/half --shard 1/2 --limit 40"):
+        done = call(Case(f"{P} {more}", ""), home)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.CompletedProcess[str]]]:
+    """Command (and what was pretended) -> what it printed."""
+    home = tmp_path_factory.mktemp("user")
+    furnish(home)
+    cases = [case for several in CASES.values() for case in several]
+    with ThreadPoolExecutor(2) as pool:
+        yield dict(zip(map(repr, cases), pool.map(lambda case: call(case, home), cases), strict=True))
+
+
+@pytest.mark.parametrize(
+    "case", [case for several in CASES.values() for case in several], ids=lambda case: case.command
+)
+def test_a_mistake_is_one_line_that_quotes_the_bad_value_and_says_what_to_do(
+    case: Case, printed: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    done = printed[repr(case)]
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == case.code, done.stderr
+    assert len(lines) == 1 and lines[0].startswith("Error: "), done.stderr
+    assert case.quotes in lines[0]
+    _, _, advice = lines[0].removeprefix("Error: ").partition(". ")
+    assert advice.endswith((".", "?")), "what is wrong, then what to do"
+
+
+def test_the_page_holds_exactly_what_is_printed(printed: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    text = HEAD
+    for title, cases in CASES.items():
+        text += f"\n## {title}\n"
+        for case in cases:
+            note = f"  # {case.said}" if case.said else ""
+            text += f"\n    $ {case.command}{note}\n    {printed[repr(case)].stderr.strip()}\n"
+    if os.environ.get("VGTOOL_WRITE_DOCS"):
+        PAGE.write_text(text, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == text
+
+
+def test_a_mistyped_option_or_command_gets_the_nearest_one(tmp_path: Path) -> None:
+    for command, near in (("vgtool probe --modle x", "--model"), ("vgtool prob", "probe")):
+        done = call(Case(command, ""), tmp_path)
+        assert done.returncode == 2 and near in done.stderr and "Traceback" not in done.stderr, done.stderr
