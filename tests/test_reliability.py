@@ -326,7 +326,7 @@ def test_a_run_on_a_full_disk_ends_in_one_sentence_and_completes_with_space(
 def test_a_disk_too_small_for_the_rows_to_come_is_refused_before_the_run(tmp_path: Path) -> None:
     folder = Store(tmp_path)
     folder.require_space(1000)
-    with pytest.raises(StorageError, match="the rows to come take about 1000000000"):
+    with pytest.raises(StorageError, match="the rows to come take about 1,000,000,000"):
         folder.require_space(10**18)
 
 
