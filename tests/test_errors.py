@@ -94,7 +94,13 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool score runs/half", "runs/half", said="after `--shard 1/2` only"),
         Case("vgtool heads runs/half -o heads.json", "runs/half"),
         Case(f"{P} --out /proc/nothing", "/proc/nothing"),
-        Case("vgtool probe --model phantom-vlm --benchmark scenes --out runs/full", "runs/full", SMALL_DISK, "on a disk with 0.1 MB left", code=1),
+        Case(
+            "vgtool probe --model phantom-vlm --benchmark scenes --out runs/full",
+            "runs/full",
+            SMALL_DISK,
+            "on a disk with 0.1 MB left",
+            code=1,
+        ),
     ],
     "No GPU, no network, no license": [
         Case(f"{P} --device cuda", "cuda", env={"CUDA_VISIBLE_DEVICES": ""}, said="on a machine without a GPU"),
