@@ -14,9 +14,7 @@ from vgtool import console
 from vgtool.errors import Exit, VgError
 
 if TYPE_CHECKING:
-    from vgtool.attention.sharing import Sessions
     from vgtool.benchmarks.load import Benchmark
-    from vgtool.registry import BenchmarkSpec
 
 app = typer.Typer(
     help="Where medical multimodal LLMs look, and what happens when they are made to look again.",
@@ -138,7 +136,7 @@ def probe(
     at = launch.prepare("probe", model, registry, rows, out, shard, batch_size)
     from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
 
-    opened = _sessions(model, registry, dtype, at.device(device, device_map), device_map, offline, lora)
+    opened = launch.load(model, registry, dtype, at.device(device, device_map), device_map, offline, lora)
     task = Probe(opened, maps=maps, row=row, mapping=box_mapping, region=region)
     raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
 
@@ -179,37 +177,28 @@ def refine(
 
     Example: vgtool refine --model phantom-vlm --benchmark phantom --heads heads.json --method vgrefine
     """
-    from vgtool.methods.base import Facts
-    from vgtool.methods.parse import parse
-    from vgtool.methods.refine import Refine
     from vgtool.runs import launch
 
     labels = method or ["vgrefine"]
     if len(set(labels)) < len(labels):
         raise VgError("The same --method is given twice.", "Name each variant once.")
-    methods = {label: parse(label) for label in labels}
     rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
     at = None if explain else launch.prepare("refine", model, registry, rows, out, shard, batch_size)
-    placed = at.device(device, device_map) if at else device
-    opened = _sessions(model, registry, dtype, placed, device_map, offline, lora)
-    adapter = opened.adapter
-    ranked: tuple[tuple[int, int], ...] = tuple((la, he) for la, he in adapter.spec.heads_ranked or ())
-    knockout = tuple(adapter.spec.knockout_layers or ())
-    if heads is not None:
-        from vgtool.grounding import heads as head_files
+    from vgtool.methods.base import read_facts  # torch takes seconds: a mistyped name is answered before it
+    from vgtool.methods.parse import parse
+    from vgtool.methods.pictures import other_image
+    from vgtool.methods.refine import Refine
 
-        chosen = head_files.read(heads)
-        head_files.refuse_mismatch(chosen, adapter.spec.name, adapter.layers, adapter.heads)
-        head_files.refuse_overlap(chosen, (sample.image_id for sample in rows.samples))
-        ranked = tuple((layer, head) for layer, head, _ in chosen.ranked)
-        knockout = knockout or tuple(chosen.knockout_layers)
-    facts = Facts(adapter.layers, adapter.heads, ranked, knockout, seed)
-    task = Refine(opened, methods, facts, rows.decoding, mapping=box_mapping, partner=_partner(rows, seed))
+    methods = {label: parse(label) for label in labels}
+    placed = at.device(device, device_map) if at else device
+    opened = launch.load(model, registry, dtype, placed, device_map, offline, lora)
+    facts = read_facts(opened.adapter, heads, (sample.image_id for sample in rows.samples), seed)
+    task = Refine(opened, methods, facts, rows.decoding, mapping=box_mapping, partner=other_image(rows.samples, seed))
     if at is None:
         from vgtool.methods.explain import explain as explained
 
         text = explained(task, rows.samples, str(explain))
-        console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+        console.show(text)
         return
     raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
 
@@ -228,38 +217,12 @@ def heads(
 
     Example: vgtool heads runs/scenes -k 4 -o heads.json
     """
-    import numpy as np
-    import polars as pl
-
     from vgtool.grounding import heads as head_files
-    from vgtool.scoring.tables import read_run
+    from vgtool.scoring.ranking import rank_run
 
-    column = f"head_{metric}"
-    found = read_run(run, ["sample_id", "image_id", "domain", "layer_kl", column], partial)
-    if found.kind != "probe":
-        raise VgError(f"'{run}' is a {found.kind} run.", "Heads are ranked on a probe run.")
-    good = found.rows.filter(pl.col(column).is_not_null())
-    if not good.height:
-        raise VgError(f"'{run}' has no sample with a grounding metric.", "Probe a benchmark with boxes.")
-    if "medical" in good["domain"].to_list():
-        console.say("Note: these heads are ranked on medical images; the paper ranks on natural ones.")
-    layer_kl = np.array(good["layer_kl"].to_list(), dtype=np.float64)
-    layers = layer_kl.shape[1]
-    values = np.array(good[column].to_list(), dtype=np.float64).reshape(good.height, layers, -1)
-    ranked, layer = head_files.rank(values, higher=metric == "ratio"), head_files.sensitive_layer(layer_kl)
-    selected = {
-        "metric": f"mean {column}",
-        "benchmark": f"{found.identity['benchmark']}/{found.identity['split']}",
-        "samples": good.height,
-        "sample_ids": head_files.digest(good["sample_id"].to_list()),
-        "image_ids": sorted({head_files.fingerprint(image) for image in good["image_id"].to_list()}),
-    }
-    identity = found.identity
-    file = head_files.HeadFile(
-        identity["model"], identity["revision"], layers, values.shape[2], selected, ranked[:k], [layer]
-    )
+    file = rank_run(run, k, metric, partial, console.say)
     head_files.write(out, file)
-    console.say(f"{len(file.ranked)} heads and knockout layer {layer} written to {out}.")
+    console.say(f"{len(file.ranked)} heads and knockout layer {file.knockout_layers[0]} written to {out}.")
 
 
 @app.command(rich_help_panel=RUN)
@@ -303,13 +266,13 @@ def plan(
         max_new_tokens=rows.decoding.max_new_tokens,
     )
     if as_json:
-        console.out.print(json.dumps(dataclasses.asdict(found)), markup=False, highlight=False, soft_wrap=True)
+        console.show(json.dumps(dataclasses.asdict(found)))
         return
     for name, text in plans.readable(found, card).items():
-        console.out.print(f"{name:8} {text}", markup=False, highlight=False, soft_wrap=True)
+        console.show(f"{name:8} {text}")
     for index, (samples, images, tokens) in enumerate(found.shards, 1):
         line = f"shard {index}/{shards}: {samples:,} samples, {images:,} images, about {tokens:,} tokens"
-        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.show(line)
 
 
 @app.command(rich_help_panel=READ)
@@ -352,7 +315,7 @@ def score(
         for table in found:
             console.out.print(rich_table(table))
         return
-    console.out.print(console.clean(rendered(found, form)), markup=False, highlight=False, soft_wrap=True)
+    console.show(rendered(found, form))
 
 
 @app.command(rich_help_panel=READ)
@@ -439,7 +402,7 @@ def build(
     )
     built = make.build(masks, out, form, options, settings)
     text = json.dumps(built.counts, indent=1) if as_json else render(make.tables(built.counts), "table").strip()
-    console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+    console.show(text)
     if built.failures:
         console.say(f"{built.failures:,} inputs skipped; {out / 'skipped.jsonl'} names each.")
     console.say(f"Run it with `vgtool probe --registry {out} --benchmark {settings.name}`.")
@@ -459,7 +422,7 @@ def models(registry: Registry = None, as_json: Json = False) -> None:
     _list(rows if as_json else [{key: row[key] for key in listing.SHOWN} for row in rows], as_json)
     if not as_json:
         text = "\n".join(["", *listing.notes(rows)])
-        console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+        console.show(text)
 
 
 @app.command(rich_help_panel=READ)
@@ -479,7 +442,9 @@ def benchmarks(
 
     Example: vgtool benchmarks --check slake --data-root data --protocol paper
     """
+    from vgtool.benchmarks import check as checking
     from vgtool.benchmarks import fetch as fetching
+    from vgtool.benchmarks import listing
     from vgtool.registry import benchmarks as entries
     from vgtool.registry import pick
 
@@ -489,55 +454,21 @@ def benchmarks(
         console.say(f"'{spec.name}' is in {folder}.")
     if check is not None:
         found = _benchmark(check, split, protocol, data_root, None, registry, box_format)
-        raise typer.Exit(_check(found, rows, as_json))
+        if rows is not None:
+            checking.write_rows(found, rows)
+            console.say(f"{found.rows:,} rows written to {rows}.")
+        counts = checking.check(found)
+        if as_json:
+            console.show(json.dumps(counts, indent=1))
+        else:
+            console.show(_table([counts["benchmark"], "", "count"], checking.lines(counts)))
+            for line in checking.remarks(counts):
+                console.say(line)
+        raise typer.Exit(Exit.DONE if checking.is_clean(counts) else Exit.SOME_FAILED)
     if fetch is not None:
         return
-    listed = [_entry(spec, fetching.rows_on_disk(spec, data_root)) for spec in entries(registry).values()]
-    if as_json:
-        _list(listed, as_json)
-        return
-    for one in listed:
-        one["splits"] = ", ".join(f"{name} {count:,}" if count else name for name, count in one["splits"].items())
-        one["protocols"] = ", ".join(one["protocols"])
-        one["rows on disk"] = "-" if one["rows on disk"] is None else one["rows on disk"]
-    shown = ("benchmark", "domain", "rows on disk", "splits", "protocols", "license")
-    _list([{key: one[key] for key in shown} for one in listed], as_json)
-
-
-def _entry(spec: "BenchmarkSpec", on_disk: int | None) -> dict[str, Any]:
-    return {
-        "benchmark": spec.name,
-        "domain": spec.domain,
-        "rows on disk": "built in" if spec.reader == "phantom" else on_disk,
-        "splits": dict(spec.splits),
-        "protocols": {name: one.model_dump(exclude_defaults=True) for name, one in spec.protocols.items()},
-        "license": spec.license,
-        "title": spec.title,
-        "hub": spec.hub,
-        "notes": spec.notes,
-        "unverified": spec.unverified,
-    }
-
-
-def _check(found: "Benchmark", rows: Path | None, as_json: bool) -> Exit:
-    from vgtool.benchmarks import check as checking
-
-    if rows is not None:
-        checking.write_rows(found, rows)
-        console.say(f"{found.rows:,} rows written to {rows}.")
-    counts = checking.check(found)
-    if as_json:
-        console.out.print(json.dumps(counts, indent=1), markup=False, highlight=False, soft_wrap=True)
-    else:
-        from vgtool.scoring.render import render
-        from vgtool.scoring.tables import Table
-
-        table = Table("", [counts["benchmark"], "", "count"], checking.lines(counts))
-        text = render([table], "table").strip()
-        console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
-        for line in [*counts["examples"], *(f"Note: {note}" for note in counts["notes"])]:
-            console.say(line)
-    return Exit.DONE if checking.is_clean(counts) else Exit.SOME_FAILED
+    listed = listing.rows(entries(registry).values(), data_root)
+    _list(listed if as_json else listing.shown(listed), as_json)
 
 
 @app.command(rich_help_panel=READ)
@@ -582,17 +513,19 @@ def doctor(
     text = (
         json.dumps([dataclasses.asdict(one) for one in found], indent=1) if as_json else "\n".join(checks.lines(found))
     )
-    console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+    console.show(text)
     raise typer.Exit(Exit.USER if any(one.level == "stop" for one in found) else Exit.DONE)
 
 
 def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
+    console.show(json.dumps(rows, indent=1) if as_json else _table(list(rows[0]), [list(row.values()) for row in rows]))
+
+
+def _table(columns: list[str], rows: list[Any]) -> str:
     from vgtool.scoring.render import render
     from vgtool.scoring.tables import Table
 
-    table = Table("", list(rows[0]), [list(row.values()) for row in rows])
-    text = json.dumps(rows, indent=1) if as_json else render([table], "table").strip()
-    console.out.print(console.clean(text), markup=False, highlight=False, soft_wrap=True)
+    return render([Table("", columns, rows)], "table").strip()
 
 
 def _benchmark(
@@ -618,57 +551,6 @@ def _benchmark(
     if not rows.rows:
         raise VgError(f"Benchmark '{name}' has no rows in split '{rows.split}'.", "Check --data-root and --split.")
     return rows
-
-
-def _name(model: str, registry: Path | None) -> str:
-    from vgtool.models.load import resolve
-
-    return resolve(model, registry)[0].name
-
-
-def _sessions(
-    model: str,
-    registry: Path | None,
-    dtype: str,
-    device: str | None,
-    device_map: str | None,
-    offline: bool,
-    lora: Path | None = None,
-) -> "Sessions":
-    from vgtool.models.load import load, resolve
-
-    spec, source = resolve(model, registry)
-    from transformers.utils import logging
-
-    from vgtool.attention.sharing import sessions
-
-    logging.disable_progress_bar()
-    opened = sessions(
-        load(spec, source=source, dtype=dtype, device=device, device_map=device_map, offline=offline, lora=lora)
-    )
-    if not opened.shared:
-        console.say(f"'{spec.name}' cannot share an image's prefix (its image tokens see the question): whole prompts.")
-    return opened
-
-
-def _partner(rows: "Benchmark", seed: int) -> Any:
-    """Another image of the benchmark for each sample, by seed and sample id alone."""
-    from zlib import crc32
-
-    from vgtool.errors import SampleError
-    from vgtool.images import open_image
-    from vgtool.records import Sample
-
-    images = {sample.image_id: sample.image for sample in rows.samples}
-    ids = sorted(images)
-
-    def partner(sample: Sample) -> Any:
-        if len(ids) < 2:
-            raise SampleError("no_other_image", "the benchmark shows one image only")
-        others = [image for image in ids if image != sample.image_id]
-        return open_image(images[others[crc32(f"{seed} {sample.id}".encode()) % len(others)]])
-
-    return partner
 
 
 def main() -> None:

@@ -14,3 +14,8 @@ def clean(text: object) -> str:
 def say(text: str) -> None:
     """One line of talk."""
     err.print(clean(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def show(text: object) -> None:
+    """A result, on stdout."""
+    out.print(clean(text), markup=False, highlight=False, soft_wrap=True)

@@ -58,6 +58,11 @@ def lines(found: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
     return head + [(key.replace("_", " "), *pair) for key in parts for pair in found[key].items()]
 
 
+def remarks(found: Mapping[str, Any]) -> list[str]:
+    """Some of what is wrong, and what a reader must know."""
+    return [*found["examples"], *(f"Note: {note}" for note in found["notes"])]
+
+
 def _is_there(image: ImageSource) -> bool:
     return image.exists() if isinstance(image, LocatedImage) else True
 

@@ -4,8 +4,9 @@ A method is a frozen dataclass whose fields are its parameters (`--method NAME:f
 wants to read, and plans one question at a time; the refine task runs every plan of an image over one shared prefix.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from zlib import crc32
 
@@ -15,7 +16,9 @@ from PIL import Image
 
 from vgtool.attention.session import Change, Rows
 from vgtool.errors import SampleError
+from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry
+from vgtool.models.adapter import Adapter
 from vgtool.records import Sample
 
 Array = NDArray[np.float64]
@@ -33,6 +36,20 @@ class Facts:
     """(layer, head) in rank order: --heads FILE, or the registry's published ones. Empty when there are none."""
     knockout_layers: tuple[int, ...]
     seed: int
+
+
+def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
+    """Facts of a model, its heads from a head file or else the published ones. VgError when the file is another
+    architecture's, or was made on any of these images; knockout layers are the model's own, else the file's."""
+    ranked: tuple[tuple[int, int], ...] = tuple((layer, head) for layer, head in adapter.spec.heads_ranked or ())
+    knockout = tuple(adapter.spec.knockout_layers or ())
+    if heads is not None:
+        file = head_files.read(heads)
+        head_files.refuse_mismatch(file, adapter.spec.name, adapter.layers, adapter.heads)
+        head_files.refuse_overlap(file, image_ids)
+        ranked = tuple((layer, head) for layer, head, _ in file.ranked)
+        knockout = knockout or tuple(file.knockout_layers)
+    return Facts(adapter.layers, adapter.heads, ranked, knockout, seed)
 
 
 @dataclass(frozen=True, slots=True)

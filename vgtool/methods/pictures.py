@@ -1,6 +1,9 @@
-"""Controls that take the picture away: blank, noise, or none at all. What is left is what the text alone knows."""
+"""Controls that take the picture away: blank, noise, or none at all. What is left is what the text alone knows.
 
-from collections.abc import Mapping
+And the picture that `swap` looks at instead: another one of the same benchmark.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from zlib import crc32
@@ -9,7 +12,10 @@ import numpy as np
 from PIL import Image
 
 from vgtool.attention.session import Rows
+from vgtool.errors import SampleError
+from vgtool.images import open_image
 from vgtool.methods.base import Facts, Plan, Scene
+from vgtool.records import Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +61,17 @@ class NoImage(_Picture):
 
     def plan(self, scene: Scene) -> Plan:
         return Plan(blind=True)
+
+
+def other_image(samples: Sequence[Sample], seed: int) -> Callable[[Sample], Image.Image]:
+    """Gives each sample another image of its benchmark, by seed and sample id alone."""
+    images = {sample.image_id: sample.image for sample in samples}
+    ids = sorted(images)
+
+    def other(sample: Sample) -> Image.Image:
+        if len(ids) < 2:
+            raise SampleError("no_other_image", "the benchmark shows one image only")
+        others = [image for image in ids if image != sample.image_id]
+        return open_image(images[others[crc32(f"{seed} {sample.id}".encode()) % len(others)]])
+
+    return other

@@ -46,6 +46,31 @@ def prepare(
     return Launch(store, place, None if batch == "auto" else int(batch))
 
 
+def load(
+    model: str,
+    registry: Path | None,
+    dtype: str,
+    device: str | None,
+    device_map: str | None,
+    offline: bool,
+    lora: Path | None,
+) -> "Sessions":
+    """The model, loaded, with the engine attached and checked."""
+    from transformers.utils import logging
+
+    from vgtool.attention.sharing import sessions
+    from vgtool.models.load import load as load_model
+
+    spec, source = resolve(model, registry)
+    logging.disable_progress_bar()
+    opened = sessions(
+        load_model(spec, source=source, dtype=dtype, device=device, device_map=device_map, offline=offline, lora=lora)
+    )
+    if not opened.shared:
+        console.say(f"'{spec.name}' cannot share an image's prefix (its image tokens see the question): whole prompts.")
+    return opened
+
+
 def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_json: bool) -> int:
     """Run, say what came of it, and give the exit code."""
     from vgtool.runs.runner import Outcome, run
@@ -121,7 +146,7 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
     found = {"out": str(store.root), "done": outcome.done, "skipped": outcome.skipped, "failed": dict(outcome.failed)}
     if as_json:
         found |= {"warned": outcome.warned, "shard": place.shard.name, "halved": outcome.halved}
-        console.out.print(json.dumps(found), markup=False, highlight=False, soft_wrap=True)
+        console.show(json.dumps(found))
     failed = "".join(f", {count} failed ({code})" for code, count in sorted(outcome.failed.items()))
     warned = f", {outcome.warned} with layers that are not finite" if outcome.warned else ""
     memory = "".join(
