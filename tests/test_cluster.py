@@ -206,23 +206,69 @@ def test_an_array_task_warned_of_its_time_limit_is_requeued_and_goes_on(
     assert table(out).equals(alone)
 
 
+def study(slurm: Path, where: Path, **names: str) -> "subprocess.CompletedProcess[str]":
+    env = {**ENV, "PATH": f"{slurm}:{os.environ['PATH']}", **names}
+    return subprocess.run(["bash", ROOT / "scripts" / "study.sh"], env=env, cwd=where, capture_output=True, text=True)
+
+
 def test_the_study_is_submitted_with_its_dependencies(tmp_path: Path, slurm: Path) -> None:
-    env = {**ENV, "PATH": f"{slurm}:{os.environ['PATH']}", "MODELS": "a b", "BENCHMARKS": "x y", "SHARDS": "4"}
-    done = subprocess.run(["bash", ROOT / "scripts" / "study.sh"], env=env, capture_output=True, text=True)
+    done = study(slurm, tmp_path, MODELS="a b", BENCHMARKS="x y", SHARDS="4", LARGE="b")
     assert done.returncode == 0, done.stderr
     calls = (tmp_path / "calls").read_text().splitlines()
     assert len(calls) == 2 * (3 + 2) + 1
     assert "--array=0-3" in calls[0] and "probe --model a" in calls[0] and "--dependency" not in calls[0]
     assert "afterok:1 " in calls[1] and "vgtool heads runs/probe-a-coco" in calls[1]
     assert all("afterok:2 " in call and "--heads runs/heads-a.json" in call for call in calls[3:5])
-    assert "afterok:3:4:5:8:9:10 " in calls[-1] and "score" in calls[-1] and "report" in calls[-1]
+    assert "afterok:2:3:4:5:7:8:9:10 " in calls[-1] and "score" in calls[-1] and "report" in calls[-1]
+    large = [("--gpus-per-task=2" in call, "--device-map auto" in call) for call in calls if "array.sbatch" in call]
+    assert large == [(False, False)] * 4 + [(True, True)] * 4, "two cards for what is named in LARGE, one for the rest"
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_the_study_names_every_model_that_has_a_checkpoint_and_every_benchmark_with_answers() -> None:
+    from vgtool.registry import benchmarks, models
+
+    text = (ROOT / "scripts" / "study.sh").read_text()
+    named = {key: set(text.split(f"{key}:-")[1].split("}")[0].split()) for key in ("MODELS", "BENCHMARKS")}
+    general = {"llava-1.5-7b", "llava-1.5-7b-original", "qwen2.5-vl-7b", "qwen3-vl-8b", "internvl3-8b"}
+    later = {"lingshu-7b", "medgemma-4b"}
+    assert named["MODELS"] == {name for name, one in models().items() if one.hub} - general - later
+    assert named["BENCHMARKS"] == {n for n, one in benchmarks().items() if one.has_answers and one.hub} - {"med-eval"}
+
+
+def test_the_study_runs_from_its_submission_to_its_tables_and_page(tmp_path: Path, slurm: Path) -> None:
+    """sbatch runs each job at once, array tasks one after the other: every dependency is met by then, or it fails."""
+    (slurm / "sbatch").write_text(
+        f"""#!/bin/bash
+echo "$*" >> {tmp_path}/calls
+while [[ $1 == -* ]]; do
+    case $1 in
+        --array=0-*) last=${{1#--array=0-}} ;;
+        --wrap) bash -c "$2" >&2 || exit 1; wc -l < {tmp_path}/calls; exit ;;
+    esac
+    shift
+done
+for ((task = 0; task <= last; task++)); do
+    SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=$((last + 1)) SLURM_ARRAY_TASK_MIN=0 bash "$@" >&2 || exit 1
+done
+wc -l < {tmp_path}/calls
+"""
+    )
+    limited = f'exec {sys.executable} -m vgtool "$@" $([[ $1 =~ ^(probe|refine)$ ]] && echo --limit 6)'
+    (slurm / "vgtool").write_text(f"#!/bin/bash\n{limited}\n")
+    names = {"MODELS": "phantom-vlm", "BENCHMARKS": "phantom", "NATURAL": "scenes", "MEDICAL": "phantom", "SHARDS": "2"}
+    done = study(slurm, tmp_path, **names, DATA=".", PROTOCOL="default", LARGE="", METHODS="vgrefine random-keep")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "report" / "index.html").is_file()
+    assert "| random-keep | 6 |" in (tmp_path / "runs" / "tables.md").read_text()
+    assert [len(list((run / "done").iterdir())) for run in (tmp_path / "runs").glob("*-phantom-vlm-*")] == [2, 2, 2]
+
+
 def test_the_scripts_are_shellcheck_clean() -> None:
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert shellcheck is not None, "it comes with the dev extra"
     scripts = [*(ROOT / "scripts").glob("*.sbatch"), *(ROOT / "scripts").glob("*.sh")]
     assert len(scripts) == 4
-    done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True)
+    done = subprocess.run([shellcheck, *scripts], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
