@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
+from vgtool import cli
 
 LIGHT = """import sys
 sys.argv = ["vgtool", *{!r}]
@@ -192,6 +196,56 @@ def test_bad_rows_and_images_cost_only_themselves(tmp_path: Path) -> None:
     frame = rows(tmp_path / "run")
     assert frame.height == 9
     assert frame.filter(pl.col("error").is_null())["sample_id"].to_list() == ["good"]
+
+
+@pytest.mark.parametrize("typed", ["mine.jsonl", "below/mine.jsonl", "/mine.jsonl"])
+def test_a_file_of_questions_makes_a_run_that_is_read_again_however_its_path_was_typed(
+    typed: str, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "below" if "below" in typed else tmp_path
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (90, 60), (120, 60, 60)).save(folder / "a.png")
+    (folder / "mine.jsonl").write_text('{"image": "a.png", "question": "Is it red?", "answer": "yes"}\n')
+    typed = f"{tmp_path}{typed}" if typed.startswith("/") else typed
+    refine = ["refine", "--model", "phantom-vlm", "--method", "no-image", "--benchmark"]
+    done = vgtool(*refine, typed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [run.name for run in (tmp_path / "runs").iterdir()] == ["refine-phantom-vlm-mine"]
+    assert str(tmp_path) not in (tmp_path / "runs" / "refine-phantom-vlm-mine" / "run.json").read_text()
+    again = vgtool(*refine, folder / "mine.jsonl", cwd=tmp_path)
+    assert again.returncode == 0 and "1 already there" in again.stderr
+    scored = vgtool("score", "runs/refine-phantom-vlm-mine", cwd=tmp_path)
+    assert scored.returncode == 0 and "phantom-vlm on mine.jsonl" in scored.stdout
+
+
+def test_a_run_folder_that_is_named_like_a_file_is_read_as_a_folder(home: Path) -> None:
+    shutil.copytree(home / "scenes", home / "odd.jsonl")
+    assert vgtool("score", home / "odd.jsonl").returncode == 0
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    command = f"{shlex.quote(sys.executable)} -m vgtool models --json | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE).returncode == 0
+
+
+def test_what_a_user_may_not_open_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*args: object, **settings: object) -> None:
+        raise PermissionError(13, "Permission denied", "secret/run.json")
+
+    monkeypatch.setattr(cli, "app", refused)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2 and "'secret/run.json'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args", [["--seed", "-1"], ["--limit", str(10**20)], ["--limit", "0"]])
+def test_a_number_out_of_range_is_refused_by_its_option(args: list[str]) -> None:
+    done = vgtool("probe", "--model", "phantom-vlm", "--benchmark", "scenes", *args)
+    assert done.returncode == 2 and args[0] in done.stderr and "Traceback" not in done.stderr
 
 
 def test_explain_shows_one_sample_and_writes_nothing(home: Path) -> None:

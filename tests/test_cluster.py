@@ -290,7 +290,7 @@ def test_a_plan_of_one_image_is_worked_by_hand() -> None:
     assert found.answer_tokens == 2 * plan.ANSWER_TOKENS
     assert found.flops == (found.prompt_tokens + 16) * (2e9 + 4 * 10 * 256 * 100)
     assert found.seconds == pytest.approx(found.flops / 0.5e12 + 8 * 2e9 / 1e11)
-    assert found.shards == [(1, 1, 576 + question + plan.ANSWER_TOKENS)]
+    assert found.shards == [(1, 1, found.prompt_tokens)]
 
 
 def test_plan_speaks_before_any_model_is_loaded() -> None:
@@ -302,6 +302,7 @@ def test_plan_speaks_before_any_model_is_loaded() -> None:
     found = json.loads(done.stdout)
     assert (found["samples"], found["images"], found["answer_tokens"]) == (2000, 400, 0)
     assert sum(samples for samples, _, _ in found["shards"]) == 2000 and len(found["shards"]) == 3
+    assert sum(tokens for _, _, tokens in found["shards"]) == found["prompt_tokens"]
 
 
 @pytest.mark.parametrize(

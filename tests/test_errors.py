@@ -29,9 +29,9 @@ huggingface_hub.snapshot_download = refused"""
 HEAD = """# What goes wrong, and what is said
 
 Every mistake below was made by `tests/test_errors.py`, which fails when this page and the program differ. Each is one
-sentence that quotes the bad value, then what to do, on stderr, with exit code 2 and no traceback, before anything is
+sentence that quotes the bad value, then what to do, on stderr, with exit code 2 and no traceback, before any result is
 written. A traceback is a bug: please report it. Rows and images that cannot be used are no errors: the run goes on,
-counts them and ends with exit code 3. Storage that fails under a run ends it with exit code 1; what is written stays.
+counts them and ends with exit code 3. A disk that is full or fails ends a run with exit code 1; what is written stays.
 """
 
 
@@ -66,6 +66,8 @@ CASES: dict[str, list[Case]] = {
         Case(f"{P} --shard 3/2", "3/2"),
         Case(f"{P} --batch-size many", "many"),
         Case(f"{P} --device tpu9", "tpu9"),
+        Case(f"{P} --device meta", "meta"),
+        Case(f"{P} --device-map balancd", "balancd"),
         Case(f"{P} --box-format corners", "corners"),
         Case("vgtool benchmarks --check boxes.jsonl --box-format xywhh", "xywhh"),
     ],
@@ -91,6 +93,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "A run folder": [
         Case(f"{P} --out runs/probe --row text", '"text"', said="after the same command without `--row text`"),
+        Case(f"{P[:-1]}4 --out runs/probe", "rows = 3", said="after the same command with `--limit 3`"),
         Case("vgtool score runs/half", "runs/half", said="after `--shard 1/2` only"),
         Case("vgtool heads runs/half -o heads.json", "runs/half"),
         Case(f"{P} --out /proc/nothing", "/proc/nothing"),

@@ -1,8 +1,12 @@
 """Probe columns and every method's answers on the embedded model, against whole-prompt full-matrix eager attention."""
 
+import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +17,18 @@ from scipy.spatial.distance import jensenshannon
 from tests import reference
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions, sessions
 from vgtool.benchmarks.load import load as benchmark
-from vgtool.errors import VgError
+from vgtool.errors import SampleError, VgError
+from vgtool.grounding import heads as head_files
+from vgtool.grounding.heads import HeadFile
 from vgtool.images import open_image
-from vgtool.methods.base import Facts
+from vgtool.methods.base import Facts, read_facts
 from vgtool.methods.parse import parse
+from vgtool.methods.pictures import other_image
 from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
 from vgtool.methods.task import ImageGroup
 from vgtool.models.load import load, resolve
-from vgtool.records import Sample
+from vgtool.records import ImageSource, Sample
 
 RANKED = ((2, 0), (2, 3), (1, 1), (3, 2))
 KNOCKOUT = 3
@@ -301,3 +308,39 @@ def test_one_question_a_pass_gives_the_same_rows(opened: Sessions, groups: list[
 def test_a_mistyped_method_is_explained(text: str, said: str) -> None:
     with pytest.raises(VgError, match=said.replace("(", r"\(")):
         parse(text)
+
+
+def test_a_ranked_head_that_the_model_does_not_have_is_named_before_the_run(opened: Sessions) -> None:
+    for pair in ([2, 24], [50, 0]):
+        spec = opened.adapter.spec.model_copy(update={"heads_ranked": [[1, 0], pair]})
+        with pytest.raises(VgError, match=re.escape(f"ranks head {pair}")):
+            read_facts(replace(opened.adapter, spec=spec), None, (), 0)
+
+
+def test_swap_passes_over_an_image_that_cannot_be_opened() -> None:
+    samples = list(benchmark("phantom", limit=30).samples)
+    partner = {sample.id: other_image(samples, 0)(sample).tobytes() for sample in samples}
+    gone = samples[0].image_id
+
+    def missing() -> bytes:
+        raise SampleError("image_missing", "'gone.png'")
+
+    broken = [replace(s, image=ImageSource("gone.png", missing)) if s.image_id == gone else s for s in samples]
+    again = {s.id: other_image(broken, 0)(s).tobytes() for s in samples}
+    moved = [name for name in partner if again[name] != partner[name]]
+    own = open_image(samples[0].image).tobytes()
+    assert moved and all(partner[name] == own for name in moved), "only who looked at the lost image looks elsewhere"
+    with pytest.raises(SampleError, match="no_other_image"):
+        other_image([s for s in samples if s.image_id == gone], 0)(samples[0])
+
+
+@pytest.mark.parametrize(
+    "damage", [{"selected_by": None}, {"selected_by": {"image_ids": 3}}, {"knockout_layers": None}]
+)
+def test_a_head_file_with_a_key_of_another_kind_is_one_sentence(damage: dict[str, object], tmp_path: Path) -> None:
+    whole = HeadFile("m", "r", 6, 6, {"image_ids": []}, [(0, 1, 0.5)], [2])
+    head_files.write(tmp_path / "heads.json", whole)
+    assert head_files.read(tmp_path / "heads.json") == whole
+    (tmp_path / "heads.json").write_text(json.dumps(asdict(whole) | damage))
+    with pytest.raises(VgError, match="is not a head file"):
+        head_files.read(tmp_path / "heads.json")

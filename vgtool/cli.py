@@ -1,7 +1,6 @@
 """The commands: parse, call, exit code. Everything heavy is imported by the command that needs it."""
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ app = typer.Typer(
     help="Where medical multimodal LLMs look, and what happens when they are made to look again.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
 RUN, READ = "Run a model", "Read results"
@@ -57,13 +57,14 @@ DataRoot = Annotated[
 BoxFormat = Annotated[
     str | None, typer.Option(help="Read boxes as xyxy, xyxy-inclusive or xywh, whatever the benchmark says.")
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")]
+Limit = Annotated[int | None, typer.Option(min=1, max=sys.maxsize, help="Only the first N rows.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; runs/KIND-MODEL-BENCHMARK when not given.")]
 Batch = Annotated[str, typer.Option(help="Most questions in one forward pass: auto, or a number.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; a GPU when there is one.")]
 DeviceMap = Annotated[
-    str | None, typer.Option(help="Spread the model over devices, as accelerate does: auto, balanced.")
+    str | None,
+    typer.Option(help="Spread the model over devices as accelerate does: auto, balanced, balanced_low_0, sequential."),
 ]
 ShardText = Annotated[
     str,
@@ -71,8 +72,8 @@ ShardText = Annotated[
         "--shard", help="Share of the images: I/N; auto: accelerate's rank, else all; slurm: the job array's task."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of whatever is random (controls, bootstrap).")]
-Lora = Annotated[Path | None, typer.Option(help="LoRA adapter folder, merged into the model (needs vgtool[lora]).")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of whatever is random: controls, bootstrap; nothing in a probe.")]
+Lora = Annotated[Path | None, typer.Option(help="LoRA adapter folder, merged into the model (needs vgtool\\[lora]).")]
 Offline = Annotated[bool, typer.Option(help="Load from disk only.")]
 Mapping = Annotated[
     Literal["exact", "stretch"],
@@ -169,6 +170,7 @@ def refine(
     offline: Offline = False,
     lora: Lora = None,
     box_mapping: Mapping = "exact",
+    box_format: BoxFormat = None,
     explain: Annotated[str | None, typer.Option(help="Show this one sample id in full; writes nothing.")] = None,
     registry: Registry = None,
     as_json: Json = False,
@@ -182,8 +184,8 @@ def refine(
     labels = method or ["vgrefine"]
     if len(set(labels)) < len(labels):
         raise VgError("The same --method is given twice.", "Name each variant once.")
-    rows = _benchmark(benchmark, split, protocol, data_root, limit, registry)
-    at = None if explain else launch.prepare("refine", model, registry, rows, out, shard, batch_size)
+    rows = _benchmark(benchmark, split, protocol, data_root, limit, registry, box_format)
+    at = None if explain is not None else launch.prepare("refine", model, registry, rows, out, shard, batch_size)
     from vgtool.methods.base import read_facts  # torch takes seconds: a mistyped name is answered before it
     from vgtool.methods.parse import parse
     from vgtool.methods.pictures import other_image
@@ -197,7 +199,7 @@ def refine(
     if at is None:
         from vgtool.methods.explain import explain as explained
 
-        text = explained(task, rows.samples, str(explain))
+        text = explained(task, rows.samples, explain or "")
         console.show(text)
         return
     raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
@@ -271,7 +273,7 @@ def plan(
     for name, text in plans.readable(found, card).items():
         console.show(f"{name:8} {text}")
     for index, (samples, images, tokens) in enumerate(found.shards, 1):
-        line = f"shard {index}/{shards}: {samples:,} samples, {images:,} images, about {tokens:,} tokens"
+        line = f"shard {index}/{shards}: {samples:,} samples, {images:,} images, {tokens:,} tokens read"
         console.show(line)
 
 
@@ -560,8 +562,8 @@ def main() -> None:
     except VgError as error:
         console.say(f"Error: {error}")
         sys.exit(error.exit_code)
+    except PermissionError as error:
+        console.say(f"Error: This user may not open '{error.filename}'. Change its permissions, or name another place.")
+        sys.exit(Exit.USER)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.DONE)

@@ -1,8 +1,20 @@
 """Results to stdout, talk to stderr, control characters of data stripped from both."""
 
+import os
+import sys
+
 from rich.console import Console
 
-out = Console()
+
+class _Out(Console):
+    """A reader that has seen enough (`vgtool score RUN | head`) is no failure of the command."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+
+
+out = _Out()
 err = Console(stderr=True)
 
 

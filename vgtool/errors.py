@@ -9,6 +9,9 @@ import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
+MOST_NAMED = 20
+"""Known names that a hint lists."""
+
 
 class Exit(IntEnum):
     """Exit codes of the `vgtool` command."""
@@ -61,4 +64,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
         return f"Did you mean '{near[0]}'?"
-    return f"Known: {', '.join(known)}." if known else ""
+    more = f" and {len(known) - MOST_NAMED:,} more" if len(known) > MOST_NAMED else ""
+    return f"Known: {', '.join(known[:MOST_NAMED])}{more}." if known else ""

@@ -31,6 +31,8 @@ READERS: dict[str, str] = {
     "med-eval": "vgtool.benchmarks.med_eval:read",
 }
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
+SUFFIXES = (".jsonl", ".parquet")
+"""A name that ends so is a file in vgtool's own format."""
 JOIN = "+"
 """Between the names of splits that are read together: train+test."""
 
@@ -40,6 +42,7 @@ class Benchmark:
     """All rows of one benchmark under one split and protocol."""
 
     name: str
+    """Of the entry; a file's own name, without its folders."""
     split: str
     """One split, or several joined by `+`."""
     protocol: str
@@ -56,6 +59,11 @@ class Benchmark:
     """Split -> rows read of it."""
     published: int | None = None
     """How many rows there should be; None where unknown, or where `limit` cut them off."""
+
+    @property
+    def is_file(self) -> bool:
+        """A file in vgtool's own format, not an entry of the registry."""
+        return self.name.endswith(SUFFIXES)
 
     @property
     def rows(self) -> int:
@@ -102,7 +110,7 @@ def load(
         seen.add(row.id)
     published = None if limit is not None else expected(spec, chosen, splits)
     return Benchmark(
-        name,
+        Path(name).name if name.endswith(SUFFIXES) else name,
         JOIN.join(splits),
         protocol,
         spec.domain,
@@ -122,7 +130,7 @@ def find(name: str, data_root: Path | None, registry: Path | None) -> tuple[Benc
     from vgtool.benchmarks import own
     from vgtool.benchmarks.fetch import has_data, locate
 
-    if not name.endswith(own.SUFFIXES):
+    if not name.endswith(SUFFIXES):
         spec = pick(benchmarks(registry), name, "benchmarks.yaml")
         root = locate(spec, data_root)
         if registry is not None and spec.reader == "own" and (root is None or not has_data(spec, root)):

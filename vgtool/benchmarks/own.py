@@ -52,13 +52,15 @@ KEYS = {
     "mask",
     "mask_value",
 } | {*("image_id", "group", "domain", "file")}
-SUFFIXES = (".jsonl", ".parquet")
 
 
 def entry(path: Path) -> BenchmarkSpec:
     """The registry entry of a file: one split, no published count."""
     if not path.is_file():
-        raise VgError(f"No file '{path}'.", "Give a JSONL or Parquet file of questions, or a name in benchmarks.yaml.")
+        raise VgError(
+            f"No file '{path}' here or in --data-root.",
+            "Give a JSONL or Parquet file of questions, or a name in benchmarks.yaml.",
+        )
     return BenchmarkSpec(
         name=path.stem,
         title=path.name,

@@ -72,7 +72,10 @@ def read(path: Path) -> HeadFile:
         if not isinstance(raw, dict) or raw.keys() != wanted:
             raise ValueError(f"its keys are not {', '.join(sorted(wanted))}")
         file = HeadFile(**raw)
+        if not isinstance(file.selected_by, dict) or not isinstance(file.selected_by.get("image_ids", []), list):
+            raise ValueError("its selected_by does not say what the heads were chosen on")
         ranked = [(int(layer), int(head), float(score)) for layer, head, score in file.ranked]
+        knockout = [int(layer) for layer in file.knockout_layers]
         inside = all(0 <= layer < file.layers and 0 <= head < file.heads for layer, head, _ in ranked)
     except OSError as error:
         raise VgError(f"Cannot read --heads '{path}': {error.strerror}.", "Make one with vgtool heads.") from None
@@ -80,7 +83,7 @@ def read(path: Path) -> HeadFile:
         raise VgError(f"'{path}' is not a head file: {error}.", "Make one with vgtool heads.") from None
     if not ranked or not inside:
         raise VgError(f"'{path}' names heads that do not exist in its own model.", "Make it again with vgtool heads.")
-    return HeadFile(**{**raw, "ranked": ranked})
+    return HeadFile(**{**raw, "ranked": ranked, "knockout_layers": knockout})
 
 
 def refuse_mismatch(file: HeadFile, model: str, layers: int, heads: int) -> None:

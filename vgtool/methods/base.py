@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vgtool.attention.session import Change, Rows
-from vgtool.errors import SampleError
+from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter
@@ -49,6 +49,13 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
         head_files.refuse_overlap(file, image_ids)
         ranked = tuple((layer, head) for layer, head, _ in file.ranked)
         knockout = knockout or tuple(file.knockout_layers)
+    for layer, head in ranked:
+        if not (0 <= layer < adapter.layers and 0 <= head < adapter.heads):
+            raise VgError(
+                f"'{adapter.spec.name}' has {adapter.layers} layers of {adapter.heads} heads, but its entry ranks "
+                f"head {[layer, head]}.",
+                "Correct heads_ranked, or rank this model's own heads and give --heads FILE.",
+            )
     return Facts(adapter.layers, adapter.heads, ranked, knockout, seed)
 
 

@@ -4,6 +4,7 @@ Packages outside add methods through the entry point group `vgtool.methods`, eac
 """
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
@@ -71,7 +72,10 @@ def _value(where: str, text: str, kind: Any) -> Any:
             return text
         if get_origin(kind) is tuple:
             return tuple(int(part) for part in text.split("+"))
-        return kind(text)
+        value = kind(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError
+        return value
     except ValueError:
         wanted = (
             "layers as 16 or 34+35+36" if get_origin(kind) is tuple else {int: "a whole number"}.get(kind, "a number")

@@ -64,14 +64,19 @@ class NoImage(_Picture):
 
 
 def other_image(samples: Sequence[Sample], seed: int) -> Callable[[Sample], Image.Image]:
-    """Gives each sample another image of its benchmark, by seed and sample id alone."""
+    """Gives each sample another image of its benchmark, by seed and sample id alone; one that cannot be opened is
+    passed over for the next."""
     images = {sample.image_id: sample.image for sample in samples}
     ids = sorted(images)
 
     def other(sample: Sample) -> Image.Image:
-        if len(ids) < 2:
-            raise SampleError("no_other_image", "the benchmark shows one image only")
+        first = crc32(f"{seed} {sample.id}".encode())
         others = [image for image in ids if image != sample.image_id]
-        return open_image(images[others[crc32(f"{seed} {sample.id}".encode()) % len(others)]])
+        for place in range(len(others)):
+            try:
+                return open_image(images[others[(first + place) % len(others)]])
+            except SampleError:
+                continue
+        raise SampleError("no_other_image", "the benchmark has no other image that can be opened")
 
     return other

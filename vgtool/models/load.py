@@ -30,6 +30,7 @@ ADAPTERS = {
 """Short key -> module:Class."""
 
 DTYPES = ("float32", "bfloat16", "float16")
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def resolve(name_or_dir: str, registry: Path | None = None) -> tuple[ModelSpec, Path | None]:
@@ -44,8 +45,10 @@ def resolve(name_or_dir: str, registry: Path | None = None) -> tuple[ModelSpec, 
     name = folder.resolve().name
     if like in known:
         lent = known[like]
-        notes = [f"Local checkpoint, read and prompted as {like}."]
-        return lent.model_copy(update={"name": name, "title": name, "hub": None, "notes": notes}), folder
+        heads = " Its published heads and knockout layers are used, unless --heads says otherwise."
+        notes = [f"Local checkpoint, read and prompted as {like}.{heads if lent.heads_ranked else ''}"]
+        own = dict.fromkeys(("hub", "parameters", "size_gb", "layers", "heads"))
+        return lent.model_copy(update={"name": name, "title": name, "notes": notes, **own}), folder
     spec = ModelSpec(name=name, title=name, adapter=adapter, notes=["Local checkpoint."])
     return spec, folder
 
@@ -99,6 +102,10 @@ def placement(spec: ModelSpec, dtype: str | None, device: str | None, device_map
         kind = torch.device(device).type
     except RuntimeError:
         raise VgError(f"No device '{device}'.", "Use cpu, cuda or cuda:N.") from None
+    if kind not in ("cpu", "cuda"):
+        raise VgError(f"No device '{device}' for vgtool.", "Use cpu, cuda or cuda:N.")
+    if device_map is not None and device_map not in DEVICE_MAPS:
+        raise VgError(f"No --device-map '{device_map}'.", did_you_mean(device_map, DEVICE_MAPS))
     if kind == "cuda" and not torch.cuda.is_available():
         raise VgError(f"--device {device}: this machine has no usable GPU.", "Use --device cpu.")
     if dtype is None or dtype == "auto":

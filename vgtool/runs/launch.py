@@ -41,7 +41,7 @@ def prepare(
     if batch != "auto" and not (batch.isdecimal() and int(batch) > 0):
         raise VgError(f"--batch-size '{batch}' is not auto or a number above 0.", "Leave it out to let packs decide.")
     place, name = cluster.place(shard), resolve(model, registry)[0].name
-    store = Store(out or Path("runs") / f"{kind}-{name}-{rows.name}")
+    store = Store(out or Path("runs") / f"{kind}-{name}-{Path(rows.name).stem if rows.is_file else rows.name}")
     trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
     return Launch(store, place, None if batch == "auto" else int(batch))
 
@@ -62,6 +62,8 @@ def load(
     from vgtool.models.load import load as load_model
 
     spec, source = resolve(model, registry)
+    if source is not None:
+        console.say(f"{spec.name}: {spec.notes[0]}")
     logging.disable_progress_bar()
     opened = sessions(
         load_model(spec, source=source, dtype=dtype, device=device, device_map=device_map, offline=offline, lora=lora)

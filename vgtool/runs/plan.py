@@ -123,7 +123,7 @@ class Plan:
     disk: float
     """Bytes of rows."""
     shards: list[tuple[int, int, int]]
-    """(samples, images, estimated tokens) of each."""
+    """(samples, images, prompt tokens) of each."""
 
 
 def estimate(
@@ -139,14 +139,19 @@ def estimate(
 ) -> Plan:
     """Sizes of a probe (`methods` = 0) or refine run. Every method reads its question again behind the shared image
     (edits restart at a middle layer, which is reckoned as a whole pass) and writes its own answer."""
+    asked = 1 + methods
+    general = TEMPLATE_TOKENS + math.ceil(len(f"{GENERAL_QUESTION} {QUESTION_SUFFIX}") / CHARACTERS_PER_TOKEN)
+
+    def images_of(some: Iterable[Sequence[Sample]]) -> int:
+        return sum(1 + len(group[0].extra_images) for group in some)
+
+    def tokens_of(some: Sequence[Sequence[Sample]]) -> int:
+        questions = sum(question_tokens(sample) for group in some for sample in group)
+        return images_of(some) * shape.image_tokens + len(some) * general + questions * asked
+
     dealt = deal(samples, shards)
     all_groups = [group for shard in dealt for group in shard]
-    images = sum(1 + len(group[0].extra_images) for group in all_groups)
-    general = TEMPLATE_TOKENS + math.ceil(len(f"{GENERAL_QUESTION} {QUESTION_SUFFIX}") / CHARACTERS_PER_TOKEN)
-    questions = sum(question_tokens(sample) for sample in samples)
-    asked = 1 + methods
-    image_tokens = images * shape.image_tokens
-    prompt_tokens = image_tokens + len(all_groups) * general + questions * asked
+    images, prompt_tokens = images_of(all_groups), tokens_of(all_groups)
     steps = min(max_new_tokens, ANSWER_TOKENS) if methods else 0
     answers = steps * asked * len(samples)
     # 2 FLOPs per weight and token, and the attention of a token over the prefix: 4 x layers x width x length.
@@ -161,14 +166,14 @@ def estimate(
         len(samples),
         len(rejected),
         images,
-        image_tokens,
+        images * shape.image_tokens,
         prompt_tokens,
         answers,
         flops,
         seconds,
         1.15 * weights + cache + 1e9,
         (len(samples) + len(rejected)) * row_bytes(shape.layers, shape.heads, shape.image_tokens, methods, maps),
-        [(sum(map(len, shard)), len(shard), sum(map(work, shard))) for shard in dealt],
+        [(sum(map(len, shard)), images_of(shard), tokens_of(shard)) for shard in dealt],
     )
 
 

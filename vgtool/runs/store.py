@@ -83,12 +83,13 @@ class Store:
         if found["kind"] != kind:
             raise VgError(f"'{self.root}' holds a {found['kind']} run, not a {kind} run.", "Choose another --out.")
         wanted = json.loads(json.dumps(record["identity"]))
-        for name in sorted(wanted.keys() | found["identity"].keys()):
+        for name in [*wanted, *sorted(found["identity"].keys() - wanted.keys())]:
             old, new = found["identity"].get(name), wanted.get(name)
             if old != new:
                 raise VgError(
                     f"'{self.root}' was made with {name} = {_short(old)}, now it is {_short(new)}.",
-                    "Choose another --out, or run with the old setting to complete it.",
+                    "Choose another --out, or run with the old "
+                    + ("rows (--limit, --split) to complete it." if name == "rows" else "setting to complete it."),
                 )
 
     def read(self) -> dict[str, Any]:

@@ -41,13 +41,18 @@ class Run:
 
 def kind_of(path: Path) -> str:
     """`probe` or `refine` (a predictions file counts as one)."""
-    return "refine" if path.suffix in FILES else Store(path).read()["kind"]
+    return "refine" if _is_file(path) else Store(path).read()["kind"]
+
+
+def _is_file(path: Path) -> bool:
+    """A file of predictions, or meant as one; a run folder may end like a file."""
+    return path.suffix.lower() in FILES and not path.is_dir()
 
 
 def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
     """Rows of a run folder or predictions file. VgError, unless `partial`, when parts are damaged or samples missing;
     always when two parts disagree on a sample."""
-    if path.suffix in FILES:
+    if _is_file(path):
         return read_predictions(path)
     store = Store(path)
     record = store.read()
@@ -109,9 +114,9 @@ def read_predictions(path: Path) -> Run:
     """Any tool's answers: JSONL, csv or Parquet with question_type, reference, answer; optional sample_id, image_id,
     choices (a list, or a JSON list as text), method, group, question. A row that cannot be scored counts as failed."""
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             frame = pl.read_parquet(path)
-        elif path.suffix == ".csv":
+        elif path.suffix.lower() == ".csv":
             frame = pl.read_csv(path, infer_schema=False)
         else:
             lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
