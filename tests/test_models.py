@@ -754,6 +754,7 @@ def test_medregas_own_code_is_never_run(library: Library, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name,file,change,said", [
     ("llava-med", "config.json", {"image_aspect_ratio": "anyres"}, "anyres"),
     ("llava-med", "config.json", {"mm_vision_select_feature": "cls_patch"}, "cls_patch"),
+    ("llava-med", "config.json", {"mm_use_im_start_end": True}, "mm_use_im_start_end"),
     ("llava-med", "config.json", {"s2": True}, "S2"),
     ("llava-med", "config.json", {"num_attention_heads": "many"}, "num_attention_heads"),
     ("llava-med", "config.json", {"quantization_config": {"bits": 4}}, "quantised"),
@@ -800,9 +801,17 @@ def test_an_unknown_option_of_an_entry_is_refused_by_name(library: Library) -> N
 
 def test_a_tower_from_elsewhere_is_only_openais(library: Library, tmp_path: Path) -> None:
     folder = copied(library, "llava-1.5-7b-original", tmp_path)
-    edit(folder / "config.json", mm_vision_tower="somebody/else")
-    assert "somebody/else" in refused(folder, "llava-1.5-7b-original")
+    for other in ("somebody/else", "openai/clip-vit-large-patch14", ""):
+        edit(folder / "config.json", mm_vision_tower=other)
+        assert f"asks for '{other}'" in refused(folder, "llava-1.5-7b-original")
     assert checkpoints.COMMIT in library.adapter("llava-1.5-7b-original").revision.split("+clip-")[1]
+
+
+def test_a_tower_named_by_its_authors_path_is_fetched_all_the_same(library: Library, tmp_path: Path) -> None:
+    folder = copied(library, "llava-1.5-7b-original", tmp_path)
+    edit(folder / "config.json", mm_vision_tower="/mnt/nfs/openai/clip-vit-large-patch14-336/")
+    adapter = load(models()["llava-1.5-7b-original"], source=folder, device="cpu", offline=True)
+    assert adapter.revision.endswith(f"+clip-{checkpoints.COMMIT}")
 
 
 # ---- LoRA ----------------------------------------------------------------------------------------------------------
