@@ -793,6 +793,22 @@ def test_medregas_second_pixel_shuffle_is_row_major(library: Library, tmp_path: 
         assert torch.equal(second.features(two), first.features(one)[one.order])
 
 
+def test_an_index_whose_shards_are_all_gone_yields_to_the_one_whole_file(library: Library, tmp_path: Path) -> None:
+    folder = copied(library, "llava-med", tmp_path)
+    tensors = {name: value for shard in folder.glob("*.safetensors") for name, value in load_file(shard).items()}
+    first, *rest = sorted(folder.glob("*.safetensors"))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    for shard in rest:
+        shard.unlink()
+    assert "lacks model-00002" in refused(folder, "llava-med")
+    first.unlink()
+    adapter = load(models()["llava-med"], source=folder, device="cpu")
+    pairs = zip(
+        adapter.model.state_dict().values(), library.adapter("llava-med").model.state_dict().values(), strict=True
+    )
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 def test_an_unknown_option_of_an_entry_is_refused_by_name(library: Library) -> None:
     spec = models()["llava-med"].model_copy(update={"options": {"apsect": "pad"}})
     with pytest.raises(VgError, match="Did you mean 'aspect'"):
