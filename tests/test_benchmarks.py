@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from checkpoints import in_cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import COPIES, picture, put, put_csv, put_json, put_lines, put_parquet, put_zip
@@ -244,6 +245,35 @@ def test_vgmed_finds_slakes_images_in_slakes_own_folder(tmp_path: Path) -> None:
     (tmp_path / "vgmed" / "imgs" / "xmlab7" / "source.jpg").unlink()
     put_zip(tmp_path / "slake", "imgs.zip", {"imgs/xmlab7/source.jpg": picture(60, 100, "JPEG")})
     assert open_image(read("vgmed", tmp_path).samples[2].image).size == (60, 100)
+
+
+@pytest.mark.parametrize("name,images", [
+    ("coco", ["val2014.zip"]),
+    ("vgmed", ["SAMed2D_v1", "endoscopy_polydb", "imgs"]),
+    ("pmc-vqa", ["images.zip", "images_2.zip"]),
+    ("slake", ["imgs.zip"]),
+])  # fmt: skip
+@pytest.mark.parametrize("inside", ["", "NAME"])
+def test_rows_in_the_cache_take_their_images_from_the_data_folder(
+    inside: str, name: str, images: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached = in_cache(tmp_path / "hub", str(registry.benchmarks()[name].hub), lambda to: to, "datasets")
+    COPIES[name][1](cached)
+    whole = [told(sample) for sample in read(name, cached).samples]
+    data = tmp_path / "data" / inside.replace("NAME", name)
+    data.mkdir(parents=True)
+    for part in images:
+        (cached / part).rename(data / part)
+    assert [told(sample) for sample in read(name, tmp_path / "data").samples] == whole
+
+
+def test_rows_inside_an_archive_of_the_data_folder_come_before_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vgtool.benchmarks.fetch._cached", lambda spec: pytest.fail("asked the cache"))
+    layouts.omnimedvqa_zip(tmp_path)
+    assert read("omnimedvqa", tmp_path).rows == len(OMNI)
 
 
 # ---- protocols -------------------------------------------------------------------------------------------------------
