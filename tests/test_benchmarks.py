@@ -668,6 +668,21 @@ def test_a_broken_file_is_one_sentence(name: str, content: str | bytes, said: st
         read("slake", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["vgmed", "coco"])
+def test_an_unreadable_archive_that_a_pattern_finds_is_skipped_and_named(name: str, tmp_path: Path) -> None:
+    whole = read_copy(name, tmp_path)
+    put(tmp_path, "PolypDB.zip", b"PK\x03\x04 cut short")
+    put(tmp_path, "SA-Med2D-20M.zip", b"the last part")
+    put(tmp_path, "SA-Med2D-20M.z01", b"the first part")
+    found = read(name, tmp_path, split="attribute+localization")
+    assert read(name, tmp_path).digest == whole.digest and not found.rejected
+    skipped = [note for note in found.notes if note.startswith("Skipped: ")]
+    assert len(skipped) == 2 and skipped[0].startswith("Skipped: 'PolypDB.zip' cannot be read as a zip archive")
+    assert "'SA-Med2D-20M.zip'" in skipped[1] and "zip -s 0 SA-Med2D-20M.zip --out full.zip" in skipped[1]
+    checked = vgtool("benchmarks", "--check", name, "--data-root", tmp_path)
+    assert checked.exit_code == 0 and "'PolypDB.zip'" in checked.output
+
+
 def test_a_broken_parquet_file_is_one_sentence(tmp_path: Path) -> None:
     layouts.path_vqa(tmp_path)
     path = tmp_path / "data" / "test-00001-of-00002.parquet"

@@ -61,7 +61,9 @@ def files_of(request: Request) -> Files:
     given = [] if request.data_root is None else [request.data_root / spec.name, request.data_root]
     near = [folder / name for folder in (request.root.parent, *given[1:]) for name in spec.beside]
     roots = dict.fromkeys(folder.resolve() for folder in (request.root, *given, *near) if folder.is_dir())
-    return Files(list(roots), spec.folders, spec.archives)
+    files = Files(list(roots), spec.folders, spec.archives)
+    request.notes.extend(files.skipped)
+    return files
 
 
 def rows_of(
