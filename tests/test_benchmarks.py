@@ -374,6 +374,47 @@ def test_mmmu_test_rows_take_answers_from_a_key_and_are_said_to_have_none_withou
     assert "1 rows have no answer on disk: they can be probed, not scored." in found.notes
     put_json(tmp_path, "answers.json", {"test_Pharmacy_4": {"question_type": "multiple-choice", "ground_truth": "B"}})
     assert read("mmmu-med", tmp_path, split="test").samples[0].reference == "y"
+    empty = {**layouts.MMMU_TEST[0], "answer": ""}
+    columns = [f"image_{n}" for n in range(1, 8)]
+    put_parquet(tmp_path, "Pharmacy/test-00000-of-00001.parquet", [empty], columns)
+    assert read("mmmu-med", tmp_path, split="test").samples[0].reference == "y"
+
+
+MODALITY_FILES = {
+    "CT(Computed Tomography)": "CT",
+    "X-Ray": "X-ray",
+    "MR (Mag-netic Resonance Imaging)": "MRI",
+    "ultrasound": "Ultrasound",
+    "Dermoscopy": "Dermoscopy",
+    "Fundus Photography": "Fundus",
+    "Microscopy Images": "Microscopy",
+    "OCT (Optical Coherence Tomography": "OCT",
+}
+
+
+@pytest.mark.parametrize("top", ["", "OmniMedVQA/"])
+def test_regrouped_files_are_found_where_they_are_published_and_their_names_say_the_modality(
+    top: str, tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        for name in MODALITY_FILES:
+            asked = [{**layouts.REGROUPED[1], "image": f"Images/{name}.png"}]
+            put_json(tmp_path, f"{top}Splits/modality/{split}/{name}_{split}.json", asked)
+        put_json(tmp_path, f"{top}Splits/question_type/{split}/Disease Diagnosis_{split}.json", layouts.REGROUPED)
+    put(tmp_path, f"{top}Images/X-Ray.png", picture(9, 9))
+    for split in ("train", "test"):
+        found = {s.image.name: s for s in read("omnimedvqa", tmp_path, split=f"regrouped-{split}").samples}
+        assert {name: s.group for name, s in found.items()} == {f"Images/{k}.png": v for k, v in MODALITY_FILES.items()}
+        assert open_image(found["Images/X-Ray.png"].image).size == (9, 9)
+
+
+@pytest.mark.parametrize("file,group", [
+    ("oct_test.json", "OCT"), ("ct_test.json", "CT"), ("XRay_test.json", "X-ray"), ("sample-mr_test.json", "MRI"),
+    ("detection_test.json", ""),
+])  # fmt: skip
+def test_a_modality_is_a_word_of_a_regrouped_files_name(file: str, group: str, tmp_path: Path) -> None:
+    put_json(tmp_path, file, layouts.REGROUPED[1:])
+    assert read("omnimedvqa", tmp_path, split="regrouped-test").samples[0].group == group
 
 
 def test_restricted_access_rows_have_questions_only(tmp_path: Path) -> None:
