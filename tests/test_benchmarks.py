@@ -807,6 +807,12 @@ def own(root: Path, *rows: dict[str, Any], **settings: Any) -> Benchmark:
     return load(str(root / "mine.jsonl"), **settings)
 
 
+def test_blank_options_at_the_end_are_no_options(tmp_path: Path) -> None:
+    given = (["x", "y", " ", None], {"b": "y", "a": "x", "c": ""}, "['x', 'y', '']")
+    found = own(tmp_path, *({"id": str(n), "choices": one, "answer": "B"} for n, one in enumerate(given)))
+    assert [(sample.choices, sample.reference) for sample in found.samples] == [(("x", "y"), "y")] * 3
+
+
 def test_own_rows_need_an_image_and_a_question_only(tmp_path: Path) -> None:
     found = own(tmp_path, {}, {"answer": "Yes"}, {"choices": ["x", "y"], "answer": "b"}, {"id": 7, "reference": "a"})
     assert [(s.question_type, s.reference) for s in found.samples] == [
@@ -839,6 +845,9 @@ def test_own_boxes_say_their_format(form: str | None, box: list[int], tmp_path: 
         ({"question_type": "opn"}, "question_type 'opn'"),
         ({"choices": ["x", "y"], "answer": "c"}, "no letter of 2 options"),
         ({"choices": ["x", "X!"], "answer": "x."}, "answer_ambiguous"),
+        ({"choices": ["", "x", "y"], "answer": "B"}, "option A of 3 is blank"),
+        ({"choices": {"A": "x", "B": None, "C": "y"}, "answer": "B"}, "option B of 3 is blank"),
+        ({"choices": {"B": "x", "C": "y"}, "answer": "B"}, "lettered B, C, not from A on"),
         ({"mask": "../m.png"}, "image_outside_root"),
     ],
 )
