@@ -38,7 +38,7 @@ from vgtool.cli import app
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.images import open_image
-from vgtool.records import Grid, Rejected, Sample
+from vgtool.records import Box, Grid, Rejected, Sample
 
 SHORT = " Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -541,7 +541,34 @@ def test_detections_read_as_list_or_object(raw: Any) -> None:
     }
 
 
-@pytest.mark.parametrize("data", [b"{", b"[1]", b'[{"Liver": "big"}]', b'[{"Liver": [1, 2, 0, 4]}]', b'"x"'])
+def test_a_name_that_comes_twice_has_both_boxes_and_a_bad_one_is_the_names_alone() -> None:
+    good, bad = [[1, 2, 3, 4], [5, 6, 7, 8]], [[5, 6, 0, 8], [1, 2, 3, 4]]
+    listed = [*({"Liver": box} for box in good), *({"Mass": box} for box in bad), {"X": "big"}]
+    found = detections(json.dumps(listed).encode(), "imgs/x/detection.json")
+    assert found["Liver"] == (Box(1, 2, 4, 6), Box(5, 6, 12, 14))
+    for name in ("Mass", "X"):
+        assert str(found[name]).startswith(f"detection_unreadable: 'imgs/x/detection.json', {name}: ")
+
+
+def test_a_box_without_area_costs_the_rows_that_name_its_object_only(tmp_path: Path) -> None:
+    layouts.slake(tmp_path)
+    boxes = b'[{"Left Lung": [10, 10, 0, 40]}, {"Right Lung": [60, 10, 30, 40]}, {"Heart": [40, 40, 20, 20]}]'
+    put_zip(tmp_path, "imgs.zip", layouts.slake_images() | {"imgs/xmlab1/detection.json": boxes})
+    found = read("slake", tmp_path)
+    assert [row.id for row in found.rejected] == ["test-100", "test-101", "test-103"]
+    assert [sample.id for sample in found.samples] == ["test-102", "test-104", "test-106", "test-107"]
+    assert all("Left Lung: box [10, 10, 0, 40] is impossible" in row.reason for row in found.rejected)
+
+
+def test_slakes_images_are_found_where_its_archive_was_unpacked_into_a_folder_of_its_own_name(tmp_path: Path) -> None:
+    layouts.slake(tmp_path)
+    with zipfile.ZipFile(tmp_path / "imgs.zip") as archive:
+        archive.extractall(tmp_path / "imgs")
+    (tmp_path / "imgs.zip").unlink()
+    assert [told(sample) for sample in read("slake", tmp_path).samples] == EXPECTED["slake"]
+
+
+@pytest.mark.parametrize("data", [b"{", b"[1]", b'"x"'])
 def test_other_detections_fail_with_the_files_name(data: bytes) -> None:
     with pytest.raises(SampleError, match=r"detection_unreadable.*imgs/x/detection\.json"):
         detections(data, "imgs/x/detection.json")
@@ -557,6 +584,7 @@ def test_a_broken_detection_file_costs_the_rows_of_its_image_only(tmp_path: Path
 
 def test_mask_names_read_either_way_round() -> None:
     assert mask_values("1: Left Lung\nHeart 2\n3\tLiver\n\nnothing\n") == {"left lung": 1, "heart": 2, "liver": 3}
+    assert mask_values('Liver：70\n  "Left Lung": 135,\n"8": "Heart"') == {"liver": 70, "left lung": 135, "heart": 8}
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
