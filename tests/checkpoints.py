@@ -691,9 +691,9 @@ WRITERS: dict[str, Callable[[Path], Published]] = {
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def in_cache(cache: Path, hub: str, make: Callable[[Path], Any]) -> Any:
-    """Write a checkpoint where the Hugging Face cache would have it after a download."""
-    home = cache / f"models--{hub.replace('/', '--')}"
+def in_cache(cache: Path, hub: str, make: Callable[[Path], Any], kind: str = "models") -> Any:
+    """Write a checkpoint (or one of the "datasets") where the Hugging Face cache would have it after a download."""
+    home = cache / f"{kind}--{hub.replace('/', '--')}"
     (home / "refs").mkdir(parents=True)
     (home / "refs" / "main").write_text(COMMIT)
     return make(home / "snapshots" / COMMIT)

@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from checkpoints import in_cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import COPIES, picture, put, put_csv, put_json, put_lines, put_parquet, put_zip
@@ -37,7 +38,7 @@ from vgtool.cli import app
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.images import open_image
-from vgtool.records import Grid, Rejected, Sample
+from vgtool.records import Box, Grid, Rejected, Sample
 
 SHORT = " Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -246,6 +247,35 @@ def test_vgmed_finds_slakes_images_in_slakes_own_folder(tmp_path: Path) -> None:
     assert open_image(read("vgmed", tmp_path).samples[2].image).size == (60, 100)
 
 
+@pytest.mark.parametrize("name,images", [
+    ("coco", ["val2014.zip"]),
+    ("vgmed", ["SAMed2D_v1", "endoscopy_polydb", "imgs"]),
+    ("pmc-vqa", ["images.zip", "images_2.zip"]),
+    ("slake", ["imgs.zip"]),
+])  # fmt: skip
+@pytest.mark.parametrize("inside", ["", "NAME"])
+def test_rows_in_the_cache_take_their_images_from_the_data_folder(
+    inside: str, name: str, images: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached = in_cache(tmp_path / "hub", str(registry.benchmarks()[name].hub), lambda to: to, "datasets")
+    COPIES[name][1](cached)
+    whole = [told(sample) for sample in read(name, cached).samples]
+    data = tmp_path / "data" / inside.replace("NAME", name)
+    data.mkdir(parents=True)
+    for part in images:
+        (cached / part).rename(data / part)
+    assert [told(sample) for sample in read(name, tmp_path / "data").samples] == whole
+
+
+def test_rows_inside_an_archive_of_the_data_folder_come_before_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vgtool.benchmarks.fetch._cached", lambda spec: pytest.fail("asked the cache"))
+    layouts.omnimedvqa_zip(tmp_path)
+    assert read("omnimedvqa", tmp_path).rows == len(OMNI)
+
+
 # ---- protocols -------------------------------------------------------------------------------------------------------
 
 SLAKE_IDS = {
@@ -344,6 +374,47 @@ def test_mmmu_test_rows_take_answers_from_a_key_and_are_said_to_have_none_withou
     assert "1 rows have no answer on disk: they can be probed, not scored." in found.notes
     put_json(tmp_path, "answers.json", {"test_Pharmacy_4": {"question_type": "multiple-choice", "ground_truth": "B"}})
     assert read("mmmu-med", tmp_path, split="test").samples[0].reference == "y"
+    empty = {**layouts.MMMU_TEST[0], "answer": ""}
+    columns = [f"image_{n}" for n in range(1, 8)]
+    put_parquet(tmp_path, "Pharmacy/test-00000-of-00001.parquet", [empty], columns)
+    assert read("mmmu-med", tmp_path, split="test").samples[0].reference == "y"
+
+
+MODALITY_FILES = {
+    "CT(Computed Tomography)": "CT",
+    "X-Ray": "X-ray",
+    "MR (Mag-netic Resonance Imaging)": "MRI",
+    "ultrasound": "Ultrasound",
+    "Dermoscopy": "Dermoscopy",
+    "Fundus Photography": "Fundus",
+    "Microscopy Images": "Microscopy",
+    "OCT (Optical Coherence Tomography": "OCT",
+}
+
+
+@pytest.mark.parametrize("top", ["", "OmniMedVQA/"])
+def test_regrouped_files_are_found_where_they_are_published_and_their_names_say_the_modality(
+    top: str, tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        for name in MODALITY_FILES:
+            asked = [{**layouts.REGROUPED[1], "image": f"Images/{name}.png"}]
+            put_json(tmp_path, f"{top}Splits/modality/{split}/{name}_{split}.json", asked)
+        put_json(tmp_path, f"{top}Splits/question_type/{split}/Disease Diagnosis_{split}.json", layouts.REGROUPED)
+    put(tmp_path, f"{top}Images/X-Ray.png", picture(9, 9))
+    for split in ("train", "test"):
+        found = {s.image.name: s for s in read("omnimedvqa", tmp_path, split=f"regrouped-{split}").samples}
+        assert {name: s.group for name, s in found.items()} == {f"Images/{k}.png": v for k, v in MODALITY_FILES.items()}
+        assert open_image(found["Images/X-Ray.png"].image).size == (9, 9)
+
+
+@pytest.mark.parametrize("file,group", [
+    ("oct_test.json", "OCT"), ("ct_test.json", "CT"), ("XRay_test.json", "X-ray"), ("sample-mr_test.json", "MRI"),
+    ("detection_test.json", ""),
+])  # fmt: skip
+def test_a_modality_is_a_word_of_a_regrouped_files_name(file: str, group: str, tmp_path: Path) -> None:
+    put_json(tmp_path, file, layouts.REGROUPED[1:])
+    assert read("omnimedvqa", tmp_path, split="regrouped-test").samples[0].group == group
 
 
 def test_restricted_access_rows_have_questions_only(tmp_path: Path) -> None:
@@ -470,7 +541,34 @@ def test_detections_read_as_list_or_object(raw: Any) -> None:
     }
 
 
-@pytest.mark.parametrize("data", [b"{", b"[1]", b'[{"Liver": "big"}]', b'[{"Liver": [1, 2, 0, 4]}]', b'"x"'])
+def test_a_name_that_comes_twice_has_both_boxes_and_a_bad_one_is_the_names_alone() -> None:
+    good, bad = [[1, 2, 3, 4], [5, 6, 7, 8]], [[5, 6, 0, 8], [1, 2, 3, 4]]
+    listed = [*({"Liver": box} for box in good), *({"Mass": box} for box in bad), {"X": "big"}]
+    found = detections(json.dumps(listed).encode(), "imgs/x/detection.json")
+    assert found["Liver"] == (Box(1, 2, 4, 6), Box(5, 6, 12, 14))
+    for name in ("Mass", "X"):
+        assert str(found[name]).startswith(f"detection_unreadable: 'imgs/x/detection.json', {name}: ")
+
+
+def test_a_box_without_area_costs_the_rows_that_name_its_object_only(tmp_path: Path) -> None:
+    layouts.slake(tmp_path)
+    boxes = b'[{"Left Lung": [10, 10, 0, 40]}, {"Right Lung": [60, 10, 30, 40]}, {"Heart": [40, 40, 20, 20]}]'
+    put_zip(tmp_path, "imgs.zip", layouts.slake_images() | {"imgs/xmlab1/detection.json": boxes})
+    found = read("slake", tmp_path)
+    assert [row.id for row in found.rejected] == ["test-100", "test-101", "test-103"]
+    assert [sample.id for sample in found.samples] == ["test-102", "test-104", "test-106", "test-107"]
+    assert all("Left Lung: box [10, 10, 0, 40] is impossible" in row.reason for row in found.rejected)
+
+
+def test_slakes_images_are_found_where_its_archive_was_unpacked_into_a_folder_of_its_own_name(tmp_path: Path) -> None:
+    layouts.slake(tmp_path)
+    with zipfile.ZipFile(tmp_path / "imgs.zip") as archive:
+        archive.extractall(tmp_path / "imgs")
+    (tmp_path / "imgs.zip").unlink()
+    assert [told(sample) for sample in read("slake", tmp_path).samples] == EXPECTED["slake"]
+
+
+@pytest.mark.parametrize("data", [b"{", b"[1]", b'"x"'])
 def test_other_detections_fail_with_the_files_name(data: bytes) -> None:
     with pytest.raises(SampleError, match=r"detection_unreadable.*imgs/x/detection\.json"):
         detections(data, "imgs/x/detection.json")
@@ -486,6 +584,7 @@ def test_a_broken_detection_file_costs_the_rows_of_its_image_only(tmp_path: Path
 
 def test_mask_names_read_either_way_round() -> None:
     assert mask_values("1: Left Lung\nHeart 2\n3\tLiver\n\nnothing\n") == {"left lung": 1, "heart": 2, "liver": 3}
+    assert mask_values('Liver：70\n  "Left Lung": 135,\n"8": "Heart"') == {"liver": 70, "left lung": 135, "heart": 8}
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -638,6 +737,21 @@ def test_a_broken_file_is_one_sentence(name: str, content: str | bytes, said: st
         read("slake", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["vgmed", "coco"])
+def test_an_unreadable_archive_that_a_pattern_finds_is_skipped_and_named(name: str, tmp_path: Path) -> None:
+    whole = read_copy(name, tmp_path)
+    put(tmp_path, "PolypDB.zip", b"PK\x03\x04 cut short")
+    put(tmp_path, "SA-Med2D-20M.zip", b"the last part")
+    put(tmp_path, "SA-Med2D-20M.z01", b"the first part")
+    found = read(name, tmp_path, split="attribute+localization")
+    assert read(name, tmp_path).digest == whole.digest and not found.rejected
+    skipped = [note for note in found.notes if note.startswith("Skipped: ")]
+    assert len(skipped) == 2 and skipped[0].startswith("Skipped: 'PolypDB.zip' cannot be read as a zip archive")
+    assert "'SA-Med2D-20M.zip'" in skipped[1] and "zip -s 0 SA-Med2D-20M.zip --out full.zip" in skipped[1]
+    checked = vgtool("benchmarks", "--check", name, "--data-root", tmp_path)
+    assert checked.exit_code == 0 and "'PolypDB.zip'" in checked.output
+
+
 def test_a_broken_parquet_file_is_one_sentence(tmp_path: Path) -> None:
     layouts.path_vqa(tmp_path)
     path = tmp_path / "data" / "test-00001-of-00002.parquet"
@@ -721,6 +835,12 @@ def own(root: Path, *rows: dict[str, Any], **settings: Any) -> Benchmark:
     return load(str(root / "mine.jsonl"), **settings)
 
 
+def test_blank_options_at_the_end_are_no_options(tmp_path: Path) -> None:
+    given = (["x", "y", " ", None], {"b": "y", "a": "x", "c": ""}, "['x', 'y', '']")
+    found = own(tmp_path, *({"id": str(n), "choices": one, "answer": "B"} for n, one in enumerate(given)))
+    assert [(sample.choices, sample.reference) for sample in found.samples] == [(("x", "y"), "y")] * 3
+
+
 def test_own_rows_need_an_image_and_a_question_only(tmp_path: Path) -> None:
     found = own(tmp_path, {}, {"answer": "Yes"}, {"choices": ["x", "y"], "answer": "b"}, {"id": 7, "reference": "a"})
     assert [(s.question_type, s.reference) for s in found.samples] == [
@@ -753,6 +873,9 @@ def test_own_boxes_say_their_format(form: str | None, box: list[int], tmp_path: 
         ({"question_type": "opn"}, "question_type 'opn'"),
         ({"choices": ["x", "y"], "answer": "c"}, "no letter of 2 options"),
         ({"choices": ["x", "X!"], "answer": "x."}, "answer_ambiguous"),
+        ({"choices": ["", "x", "y"], "answer": "B"}, "option A of 3 is blank"),
+        ({"choices": {"A": "x", "B": None, "C": "y"}, "answer": "B"}, "option B of 3 is blank"),
+        ({"choices": {"B": "x", "C": "y"}, "answer": "B"}, "lettered B, C, not from A on"),
         ({"mask": "../m.png"}, "image_outside_root"),
     ],
 )

@@ -73,14 +73,15 @@ def test_heads_chosen_on_test_images_are_refused(tmp_path) -> None:  # type: ign
         heads.refuse_mismatch(again, "n", 4, 2)
 
 
-@pytest.mark.parametrize("width,height", [(168, 126), (126, 168), (100, 100), (1, 7)])
+@pytest.mark.parametrize("width,height", [(168, 126), (126, 168), (100, 100), (1, 7), (1, 18), (10, 1)])
 def test_every_cell_box_touches_its_own_token(width: int, height: int) -> None:
     for geometry in (
         Geometry.pad(width, height, 112, Grid(8, 8)),
         Geometry.squash(width, height, 112, 112, Grid(8, 8)),
         Geometry.crop(width, height, 112, 112, Grid(8, 8)),
+        Geometry.pad(width, height, 336, Grid(24, 24)),
     ):
-        for token in range(64):
+        for token in range(geometry.tokens):
             box = geometry.cell_box(token)
             if box is not None:
                 assert token in geometry.region([box])

@@ -562,8 +562,11 @@ def test_a_model_that_is_not_on_disk_is_one_sentence_with_the_command(tmp_path: 
 @pytest.mark.parametrize("config,expected", [
     ({"model_type": "llava_qwen2"}, ("llava-original", "huatuogpt-vision-7b")),
     ({"model_type": "llava_llama", "vocab_size": 64000}, ("llava-original", "huatuogpt-vision-34b")),
+    ({"model_type": "llava_llama", "vocab_size": 64002}, ("llava-original", "huatuogpt-vision-34b")),
     ({"model_type": "llava_llama", "vocab_size": 128256}, ("llava-original", "llava-tri")),
+    ({"model_type": "llava_llama", "vocab_size": 128257}, ("llava-original", "llava-tri")),
     ({"model_type": "llava_llama", "vocab_size": 32000}, ("llava-original", "llava-1.5-7b-original")),
+    ({"model_type": "llava_llama", "vocab_size": 32003}, ("llava-original", "llava-1.5-7b-original")),
     ({"model_type": "llava_mistral"}, ("llava-original", "llava-med")),
     ({"model_type": "llava_qwen2", "mm_vision_tower": "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"},
      ("llava-original", "huatuogpt-v-bio")),
@@ -572,6 +575,27 @@ def test_a_model_that_is_not_on_disk_is_one_sentence_with_the_command(tmp_path: 
 def test_original_layouts_are_told_apart_by_vocabulary(config: Any, expected: Any, tmp_path: Path) -> None:
     checkpoints.write(tmp_path / "config.json", config)
     assert layout.recognise(tmp_path) == expected
+
+
+@pytest.mark.parametrize("size", [151646, 259, None])
+def test_a_vocabulary_of_no_known_model_asks_for_an_entry_and_takes_no_prompt(size: Any, tmp_path: Path) -> None:
+    checkpoints.write(tmp_path / "config.json", {"model_type": "llava_llama", "vocab_size": size})
+    with pytest.raises(VgError, match=f"vocabulary of {size}") as caught:
+        resolve(str(tmp_path))
+    assert f"entry '{tmp_path.name}'" in str(caught.value) and "--registry DIR" in str(caught.value)
+
+
+def test_an_entry_called_as_a_local_folder_lends_it_its_prompt(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(library, "llava-tri", tmp_path)
+    entry = 'model:\n  title: Ours\n  adapter: llava-original\n  prompt: "Q <image> {question} A"\n'
+    (tmp_path / "models.yaml").write_text(entry)
+    monkeypatch.chdir(tmp_path)
+    for argument in (str(folder), "model"):
+        spec, source = resolve(argument, tmp_path)
+        adapter = load(spec, source=source, device="cpu", offline=True)
+        assert adapter.template == "Q <image> {question} A" and adapter.scales == 3  # type: ignore[attr-defined]
 
 
 def test_an_unknown_layout_is_named_with_what_is_known(tmp_path: Path) -> None:
@@ -585,7 +609,11 @@ def test_an_unknown_layout_is_named_with_what_is_known(tmp_path: Path) -> None:
         resolve("medreag")
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("huatuogpt-vision-34b", "llava-tri", "vila-m3-13b")])
+TOLD_BY_SIZE = ("huatuogpt-vision-34b", "llava-tri", "llava-1.5-7b-original", "vila-m3-13b")
+"""Models whose tiny copies have another vocabulary, or fewer layers, than tell them."""
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in TOLD_BY_SIZE])
 def test_a_local_folder_is_recognised(name: str, library: Library) -> None:
     spec, folder = resolve(str(library.published[name].folder))
     registered = models()[name]
@@ -726,6 +754,7 @@ def test_medregas_own_code_is_never_run(library: Library, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name,file,change,said", [
     ("llava-med", "config.json", {"image_aspect_ratio": "anyres"}, "anyres"),
     ("llava-med", "config.json", {"mm_vision_select_feature": "cls_patch"}, "cls_patch"),
+    ("llava-med", "config.json", {"mm_use_im_start_end": True}, "mm_use_im_start_end"),
     ("llava-med", "config.json", {"s2": True}, "S2"),
     ("llava-med", "config.json", {"num_attention_heads": "many"}, "num_attention_heads"),
     ("llava-med", "config.json", {"quantization_config": {"bits": 4}}, "quantised"),
@@ -764,6 +793,22 @@ def test_medregas_second_pixel_shuffle_is_row_major(library: Library, tmp_path: 
         assert torch.equal(second.features(two), first.features(one)[one.order])
 
 
+def test_an_index_whose_shards_are_all_gone_yields_to_the_one_whole_file(library: Library, tmp_path: Path) -> None:
+    folder = copied(library, "llava-med", tmp_path)
+    tensors = {name: value for shard in folder.glob("*.safetensors") for name, value in load_file(shard).items()}
+    first, *rest = sorted(folder.glob("*.safetensors"))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    for shard in rest:
+        shard.unlink()
+    assert "lacks model-00002" in refused(folder, "llava-med")
+    first.unlink()
+    adapter = load(models()["llava-med"], source=folder, device="cpu")
+    pairs = zip(
+        adapter.model.state_dict().values(), library.adapter("llava-med").model.state_dict().values(), strict=True
+    )
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 def test_an_unknown_option_of_an_entry_is_refused_by_name(library: Library) -> None:
     spec = models()["llava-med"].model_copy(update={"options": {"apsect": "pad"}})
     with pytest.raises(VgError, match="Did you mean 'aspect'"):
@@ -772,9 +817,17 @@ def test_an_unknown_option_of_an_entry_is_refused_by_name(library: Library) -> N
 
 def test_a_tower_from_elsewhere_is_only_openais(library: Library, tmp_path: Path) -> None:
     folder = copied(library, "llava-1.5-7b-original", tmp_path)
-    edit(folder / "config.json", mm_vision_tower="somebody/else")
-    assert "somebody/else" in refused(folder, "llava-1.5-7b-original")
+    for other in ("somebody/else", "openai/clip-vit-large-patch14", ""):
+        edit(folder / "config.json", mm_vision_tower=other)
+        assert f"asks for '{other}'" in refused(folder, "llava-1.5-7b-original")
     assert checkpoints.COMMIT in library.adapter("llava-1.5-7b-original").revision.split("+clip-")[1]
+
+
+def test_a_tower_named_by_its_authors_path_is_fetched_all_the_same(library: Library, tmp_path: Path) -> None:
+    folder = copied(library, "llava-1.5-7b-original", tmp_path)
+    edit(folder / "config.json", mm_vision_tower="/mnt/nfs/openai/clip-vit-large-patch14-336/")
+    adapter = load(models()["llava-1.5-7b-original"], source=folder, device="cpu", offline=True)
+    assert adapter.revision.endswith(f"+clip-{checkpoints.COMMIT}")
 
 
 # ---- LoRA ----------------------------------------------------------------------------------------------------------

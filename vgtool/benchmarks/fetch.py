@@ -13,8 +13,8 @@ from vgtool.registry import BenchmarkSpec
 
 
 def locate(spec: BenchmarkSpec, data_root: Path | None) -> Path | None:
-    """The folder with a benchmark's data files: --data-root/NAME, --data-root itself, or what --fetch left in the
-    cache. Where none has them, the place they should be in; None for nothing at all. No network."""
+    """The folder with a benchmark's rows: --data-root/NAME, --data-root itself, or what --fetch left in the cache.
+    Where none has them, the place they should be in; None for nothing at all. No network."""
     places = []
     if data_root is not None:
         if not data_root.is_dir():
@@ -25,9 +25,11 @@ def locate(spec: BenchmarkSpec, data_root: Path | None) -> Path | None:
 
 
 def has_data(spec: BenchmarkSpec, folder: Path) -> bool:
-    """Whether any data file or archive of the entry is in a folder. Archives are not opened."""
-    patterns = {pattern for several in spec.data.values() for pattern in several} | set(spec.archives)
-    return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
+    """Whether any data file of the entry is in a folder, or else in an archive there: images alone hide no rows."""
+    if any(next(folder.glob(pattern), None) for patterns in spec.data.values() for pattern in patterns):
+        return True
+    files = Files([folder], spec.folders, spec.archives)
+    return any(files.data(patterns) for patterns in spec.data.values())
 
 
 def rows_on_disk(spec: BenchmarkSpec, data_root: Path | None) -> int | None:
@@ -35,7 +37,7 @@ def rows_on_disk(spec: BenchmarkSpec, data_root: Path | None) -> int | None:
     from vgtool.benchmarks.tables import count_rows
 
     root = locate(spec, data_root)
-    if root is None or not has_data(spec, root):
+    if root is None:
         return None
     files = Files([root], spec.folders, spec.archives)
     found = {str(path): path for patterns in spec.data.values() for path in files.data(patterns)}

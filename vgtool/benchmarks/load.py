@@ -54,7 +54,7 @@ class Benchmark:
     decoding: Decoding
     rule: str
     notes: tuple[str, ...]
-    """What a reader of the numbers must know: count differences, training rows selected."""
+    """What a reader of the numbers must know: count differences, training rows selected, archives skipped."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Split -> rows read of it."""
     published: int | None = None
@@ -98,7 +98,8 @@ def load(
     seen: set[str] = set()
     counts = dict.fromkeys(splits, 0)
     read = reader(spec.reader)
-    rows = ((one, row) for one in splits for row in read(Request(spec, one, chosen, root, box_format, data_root)))
+    requests = [Request(spec, one, chosen, root, box_format, data_root) for one in splits]
+    rows = ((request.split, row) for request in requests for row in read(request))
     for origin, row in islice(rows, limit):
         counts[origin] += 1
         if row.id in seen:
@@ -119,7 +120,10 @@ def load(
         digest(samples, rejected),
         Decoding(chosen.max_new_tokens),
         chosen.rule,
-        tuple(_notes(spec, chosen, splits, samples, rejected, published)),
+        (
+            *_notes(spec, chosen, splits, samples, rejected, published),
+            *dict.fromkeys(note for request in requests for note in request.notes),
+        ),
         counts,
         published,
     )

@@ -41,7 +41,7 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
         if not images:
             raise SampleError("image_missing", "the row holds no image")
         choices = options_of(row.get("options"))
-        answer = key.get(name, text(row, "answer"))
+        answer = key[name] if name in key else text(row, "answer")
         asks_letter = text(row, "question_type") == "multiple-choice"
         reference = ""
         if answer != NO_ANSWER:

@@ -24,6 +24,7 @@ from vgtool.benchmarks.rows import (
 )
 from vgtool.errors import SampleError
 from vgtool.records import Rejected, Sample
+from vgtool.words import words
 
 _OPTION = re.compile(r"(?:^|[\s,])([A-I])\)")
 _SOLUTION = re.compile(r"<answer>\s*([A-Za-z])\s*</answer>")
@@ -55,7 +56,6 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
         solution = _SOLUTION.search(said)
         if solution is None:
             raise SampleError("malformed_row", f"solution '{said[:80]}' holds no <answer> letter </answer>")
-        file = str(row["file"]).lower()
         return Draft(
             image=image,
             image_id=image_id,
@@ -63,7 +63,7 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
             kind="choice",
             reference=by_letter(choices, solution[1]),
             choices=choices,
-            group=next((shown for written, shown in groups.items() if _stem(written) in _stem(file)), ""),
+            group=next((shown for written, shown in groups.items() if _names(str(row["file"]), written)), ""),
         )
 
     return build(
@@ -74,9 +74,10 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
     )
 
 
-def _stem(name: str) -> str:
-    """A modality without its bracket, as file names have it."""
-    return "".join(c for c in name.split("(")[0].lower() if c.isalnum())
+def _names(file: str, modality: str) -> bool:
+    """Whether a file's name holds a modality, its bracket aside, as words of their own (`oct_test.json` is no CT)."""
+    spelt = r"[\W_]*".join(words(modality.split("(")[0]))
+    return re.search(rf"(?<![a-z0-9]){spelt}(?![a-z0-9])", file.lower()) is not None
 
 
 def split_problem(problem: str) -> tuple[str, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """What a reader of one published layout is asked for, and what it is."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vgtool.records import Rejected, Sample
@@ -21,6 +21,8 @@ class Request:
     """--box-format: read boxes this way whatever the entry or a row says."""
     data_root: Path | None = None
     """--data-root as given: images may lie there although the rows are elsewhere."""
+    notes: list[str] = field(default_factory=list)
+    """What whoever reads the numbers must know about the files; the reader adds to it."""
 
 
 Reader = Callable[[Request], Iterable[Sample | Rejected]]

@@ -61,7 +61,9 @@ def files_of(request: Request) -> Files:
     given = [] if request.data_root is None else [request.data_root / spec.name, request.data_root]
     near = [folder / name for folder in (request.root.parent, *given[1:]) for name in spec.beside]
     roots = dict.fromkeys(folder.resolve() for folder in (request.root, *given, *near) if folder.is_dir())
-    return Files(list(roots), spec.folders, spec.archives)
+    files = Files(list(roots), spec.folders, spec.archives)
+    request.notes.extend(files.skipped)
+    return files
 
 
 def rows_of(
@@ -224,19 +226,30 @@ def letter(index: int) -> str:
 
 
 def options_of(value: object) -> tuple[str, ...]:
-    """Options as texts: a list, a letter -> text object, or either as JSON or Python literal in a string."""
+    """Options as texts: a list, a letter -> text object, or either as JSON or Python literal in a string.
+
+    Blank ones at the end are no options; SampleError for one before them, without which every later letter would shift.
+    """
     if isinstance(value, str):
         value = _literal(value)
     if isinstance(value, Mapping):
-        value = [value[key] for key in sorted(value)]
+        lettered = {str(key).strip().upper(): one for key, one in value.items()}
+        letters = [letter(index) for index in range(len(value))]
+        if set(lettered) != set(letters):
+            raise SampleError("malformed_row", f"the options are lettered {', '.join(lettered)[:80]}, not from A on")
+        value = [lettered[one] for one in letters]
     if value is None:
         return ()
     if not isinstance(value, (list, tuple)) or any(isinstance(one, (list, tuple, dict)) for one in value):
         raise SampleError("malformed_row", f"the options are no list of texts: {str(value)[:80]}")
-    found = tuple(str(one).strip() for one in value if one is not None and str(one).strip())
+    found = ["" if one is None else str(one).strip() for one in value]
+    while found and not found[-1]:
+        found.pop()
+    if "" in found:
+        raise SampleError("malformed_row", f"option {letter(found.index(''))} of {len(found)} is blank")
     if len(found) > 26:
         raise SampleError("malformed_row", f"{len(found)} options, more than there are letters")
-    return found
+    return tuple(found)
 
 
 def _literal(value: str) -> object:

@@ -25,14 +25,16 @@ from vgtool.images import open_mask
 from vgtool.records import Box, ImageSource, Rejected, Sample
 from vgtool.words import words
 
-_MASK_LINE = re.compile(r"^\s*(?:(?P<n1>\d+)\s*[:=,\t ]\s*(?P<t1>\D.*?)|(?P<t2>.*?\D)\s*[:=,\t ]\s*(?P<n2>\d+))\s*$")
+Detections = Mapping[str, tuple[Box, ...] | SampleError]
+"""Name -> its boxes, or why they are none."""
+_MASK_LINE = re.compile(r"^(?:(?P<n1>\d+)\s*[:=,\t ]\s*(?P<t1>\D.*?)|(?P<t2>.*?\D)\s*[:=,\t ]\s*(?P<n2>\d+))$")
 
 
 @dataclass(frozen=True, slots=True)
 class Objects:
     """What one image shows, by name."""
 
-    boxes: Mapping[str, tuple[Box, ...]]
+    boxes: Detections
     mask: ImageSource | None
 
 
@@ -68,7 +70,7 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
             kind="closed" if optional(row, "answer_type") == "CLOSED" else "open",
             reference=answer,
             group=group_name(request.spec.groups, optional(row, "modality")),
-            boxes=tuple(box for name in names for box in shown.boxes[name]),
+            boxes=tuple(box for name in names for box in _whole(shown.boxes[name])),
             mask=_mask(shown.mask, marks) if shown.mask and marks else None,
         )
 
@@ -104,8 +106,14 @@ def _objects(files: Files, folder: str, form: str, values: Callable[[], dict[str
     return Objects(boxes, mask)
 
 
-def detections(data: bytes, where: str, form: str = "xywh") -> dict[str, tuple[Box, ...]]:
-    """Boxes by name: a list of one-key objects, or one object; each value a box or a list of boxes."""
+def _whole(boxes: tuple[Box, ...] | SampleError) -> tuple[Box, ...]:
+    if isinstance(boxes, SampleError):
+        raise boxes
+    return boxes
+
+
+def detections(data: bytes, where: str, form: str = "xywh") -> Detections:
+    """Boxes by name: a list of one-key objects (a name may come twice), or one object; each value a box or a list."""
     try:
         raw: Any = json.load(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -113,20 +121,23 @@ def detections(data: bytes, where: str, form: str = "xywh") -> dict[str, tuple[B
     items = raw if isinstance(raw, list) else [raw]
     if not all(isinstance(item, dict) for item in items):
         raise SampleError("detection_unreadable", f"'{where}' is not a list of name -> [x, y, width, height]")
-    boxes: dict[str, tuple[Box, ...]] = {}
+    boxes: dict[str, tuple[Box, ...] | SampleError] = {}
     for name, value in ((str(name).strip(), value) for item in items for name, value in item.items()):
+        found = boxes.get(name, ())
+        if isinstance(found, SampleError):
+            continue
         try:
-            boxes[name] = boxes.get(name, ()) + boxes_of(value, form)
+            boxes[name] = found + boxes_of(value, form)
         except SampleError as error:
-            raise SampleError("detection_unreadable", f"'{where}', {name}: {error.detail}") from None
+            boxes[name] = SampleError("detection_unreadable", f"'{where}', {name}: {error.detail}")
     return boxes
 
 
 def mask_values(listing: str) -> dict[str, int]:
-    """Lower-case name -> value of mask.txt: one pair a line, either way round."""
+    """Lower-case name -> value of mask.txt: one pair a line, either way round, quoted and ended by a comma or not."""
     found = {}
-    for line in listing.splitlines():
-        if match := _MASK_LINE.match(line):
+    for line in listing.replace("：", ":").replace('"', "").splitlines():
+        if match := _MASK_LINE.match(line.strip(", \t")):
             found[(match["t1"] or match["t2"]).strip().casefold()] = int(match["n1"] or match["n2"])
     return found
 

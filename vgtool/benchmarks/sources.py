@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from zlib import error as zlib_error
@@ -67,7 +68,10 @@ class Archive:
                     raise VgError(f"'{path.name}' is a Git LFS pointer, not the archive.", "Run git lfs pull.")
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
-            raise VgError(f"'{path.name}' cannot be read as a zip archive: {error}.", "Fetch it again.") from None
+            spanned = "span multiple disks" in str(error) or path.with_suffix(".z01").exists()
+            join = f"It is the last of several parts: `zip -s 0 {path.name} --out full.zip` joins them."
+            hint = join if spanned else "Fetch it again."
+            raise VgError(f"'{path.name}' cannot be read as a zip archive: {error}.", hint) from None
         self._members = {_member_name(info): info for info in self._zip.infolist() if _plain(info)}
         tops = {name.split("/", 1)[0] for name in self._members}
         if len(tops) == 1 and all("/" in name for name in self._members):
@@ -137,13 +141,27 @@ class Files:
     """The files of a benchmark: rows in data files, images that rows name; in folders first, then in archives."""
 
     def __init__(self, roots: Sequence[Path], folders: Sequence[str] = ("",), archives: Sequence[str] = ()) -> None:
-        """`roots`: the benchmark's own folder first. `folders`: where image paths start, below each root."""
+        """`roots`: the benchmark's own folder first. `folders`: where image paths start, below each root.
+
+        An archive that cannot be read is a VgError where `archives` names it, and skipped where a pattern finds it.
+        """
         self.roots = [root.resolve() for root in roots]
         self._allowed = self.roots + [
             root.parent.parent / "blobs" for root in self.roots if root.parent.name == "snapshots"
         ]  # the Hugging Face cache: a snapshot is links to blobs
         self._prefixes = [f"{folder}/" if folder else "" for folder in folders]
-        self._archives = [Archive(path) for root in self.roots for name in archives for path in sorted(root.glob(name))]
+        self.skipped: list[str] = []
+        """A sentence for each archive that was skipped."""
+        self._archives = [archive for root in self.roots for name in archives for archive in self._opened(root, name)]
+
+    def _opened(self, root: Path, pattern: str) -> Iterator[Archive]:
+        for path in sorted(root.glob(pattern)):
+            try:
+                yield Archive(path)
+            except VgError as error:
+                if escape(pattern) == pattern:
+                    raise
+                self.skipped.append(f"Skipped: {error}")
 
     def data(self, patterns: Sequence[str]) -> list[Path | Member]:
         """The data files of the first pattern that finds any, by name."""

@@ -477,7 +477,13 @@ def _slake(root: Path, options: Options, report: Report) -> Iterator[Picture]:
             except SampleError as error:
                 report(error.code, f"{folder.name}/detection.json", error.detail)
                 return []
-            return [_boxed(label, listed[label], width, height) for label in sorted(listed)]
+            found = []
+            for label, there in sorted(listed.items()):
+                if isinstance(there, SampleError):
+                    report(there.code, f"{folder.name}/detection.json", there.detail)
+                else:
+                    found.append(_boxed(label, there, width, height))
+            return found
 
         image = folder / "source.jpg"
         name = image.relative_to(root).as_posix()

@@ -178,18 +178,19 @@ class Geometry:
         return np.flatnonzero(touched > 0).tolist()
 
     def cell_box(self, token: int) -> Box | None:
-        """The stored pixels under a token's cell, clipped to the image; None for a cell of padding only."""
+        """The stored pixels under a token's cell, clipped to the image; None where `box_cells` sees no pixel of it."""
         row, col = divmod(token, self.grid.cols)
         x0, x1 = col * self.cell_width, min((col + 1) * self.cell_width, self.canvas_width)
         y0, y1 = row * self.cell_height, min((row + 1) * self.cell_height, self.canvas_height)
         if x1 <= x0 or y1 <= y0:
             return None
-        return Box(
+        box = Box(
             (x0 - self.offset_x) / self.scale_x,
             (y0 - self.offset_y) / self.scale_y,
             (x1 - self.offset_x) / self.scale_x,
             (y1 - self.offset_y) / self.scale_y,
         ).clipped(self.width, self.height)
+        return box if box is not None and self.box_cells(box) else None
 
     def grid_box(self) -> tuple[float, float, float, float]:
         """Where the whole token grid lies in stored pixels (x0, y0, x1, y1); outside the image where it was padded.

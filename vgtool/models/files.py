@@ -50,6 +50,8 @@ def weight_files(folder: Path) -> list[Path]:
             if not isinstance(listed, dict) or not listed:
                 raise VgError(f"'{folder / index}' lists no weights.", "Fetch the checkpoint again.")
             files = [folder / Path(str(name)).name for name in sorted(set(map(str, listed.values())))]
+            if (folder / single).exists() and not any(path.exists() for path in files):
+                files = [folder / single]  # an index left over from before the shards became one file
         else:
             files = [folder / single] if (folder / single).exists() else sorted(folder.glob(pattern))
         absent = [path.name for path in files if not path.exists()]

@@ -34,15 +34,21 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def resolve(name_or_dir: str, registry: Path | None = None) -> tuple[ModelSpec, Path | None]:
-    """What `--model NAME|DIR` means: a registry entry, or a local checkpoint and the entry its layout calls for."""
+    """What `--model NAME|DIR` means: a registry entry, or a local checkpoint and the entry its layout calls for.
+
+    An entry of the user's own that is called as the folder is comes before the layout's.
+    """
     known = models(registry)
-    if name_or_dir in known:
-        return known[name_or_dir], None
     folder = Path(name_or_dir).expanduser()
+    entry = known.get(name_or_dir)
+    if entry is not None and (entry.hub or entry.embedded or not folder.is_dir()):
+        return entry, None
     if not folder.is_dir():
         raise VgError(f"No model '{name_or_dir}' in models.yaml, and no such folder.", did_you_mean(name_or_dir, known))
-    adapter, like = layout.recognise(folder)
     name = folder.resolve().name
+    if name in known and known[name] != models().get(name):
+        return known[name], folder
+    adapter, like = layout.recognise(folder)
     if like in known:
         lent = known[like]
         heads = " Its published heads and knockout layers are used, unless --heads says otherwise."
