@@ -408,6 +408,14 @@ def test_slake_folders_are_read_from_masks_or_else_from_detections(tmp_path: Pat
     assert not any("Left Lung" in row["question"] for row in found if row["id"].startswith(("side", "quadrant")))
 
 
+def test_a_slake_box_without_area_is_reported_and_the_images_other_boxes_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "in" / "imgs" / "xmlab1"
+    save(folder / "source.jpg", np.full((SIZE, SIZE), 60))
+    (folder / "detection.json").write_text('[{"Spleen": [5, 6, 20, 10]}, {"Liver": [5, 6, 0, 10]}]')
+    assert made(tmp_path / "in", tmp_path / "out", negatives="none", modality="CT").failures == 1
+    assert [[5.0, 6.0, 25.0, 16.0]] in [row["boxes"] for row in rows(tmp_path / "out")]
+
+
 def test_nifti_slices_lie_as_radiologists_read_them(tmp_path: Path) -> None:
     nibabel = pytest.importorskip("nibabel")
     marks = np.zeros((40, 50, 6), np.uint8)
