@@ -1,12 +1,16 @@
 """The session's rows, logits and answers against full-matrix eager attention, for every text family."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from tests import reference, zoo
-from vgtool.attention import decode, whole
+from vgtool.attention import decode, session, whole
 from vgtool.attention.engine import Tap, attach, tapped
 from vgtool.attention.session import Ask, Change, Session
+from vgtool.methods.base import Facts
+from vgtool.methods.parse import parse
 
 LAYERS = frozenset(range(4))
 SHARED = zoo.FAMILIES
@@ -328,3 +332,16 @@ def _clipped(edit: reference.ScoreEdit, length: int) -> reference.ScoreEdit:
         return edit(padded)[:, :, :length]
 
     return clipped
+
+
+def test_changes_that_differ_only_in_rows_and_tokens_are_one_edit() -> None:
+    def cutting(*tokens: int) -> Change:
+        return Change(frozenset({2}), torch.isin(torch.arange(4), torch.tensor(tokens)))
+
+    pai = [parse("pai"), parse("pai"), parse("pai:alpha=0.3")]
+    louder = [method.plan(SimpleNamespace(facts=Facts(4, 1, (), (), 0))).change for method in pai]  # type: ignore[arg-type]
+    changes = [(cutting(0), [5, 6]), (cutting(1, 3), [9]), *((change, [at]) for at, change in enumerate(louder))]
+    cut, same, other = session.edits_of([*changes, (cutting(), [1])], torch.device("cpu"))  # type: ignore[list-item]
+    assert cut.rows.tolist() == [5, 6, 9] and cut.cut is not None
+    assert cut.cut.int().tolist() == [[[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 1]]], "an empty change edits nothing"
+    assert same.rows.tolist() == [0, 1] and other.rows.tolist() == [2] and same.cut is None

@@ -68,8 +68,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
         (
             "slurm",
             {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_PROCID": "3",
-             "SLURM_STEP_NUM_TASKS": "4"},
-            Place(Shard(8, 8)),
+             "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1"},
+            Place(Shard(8, 8), 1),
         ),
     ],
 )  # fmt: skip
@@ -103,6 +103,8 @@ def test_each_rank_of_a_node_takes_its_own_card(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     env = {"RANK": "6", "WORLD_SIZE": "8", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "4"}
     assert cluster.device(None, None, env) == "cuda:2" == cluster.device("cuda", None, env)
+    srun = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "6", "SLURM_LOCALID": "2"}
+    assert cluster.device(None, None, srun) == "cuda:2" and cluster.device(None, None, {"SLURM_LOCALID": "2"}) is None
     assert cluster.device("cpu", None, env) == "cpu" and cluster.device("cuda:0", None, env) == "cuda:0"
     assert cluster.device(None, None, {}) is None
     with pytest.raises(VgError, match="4 processes were started on it"):
@@ -283,13 +285,17 @@ def test_every_script_is_valid_bash() -> None:
 def test_a_plan_of_one_image_is_worked_by_hand() -> None:
     rows = benchmark(images=1, per=1, rejected=1)
     shape = plan.Shape(1e9, 2.0, 10, 8, 256, 100)
-    found = plan.estimate(rows.samples, rows.rejected, shape, plan.Card(1e12, 1e11, 8e9, 0.5), methods=1)
+    found = plan.estimate(rows.samples, rows.rejected, shape, plan.Card(1e12, 1e11, 8e9, 0.5, 0.001), methods=1)
     assert (found.samples, found.rejected, found.images, found.image_tokens) == (1, 1, 1, 100)
     question, general = 40 + 1, 40 + 23  # "? " and the 92 characters of the general prompt, four to a token
-    assert found.prompt_tokens == 100 + general + 2 * question
+    assert found.prompt_tokens == 100 + general + 3 * question, (
+        "for the baseline, the method, and the method's deletion"
+    )
     assert found.answer_tokens == 2 * plan.ANSWER_TOKENS
     assert found.flops == (found.prompt_tokens + 16) * (2e9 + 4 * 10 * 256 * 100)
     assert found.seconds == pytest.approx(found.flops / 0.5e12 + 8 * 2e9 / 1e11)
+    slow = plan.estimate(rows.samples, rows.rejected, shape, plan.Card(1e12, 1e11, 8e9, 0.5, 0.1), methods=1)
+    assert slow.seconds == pytest.approx(4 * 10 * 0.1 + 16 * (2e9 + 4 * 10 * 256 * 100) / 0.5e12 + 8 * 10 * 0.1)
     assert found.shards == [(1, 1, found.prompt_tokens)]
 
 

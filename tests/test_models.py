@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
+from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration, SiglipImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from tests import checkpoints
@@ -214,6 +214,24 @@ def test_weights_arrive_in_the_dtype_asked_for(library: Library) -> None:
             for one in (spread, library.adapter("medrega"))
         )
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("no room"),
+        ValueError("The current `device_map` had weights offloaded to the disk. Please provide an `offload_folder`."),
+    ],
+)
+def test_a_model_that_does_not_fit_its_cards_is_one_sentence(
+    error: Exception, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr(LlavaForConditionalGeneration, "from_pretrained", full)
+    with pytest.raises(VgError, match=r"'llava-med' does not fit on auto\. Give it more cards"):
+        library.fresh("llava-med", device_map="auto")
 
 
 # ---- pixels --------------------------------------------------------------------------------------------------------

@@ -506,6 +506,24 @@ def test_out_of_memory_is_tried_again_only_after_the_failed_pass_is_let_go() -> 
     assert task.was_free == [True]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_every_way_a_device_says_that_memory_ran_out_is_taken_for_it(said: str) -> None:
+    class Full(Answers):
+        def run(self, group: ImageGroup, max_questions: int | None) -> list[Row]:
+            raise RuntimeError(said)
+
+    rows = benchmark(images=1, per=1)
+    group = ImageGroup(tuple(rows.samples), (), ())
+    assert [row["error"].split(":")[0] for row in runner.attempt(Full(), group, None, {})] == ["out_of_memory"] * 2
+
+
 def test_any_other_error_of_the_device_is_not_taken_for_memory() -> None:
     class Broken(Answers):
         def run(self, group: ImageGroup, max_questions: int | None) -> list[Row]:

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import RepetitionPenaltyLogitsProcessor
 
 TOP = 5
 """First tokens an answer remembers."""
@@ -47,7 +46,7 @@ class Steps(Protocol):
 
     logits: Tensor
 
-    def step(self, rows: Tensor, tokens: Tensor) -> Tensor: ...
+    def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +86,23 @@ def decode(
     leaders = {guide.partner: row for row, guide in guides.items()}
     logits = steps.logits
     answers: dict[int, list[int]] = {row: [] for row in prompts}
+    seen = None if ending.penalty == 1.0 else _seen(prompts, logits)
     top = logits.softmax(-1).topk(min(TOP, logits.shape[-1]), -1)
     likeliest = [tuple(zip(*pair, strict=True)) for pair in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
     open_rows = list(prompts)
-    current = dict(enumerate(logits))
+    current, place = logits, {row: row for row in range(len(logits))}
     for length in range(1, ending.max_new_tokens + 1):
-        still = []
-        for row in open_rows:
-            scores = _penalised(current[row], prompts[row], answers[row], ending.penalty)
+        scores = current[[place[row] for row in open_rows]]
+        if seen is not None:
+            scores = torch.where(seen[open_rows], _penalised(scores, ending.penalty), scores)
+        for at, row in enumerate(open_rows):
             if row in guides:
-                scores = guided(scores, current[guides[row].partner], guides[row])
-            token = int(scores.argmax())
+                scores[at] = guided(scores[at], current[place[guides[row].partner]], guides[row])
+        tokens = scores.argmax(-1)
+        if seen is not None:
+            seen[open_rows, tokens] = True
+        still = []
+        for row, token in zip(open_rows, tokens.tolist(), strict=True):  # the one wait for the device in a step
             if token in ending.eos:
                 continue
             answers[row].append(token)
@@ -107,9 +112,8 @@ def decode(
         if not open_rows or length == ending.max_new_tokens:
             break
         fed = sorted(open_rows + [guides[row].partner for row in open_rows if row in guides])
-        tokens = torch.tensor([answers[leaders.get(row, row)][-1] for row in fed], device=logits.device)
-        following = steps.step(torch.tensor(fed, device=logits.device), tokens)
-        current = dict(zip(fed, following, strict=True))
+        following = torch.tensor([answers[leaders.get(row, row)][-1] for row in fed], device=logits.device)
+        current, place = steps.step(fed, following), {row: at for at, row in enumerate(fed)}
     return {
         row: Answer(tuple(ids), ending.text(ids), likeliest[row][0][1], likeliest[row]) for row, ids in answers.items()
     }
@@ -122,8 +126,14 @@ def guided(scores: Tensor, partner: Tensor, guide: Guide) -> Tensor:
     return mixed.masked_fill(own < own.max() + math.log(guide.floor), -torch.inf)
 
 
-def _penalised(scores: Tensor, prompt: Sequence[int], answer: Sequence[int], penalty: float) -> Tensor:
-    if penalty == 1.0:
-        return scores
-    ids = torch.tensor([[*prompt, *answer]], device=scores.device)
-    return RepetitionPenaltyLogitsProcessor(penalty)(ids, scores[None].clone())[0]
+def _seen(prompts: Mapping[int, Sequence[int]], logits: Tensor) -> Tensor:
+    """bool [rows, vocabulary]: the tokens of each row's prompt."""
+    seen = torch.zeros(logits.shape, dtype=torch.bool)
+    for row, ids in prompts.items():
+        seen[row, list(ids)] = True
+    return seen.to(logits.device)
+
+
+def _penalised(scores: Tensor, penalty: float) -> Tensor:
+    """Scores as transformers' RepetitionPenaltyLogitsProcessor leaves those of tokens that were there before."""
+    return torch.where(scores < 0, scores * penalty, scores / penalty)

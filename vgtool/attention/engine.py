@@ -77,10 +77,22 @@ class Tap:
     """Query rows to read [R]."""
     slots: Tensor | None = None
     """Output slot of each row to read [R]; rows of one slot are averaged. None: a slot a row."""
+    sizes: Tensor | None = None
+    """Rows of each slot; given with `slots`, so that no layer has to wait for the device to count them."""
     edits: Sequence[Edit] = ()
     pack: Pack | None = None
     maps: dict[int, Tensor] = field(default_factory=dict)
-    """Result: layer -> float32 [B, slots, H, N] on the CPU; rows are normalised over all keys they may see."""
+    """Result: layer -> float32 [B, slots, H, N] on the layer's device, rows normalised over all keys they may see."""
+    _edited: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+
+    def edits_at(self, layer: int) -> tuple[list[Edit], Tensor | None]:
+        """The edits of a layer and their rows, sorted, each once; worked out once for all layers that share them."""
+        at = tuple(i for i, edit in enumerate(self.edits) if layer in edit.layers)
+        if not at:
+            return [], None
+        if at not in self._edited:
+            self._edited[at] = torch.unique(torch.cat([self.edits[i].rows for i in at]))
+        return [self.edits[i] for i in at], self._edited[at]
 
 
 _TAP: ContextVar[Tap | None] = ContextVar("vgtool_tap", default=None)
@@ -136,8 +148,8 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     layer: int = module.layer_idx  # type: ignore[assignment]
     call = _Call(query, key, value, attention_mask, kwargs.get("scaling") or query.shape[-1] ** -0.5)
-    edits = [edit for edit in tap.edits if layer in edit.layers]
-    rows = torch.unique(torch.cat([edit.rows for edit in edits])).to(query.device) if edits else None
+    edits, rows = tap.edits_at(layer)
+    rows = None if rows is None else rows.to(query.device)
     mask = None if rows is None else _edited_mask(call, edits, rows, tap.columns)
     if rows is not None and len(rows) == query.shape[2]:
         out, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
@@ -210,7 +222,7 @@ def _multiplied(call: _Call, edit: Edit, columns: Tensor) -> Tensor:
 
 
 def _read(call: _Call, tap: Tap, edited_rows: Tensor | None, edited_mask: Tensor | None) -> Tensor:
-    """The tapped rows' attention to the image columns under the mask the layer used, float32 [B, slots, H, N], CPU."""
+    """The tapped rows' attention to the image columns under the mask the layer used, float32 [B, slots, H, N]."""
     assert tap.rows is not None
     rows = tap.rows.to(call.query.device)
     scores = call.scores(rows)
@@ -221,21 +233,22 @@ def _read(call: _Call, tap: Tap, edited_rows: Tensor | None, edited_mask: Tensor
         masked[:, :, both] = _masked(scores[:, :, both], edited_mask[:, :, at])
     index = call.at(tap.columns, len(rows), call.query.shape[1])
     weights = masked.softmax(-1).gather(3, index).transpose(1, 2)
-    if tap.slots is None:
-        return weights.cpu()
-    slots = tap.slots.to(weights.device)
-    count = torch.bincount(slots)
-    mean = torch.zeros(weights.shape[0], len(count), *weights.shape[2:], device=weights.device)
-    return (mean.index_add_(1, slots, weights) / count.view(1, -1, 1, 1)).cpu()
+    if tap.slots is None or tap.sizes is None:
+        return weights
+    sizes = tap.sizes.to(weights.device)
+    mean = torch.zeros(weights.shape[0], len(sizes), *weights.shape[2:], device=weights.device)
+    return mean.index_add_(1, tap.slots.to(weights.device), weights) / sizes.view(1, -1, 1, 1)
 
 
 def attach(model: Any, text: nn.Module) -> None:
     """Send the text model's attention through the engine; the vision tower keeps SDPA.
 
-    `text`, the text model inside `model`, then reads a padded line as it did under transformers' own SDPA, bit for
+    cuDNN's kernels are switched off for the process: they plan anew for every shape, and here nearly every pass has its
+    own. `text`, the text model inside `model`, then reads a padded line as it did under transformers' own SDPA, bit for
     bit. VgError where it does not: the mask was lost on the way (huggingface/transformers#46132), or the model's
     attention bypasses AttentionInterface, and every number would be wrong.
     """
+    torch.backends.cuda.enable_cudnn_sdp(False)
     embed = model.get_input_embeddings()
     ids = torch.arange(1, 9, device=embed.weight.device)[None] % embed.weight.shape[0]
     padding = torch.ones_like(ids)

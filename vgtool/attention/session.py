@@ -11,7 +11,7 @@ question cannot share a prefix; `whole.WholeSession` is the same interface over 
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -161,23 +161,26 @@ class Session:
         keep: frozenset[int],
         changes: tuple[Change | None, ...],
     ) -> Asked:
-        layout = _Layout.of(self.prefix, self.adapter.device, asks)
-        rows, slots, edits, lasts = [], [], [], []
+        device = self.adapter.device
+        layout = _Layout.of(self.prefix, device, asks)
+        rows, sizes, lasts = list[int](), list[int](), list[int]()
+        edited: list[tuple[Change, list[int]]] = []
         at = 0
-        for slot, (ask, change) in enumerate(zip(asks, changes, strict=True)):
+        for ask, change in zip(asks, changes, strict=True):
             picked = [at + row for row in ask.rows(ask.read)]
             rows += picked
-            slots += [slot] * len(picked)
-            if change is not None and not change.empty:
-                edits.append(edit_of(change, [at + row for row in ask.rows(change.rows)], self.adapter.device))
+            sizes.append(len(picked))
+            if change is not None:
+                edited.append((change, [at + row for row in ask.rows(change.rows)]))
             at += len(ask.tail)
             lasts.append(at - 1)
         tap = Tap(
             self.prefix.columns[None],
             read,
-            torch.tensor(rows, device=self.adapter.device),
-            torch.tensor(slots, device=self.adapter.device),
-            edits,
+            torch.tensor(rows, device=device),
+            torch.repeat_interleave(torch.arange(len(asks)), torch.tensor(sizes)).to(device),
+            torch.tensor(sizes, device=device),
+            edits_of(edited, device),
             layout.pack(self.prefix),
         )
         cache = fork(self.prefix.cache)
@@ -191,12 +194,13 @@ class Session:
                 position_ids=self.adapter.positions(layout.rope),
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=torch.tensor(lasts, device=self.adapter.device),
+                logits_to_keep=lasts,  # a list: on a model over several devices a tensor would be on the wrong one
             )
         length = self.prefix.inputs.length
         grown: Any = cache.layers
-        own = [(layer.keys[:, :, length:], layer.values[:, :, length:]) for layer in grown]
-        maps = {layer: values[0] for layer, values in tap.maps.items()}
+        # Copies: a view would hold on to the prefix beside it for as long as the pack lives.
+        own = [(layer.keys[:, :, length:].clone(), layer.values[:, :, length:].clone()) for layer in grown]
+        maps = {layer: values[0].cpu() for layer, values in tap.maps.items()}
         return Asked(asks, out.logits[0].float(), maps, own, hidden, changes)
 
     # ---- answers -----------------------------------------------------------------------------------------------
@@ -273,20 +277,18 @@ class Decoding:
     logits: Tensor
     """Of the next token, float32 [Q, vocabulary]."""
 
-    def step(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Append one token to each of `rows` (indices of questions still open) and return their next logits."""
+    def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
+        """Append one token to each of `rows` (questions still open) and return their next logits."""
         session, layout = self.session, self.layout
         device = session.adapter.device
-        index, rope = layout.next_index[rows], layout.next_rope[rows]
-        layout.owner, layout.index = torch.cat([layout.owner, rows]), torch.cat([layout.index, index])
-        layout.next_index[rows] += 1
-        layout.next_rope[rows] += 1
-        edits = []
-        for at, row in enumerate(rows.tolist()):
-            change = self.changes[row]
-            if change is not None and change.decode and not change.empty:
-                edits.append(edit_of(change, [at], device))
-        tap = Tap(session.prefix.columns[None], edits=edits, pack=layout.step_pack(session.prefix, rows, index))
+        held = [(change, [at]) for at, row in enumerate(rows) if (change := self.changes[row]) and change.decode]
+        where = torch.tensor(rows, device=device)
+        index, rope = layout.next_index[where], layout.next_rope[where]
+        layout.owner, layout.index = torch.cat([layout.owner, where]), torch.cat([layout.index, index])
+        layout.next_index[where] += 1
+        layout.next_rope[where] += 1
+        edits, pack = edits_of(held, device), layout.step_pack(session.prefix, where, index)
+        tap = Tap(session.prefix.columns[None], edits=edits, pack=pack)
         embeds = session.adapter.model.get_input_embeddings()(tokens[None])
         with tapped(tap):
             out = session.adapter.model(
@@ -315,11 +317,20 @@ def fork(cache: DynamicCache) -> DynamicCache:
     return forked
 
 
-def edit_of(change: Change, rows: Sequence[int], device: torch.device) -> Edit:
-    """The engine's edit for a change, at some rows of a pass."""
-    cut = None if change.cut is None else change.cut.to(device)[None, None].expand(1, len(rows), -1)
-    where = torch.tensor(list(rows), device=device)
-    return Edit(change.layers, where, cut, change.rescore, change.renormalise)
+def edits_of(changes: Iterable[tuple[Change, Sequence[int]]], device: torch.device) -> list[Edit]:
+    """The engine's edits for changes, each at its rows of a pass. Changes that differ in nothing but their rows and
+    tokens are one edit: on a GPU what counts is how many there are, in every layer and step."""
+    alike: dict[Any, list[tuple[Change, Sequence[int]]]] = {}
+    for change, rows in changes:
+        if not change.empty:
+            kind = (change.layers, change.rescore, change.renormalise, change.cut is None)
+            alike.setdefault(kind, []).append((change, rows))
+    edits = []
+    for (layers, rescore, renormalise, _), some in alike.items():
+        cuts = [change.cut.expand(len(rows), -1) for change, rows in some if change.cut is not None]
+        where = torch.tensor([row for _, rows in some for row in rows], device=device)
+        edits.append(Edit(layers, where, torch.cat(cuts)[None].to(device) if cuts else None, rescore, renormalise))
+    return edits
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from vgtool.attention.engine import Tap, tapped
-from vgtool.attention.session import Ask, Asked, Change, edit_of
+from vgtool.attention.session import Ask, Asked, Change, edits_of
 from vgtool.models.adapter import Adapter, Inputs, Vision
 
 
@@ -52,15 +52,14 @@ class WholeSession:
         device, first = self.adapter.device, inputs.length - len(ask.tail)
         columns = torch.cat([*inputs.columns, torch.empty(0, dtype=torch.long, device=device)])
         rows = [first + row for row in ask.rows(ask.read)]
-        edits = []
-        if change is not None and not change.empty:
-            edits.append(edit_of(change, [first + row for row in ask.rows(change.rows)], device))
+        edits = edits_of([(change, [first + row for row in ask.rows(change.rows)])] if change else [], device)
         slots = torch.zeros(len(rows), dtype=torch.long, device=device)
-        tap = Tap(columns[None], read, torch.tensor(rows, device=device), slots, edits)
+        sizes = torch.tensor([len(rows)], device=device)
+        tap = Tap(columns[None], read, torch.tensor(rows, device=device), slots, sizes, edits)
         cache = DynamicCache()
         with tapped(tap):
             out = self.adapter.model(**inputs.kwargs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        maps = {layer: values[0] for layer, values in tap.maps.items()}
+        maps = {layer: values[0].cpu() for layer, values in tap.maps.items()}
         return out.logits[0].float(), maps, _Thread(cache, inputs, columns)
 
     def state(self, packs: Sequence[Asked]) -> "Decoding":
@@ -79,16 +78,15 @@ class Decoding:
     changes: Sequence[Change | None]
     logits: Tensor
 
-    def step(self, rows: Tensor, tokens: Tensor) -> Tensor:
+    def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
         """As session.Decoding.step."""
-        return torch.cat([self._one(row, token) for row, token in zip(rows.tolist(), tokens, strict=True)])
+        return torch.cat([self._one(row, token) for row, token in zip(rows, tokens, strict=True)])
 
     def _one(self, row: int, token: Tensor) -> Tensor:
         adapter, thread, change = self.session.adapter, self.threads[row], self.changes[row]
         made = thread.cache.get_seq_length() - thread.inputs.length
         position = torch.tensor([thread.inputs.next_position + made], device=adapter.device)
-        held = change is not None and change.decode and not change.empty
-        edits = [edit_of(change, [0], adapter.device)] if held and change is not None else []
+        edits = edits_of([(change, [0])] if change and change.decode else [], adapter.device)
         with tapped(Tap(thread.columns[None], edits=edits)):
             out = adapter.model(
                 inputs_embeds=adapter.model.get_input_embeddings()(token[None, None]),

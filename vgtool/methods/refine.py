@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from vgtool.attention.decode import Answer, Ending, Guide, decode
-from vgtool.attention.session import Ask, Asked, Change, Rows, Session
+from vgtool.attention.session import Ask, Asked, Rows, Session
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import SampleError
@@ -149,12 +149,13 @@ class _Image:
                 try:
                     plans[i, label] = method.plan(scene)
                 except SampleError as error:
-                    plans[i, label] = error
+                    # Its traceback would hold this image's caches until the garbage collector comes by.
+                    plans[i, label] = error.with_traceback(None)
         variants = [Variant(i, label, p) for (i, label), p in plans.items() if isinstance(p, Plan)]
-        faith = self._faithfulness(base, variants, first)
         baseline = [Variant(i, BASELINE, Plan()) for i in range(len(samples))]
-        extra = len(base.asks) - len(samples)
-        for answers in self._decoded(self.session, self._passes(prompts, base, baseline, variants, extra), prompts):
+        bundles = self._passes(prompts, base, baseline, variants, len(base.asks) - len(samples))
+        faith = self._faithfulness(base, bundles, variants, first)
+        for answers in self._decoded(self.session, bundles, prompts):
             results |= answers
         results |= self._elsewhere(prompts, variants)
         rows = []
@@ -305,18 +306,27 @@ class _Image:
         return results
 
     def _faithfulness(
-        self, base: Asked, variants: Sequence[Variant], first: np.ndarray
+        self, base: Asked, bundles: Sequence[Sequence[Pass]], variants: Sequence[Variant], first: np.ndarray
     ) -> dict[tuple[int, str], dict[str, float]]:
-        """Change of the baseline's first-token probability when only kept tokens remain, and when they are cut."""
-        out: dict[tuple[int, str], dict[str, float]] = {}
-        for name, pick in (("insertion", "change"), ("deletion", "opposite")):
-            some = [v for v in variants if v.plan.opposite is not None]
-            for pack in _packs(some, [Prompt((), ask.tail) for ask in base.asks], pick):
-                changes: list[Change] = [replace(getattr(v.plan, pick), index=v.sample) for v in pack]
-                logits = self.session.rerun(base, changes).logits.softmax(-1).double().cpu().numpy()
-                for row, v in enumerate(pack):
-                    token = int(first[v.sample].argmax())
-                    out.setdefault((v.sample, v.method), {})[name] = float(logits[row, token] - first[v.sample, token])
+        """Change of the probability of the baseline's first token when only kept tokens remain (the answer's own pass),
+        and when they are cut (a pass of its own)."""
+        some = [v for v in variants if v.plan.opposite is not None]
+        out = {(v.sample, v.method): {"insertion": 0.0, "deletion": 0.0} for v in some}
+
+        def note(name: str, asked: Asked, owners: Sequence[Variant | None]) -> None:
+            rows = [(row, v) for row, v in enumerate(owners) if v is not None and v.plan.opposite is not None]
+            if rows:
+                tokens = [int(first[v.sample].argmax()) for _, v in rows]
+                now = asked.logits.softmax(-1)[[row for row, _ in rows], tokens].tolist()
+                for (_, v), token, share in zip(rows, tokens, now, strict=True):
+                    out[v.sample, v.method][name] = share - float(first[v.sample, token])
+
+        for one in (one for bundle in bundles for one in bundle):
+            note("insertion", one.asked, one.owners)
+        cut = [v for v in some if v.plan.opposite is not None and not v.plan.opposite.empty]
+        for pack in _packs(cut, [Prompt((), ask.tail) for ask in base.asks], "opposite"):
+            changes = [replace(v.plan.opposite, index=v.sample) for v in pack if v.plan.opposite is not None]
+            note("deletion", self.session.rerun(base, changes), pack)
         return out
 
 

@@ -5,9 +5,9 @@ AdaptVis (arXiv 2503.01773): sharper or smoother image attention, by the baselin
 ViCrop, relative attention (arXiv 2502.17422): ask again with a crop of where the model looks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -40,16 +40,18 @@ class Pai:
 
     def plan(self, scene: Scene) -> Plan:
         layers = frozenset(range(self.start, scene.facts.layers))
-        change = Change(layers=layers, rescore=partial(_louder, self.alpha), rows="last", decode=True)
+        change = Change(layers=layers, rescore=_louder(self.alpha), rows="last", decode=True)
         return Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)
 
 
-def _louder(alpha: float, scores: Tensor) -> Tensor:
-    return scores + alpha * scores.abs()
+@cache  # equal changes of scores are one object, so that the session can make one edit of them
+def _louder(alpha: float) -> Callable[[Tensor], Tensor]:
+    return lambda scores: scores + alpha * scores.abs()
 
 
-def _scaled(weight: float, scores: Tensor) -> Tensor:
-    return scores * weight
+@cache
+def _scaled(weight: float) -> Callable[[Tensor], Tensor]:
+    return lambda scores: scores * weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class AdaptVis:
         if weight == 1:
             return Plan()
         layers = frozenset(range(scene.facts.layers))
-        return Plan(Change(layers=layers, rescore=partial(_scaled, weight), rows="last", decode=self.decode == "on"))
+        return Plan(Change(layers=layers, rescore=_scaled(weight), rows="last", decode=self.decode == "on"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,16 +158,25 @@ class Checkpoint:
                 output_loading_info=True,
             )
         except torch.cuda.OutOfMemoryError:
-            raise VgError(
-                f"'{self.spec.name}' does not fit on {placement.device_map or placement.device}.",
-                "Use --device-map auto to spread it, or --device cpu.",
-            ) from None
+            raise self._too_large(placement) from None
+        except ValueError as error:
+            if "offload" not in str(error):  # what accelerate says when a device map reaches the disk
+                raise
+            raise self._too_large(placement) from None
         finally:
             logging.set_verbosity(verbosity)
+        if {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values())) and torch.cuda.is_available():
+            raise self._too_large(placement)  # it would run, hundreds of times slower
         self._refuse(info["missing_keys"], missing, "lacks")
         self._refuse([key[0] for key in info["mismatched_keys"]], (), "has another shape for")
         self._refuse(info["unexpected_keys"], (*unexpected, *UNUSED), "holds, and the model has no place for,")
         return model.eval()
+
+    def _too_large(self, placement: Placement) -> VgError:
+        return VgError(
+            f"'{self.spec.name}' does not fit on {placement.device_map or placement.device}.",
+            "Give it more cards with --device-map auto, a smaller --dtype, or --device cpu.",
+        )
 
     def _refuse(self, names: Iterable[str], allowed: Iterable[str], verb: str) -> None:
         patterns = [re.compile(pattern) for pattern in allowed]

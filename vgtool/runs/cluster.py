@@ -31,7 +31,7 @@ def place(text: str, env: Mapping[str, str] | None = None) -> Place:
     """What `--shard` means: `auto` asks accelerate (else everything), `slurm` asks the job array, or I/N."""
     env = os.environ if env is None else env
     if text == "slurm":
-        return Place(_slurm(env))
+        return Place(_slurm(env), _number(env, "SLURM_LOCALID", 0) if _tasks(env) > 1 else 0)
     if text != "auto":
         return Place(Shard.parse(text), _number(env, "LOCAL_RANK", 0) if _world(env) > 1 else 0)
     if _world(env) < 2:
@@ -43,14 +43,16 @@ def place(text: str, env: Mapping[str, str] | None = None) -> Place:
 
 
 def device(wanted: str | None, device_map: str | None, env: Mapping[str, str] | None = None) -> str | None:
-    """The device of this process: its own card of the node, where accelerate started several and none is named."""
+    """The device of this process: its own card of the node, where accelerate or one srun started several and none is
+    named."""
     env = os.environ if env is None else env
-    if _world(env) < 2 or wanted not in (None, "cuda"):
+    launched = _world(env) > 1
+    if not (launched or _tasks(env) > 1) or wanted not in (None, "cuda"):
         return wanted
     import torch
 
     cards = torch.cuda.device_count()
-    beside = _number(env, "LOCAL_WORLD_SIZE", 1)
+    beside = _number(env, "LOCAL_WORLD_SIZE", 1) if launched else 1
     if device_map is not None and beside > 1:
         raise VgError(
             f"--device-map {device_map} spreads one model over the node, but {beside} processes were started on it.",
@@ -58,11 +60,16 @@ def device(wanted: str | None, device_map: str | None, env: Mapping[str, str] | 
         )
     if cards == 0 or device_map is not None:
         return wanted
-    return f"cuda:{_number(env, 'LOCAL_RANK', 0) % cards}"
+    return f"cuda:{_number(env, 'LOCAL_RANK' if launched else 'SLURM_LOCALID', 0) % cards}"
 
 
 def _world(env: Mapping[str, str]) -> int:
     return _number(env, "WORLD_SIZE", 1) if "RANK" in env else 1
+
+
+def _tasks(env: Mapping[str, str]) -> int:
+    """Tasks of the srun that this process is one of."""
+    return _number(env, "SLURM_STEP_NUM_TASKS", 1)
 
 
 def _slurm(env: Mapping[str, str]) -> Shard:
@@ -80,7 +87,7 @@ def _slurm(env: Mapping[str, str]) -> Shard:
             f"Array task {task} is none of {count} tasks from {least} in steps of {step}.",
             "Use an array without gaps, such as --array=0-7.",
         )
-    proc, procs = _number(env, "SLURM_PROCID", 0), _number(env, "SLURM_STEP_NUM_TASKS", 1)
+    proc, procs = _number(env, "SLURM_PROCID", 0), _tasks(env)
     if not 0 <= proc < procs:
         proc, procs = 0, 1
     return Shard(index * procs + proc + 1, count * procs)

@@ -56,6 +56,7 @@ def load(
     lora: Path | None,
 ) -> "Sessions":
     """The model, loaded, with the engine attached and checked."""
+    import torch
     from transformers.utils import logging
 
     from vgtool.attention.sharing import sessions
@@ -65,9 +66,15 @@ def load(
     if source is not None:
         console.say(f"{spec.name}: {spec.notes[0]}")
     logging.disable_progress_bar()
-    opened = sessions(
-        load_model(spec, source=source, dtype=dtype, device=device, device_map=device_map, offline=offline, lora=lora)
-    )
+    placed: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map}
+    adapter = load_model(spec, source=source, offline=offline, lora=lora, **placed)
+    try:
+        opened = sessions(adapter)
+    except torch.OutOfMemoryError:
+        raise VgError(
+            f"'{spec.name}' fits on {adapter.device}, but no question beside it.",
+            "Use a larger card or --device-map auto.",
+        ) from None
     if not opened.shared:
         console.say(f"'{spec.name}' cannot share an image's prefix (its image tokens see the question): whole prompts.")
     return opened

@@ -77,7 +77,9 @@ class Card:
     memory: float
     """Bytes."""
     share: float = 0.35
-    """Of `flops`, in passes over prompts: the assumption that all hours here rest on."""
+    """Of `flops`, in passes over prompts: an assumption that all hours here rest on."""
+    call: float = 0.35e-3
+    """Seconds that a layer of a pass takes at least: some 70 operations to be started one by one. The other one."""
 
 
 CARDS = {
@@ -87,7 +89,7 @@ CARDS = {
     "a100-40gb": Card(312e12, 1.55e12, 40e9),
     "l40s": Card(362e12, 0.86e12, 48e9),
     "rtx4090": Card(165e12, 1.0e12, 24e9),
-    "cpu-core": Card(50e9, 10e9, 16e9),
+    "cpu-core": Card(50e9, 10e9, 16e9, call=0.0),
 }
 
 
@@ -137,9 +139,10 @@ def estimate(
     maps: str = "layers",
     max_new_tokens: int = ANSWER_TOKENS,
 ) -> Plan:
-    """Sizes of a probe (`methods` = 0) or refine run. Every method reads its question again behind the shared image
-    (edits restart at a middle layer, which is reckoned as a whole pass) and writes its own answer."""
-    asked = 1 + methods
+    """Sizes of a probe (`methods` = 0) or refine run. Every method reads its question twice behind the shared image,
+    for its answer and for the deletion beside it (edits restart at a middle layer, which is reckoned as a whole pass),
+    and writes its own answer. A pass or step takes what it computes, or what it takes to start its operations."""
+    asked = 1 + 2 * methods
     general = TEMPLATE_TOKENS + math.ceil(len(f"{GENERAL_QUESTION} {QUESTION_SUFFIX}") / CHARACTERS_PER_TOKEN)
 
     def images_of(some: Iterable[Sequence[Sample]]) -> int:
@@ -153,14 +156,18 @@ def estimate(
     all_groups = [group for shard in dealt for group in shard]
     images, prompt_tokens = images_of(all_groups), tokens_of(all_groups)
     steps = min(max_new_tokens, ANSWER_TOKENS) if methods else 0
-    answers = steps * asked * len(samples)
+    answers = steps * (1 + methods) * len(samples)
     # 2 FLOPs per weight and token, and the attention of a token over the prefix: 4 x layers x width x length.
     attention = 4 * shape.layers * shape.kv_width * shape.image_tokens
-    flops = (prompt_tokens + answers) * (2 * shape.parameters + attention)
+    each = 2 * shape.parameters + attention
     weights = shape.parameters * shape.bytes_per_weight
+    started = shape.layers * card.call
+    passes = len(all_groups) * (1 + asked)
+    seconds = max(prompt_tokens * each / (card.flops * card.share), passes * started)
     # All questions and methods on an image decode together: each step reads the weights once per image.
-    seconds = flops / (card.flops * card.share) + len(all_groups) * steps * weights / card.bandwidth
-    longest = max((sum(question_tokens(s) * asked for s in group) for group in all_groups), default=0)
+    step = max(weights / card.bandwidth, started)
+    seconds += answers * each / (card.flops * card.share) + len(all_groups) * steps * step
+    longest = max((sum(question_tokens(s) * (1 + methods) for s in group) for group in all_groups), default=0)
     cache = (shape.image_tokens + min(longest, 2048)) * shape.layers * shape.kv_width * 2 * shape.bytes_per_weight
     return Plan(
         len(samples),
@@ -169,7 +176,7 @@ def estimate(
         images * shape.image_tokens,
         prompt_tokens,
         answers,
-        flops,
+        (prompt_tokens + answers) * each,
         seconds,
         1.15 * weights + cache + 1e9,
         (len(samples) + len(rejected)) * row_bytes(shape.layers, shape.heads, shape.image_tokens, methods, maps),

@@ -5,6 +5,7 @@ finishes the image under way, writes what there is and stops; the same command p
 before it starts and the note is removed after, so that a process that ends without a word leaves a trace (trial.py).
 """
 
+import gc
 import signal
 import time
 from collections import Counter
@@ -33,6 +34,8 @@ PART_SAMPLES = 64
 PART_SECONDS = 60.0
 """A part is written when it holds this many samples or its first row is this old, at the end of an image: what a kill
 can lose."""
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+"""What torch's CPU allocator, CUDA itself and cuBLAS say for want of memory, not as torch.OutOfMemoryError."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """SIGUSR1 is what Slurm's --signal sends ahead of a time limit."""
 
@@ -232,12 +235,13 @@ def _rows(task: Task, group: ImageGroup, most: int | None) -> Sequence[Row] | No
     except (torch.OutOfMemoryError, MemoryError):
         return None
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # what torch's CPU allocator says
-            raise
+        if not any(words in str(error) for words in NO_MEMORY):
+            raise  # any other error of a device leaves it unusable: the process ends, and a rerun goes on
         return None
 
 
 def _free() -> None:
+    gc.collect()  # what a cycle of references still holds of the failed pass
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

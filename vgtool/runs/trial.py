@@ -68,9 +68,8 @@ def hold(
 
 def _fatal(store: Store, images: Sequence[str], command: Sequence[str]) -> tuple[str, str, str] | None:
     """One trial: the image and sample that killed the child, and how; None when it ended well or never got so far."""
-    child = subprocess.Popen(
-        command, env={**os.environ, VARIABLE: ",".join(images)}, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
-    )
+    env = {**os.environ, VARIABLE: ",".join(images)}
+    child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, preexec_fn=_dying_with_parent())
     caught: list[int] = []
 
     def forward(number: int, frame: Any) -> None:
@@ -94,7 +93,13 @@ def _fatal(store: Store, images: Sequence[str], command: Sequence[str]) -> tuple
     return None
 
 
-def _die_with_parent() -> None:
+def _dying_with_parent() -> Callable[[], None] | None:
     """Where the kernel can (Linux), a trial does not outlive the process that watches it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # found before the fork: between fork and exec another thread's lock may be held
+
+    def ask() -> None:
+        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+    return ask
