@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from vgtool.reporting.folder import replaced
 from vgtool.reporting.inputs import Source, families, found_runs, sources
 from vgtool.reporting.pack import Pack, encoded
 from vgtool.reporting.samples import Pictures, index
-from vgtool.scoring.tables import Cell, Table, accuracy, grounding
+from vgtool.scoring.tables import SPLITS, Cell, Table, accuracy, grounding
 
 
 def write(
@@ -97,13 +98,19 @@ def _hashed(text: str) -> str:
 
 
 def _tables(read: Sequence[Source], rule: str | None, seed: int) -> list[Table]:
+    """Accuracy of every refine run, whole and split, then grounding of every probe run; no two of one title."""
+    twins = Counter((one.run.kind, one.run.title) for one in read)
     tables: list[Table] = []
-    for one in read:
-        if one.run.kind == "refine" and one.run.rows.height:
-            for by in (None, "question_type", "group"):
-                if by is None or one.run.rows[by].drop_nulls().n_unique() > 1:
-                    tables.append(accuracy(one.run, rule, by, seed))
-    return tables + [grounding(one.run, seed) for one in read if one.run.kind == "probe" and one.measured.height]
+    for one in sorted(read, key=lambda one: one.run.kind == "probe"):
+        run = one.run
+        name = run.title if twins[run.kind, run.title] == 1 else f"{run.title}, {run.path.name}"
+        if run.kind == "probe" and one.measured.height:
+            tables.append(replace(grounding(run, seed), title=f"Grounding, {name}"))
+        elif run.kind == "refine" and run.rows.height:
+            tables.append(replace(accuracy(run, rule, None, seed), title=f"Accuracy, {name}"))
+            for by in [by for by in SPLITS if run.rows[by].drop_nulls().n_unique() > 1]:
+                tables.append(replace(accuracy(run, rule, by, seed), title=f"Accuracy by {by}, {name}"))
+    return tables
 
 
 def _summary(read: Sequence[Source]) -> Table:
