@@ -617,6 +617,20 @@ def test_keys_move_and_the_page_asks_for_nothing_beyond_itself(tmp_path: Path, w
 
 
 @pytest.mark.browser
+def test_a_narrow_window_scrolls_tables_and_never_the_page(tmp_path: Path, window: Browser) -> None:
+    page = build(pair(tmp_path), tmp_path / "out")
+    for width in (420, 1400):
+        window.resize(width)
+        show(window, page)
+        past = "[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll')"
+        past += " && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((e) => e.id)"
+        assert window.js("return innerWidth") == width and window.js(f"return {past}") == []
+        # A method's name stays on one line.
+        heights = window.js("return [...document.querySelectorAll('#tables td')].map((e) => e.clientHeight)")
+        assert max(heights) < 40
+
+
+@pytest.mark.browser
 def test_hostile_text_shows_as_text_in_the_browser(tmp_path: Path, window: Browser) -> None:
     show(window, build(nasty(tmp_path), tmp_path / "out"))
     assert window.js("return document.getElementById('question').textContent") == NASTY
