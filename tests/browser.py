@@ -95,5 +95,11 @@ class Browser:
         events = [json.loads(line["message"])["message"] for line in lines]
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
+    def resize(self, width: int, height: int = 1100) -> None:
+        """The page's own size; a window cannot be this narrow."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        body = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+        self._call("POST", f"{self.session}/goog/cdp/execute", body)
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._call("GET", f"{self.session}/screenshot")))

@@ -37,12 +37,12 @@ def ends(one: Source, layer: int, most: int = ACROSS) -> list[str]:
     """Sample ids: the `most` highest attention ratios at a layer, then the lowest (lowest first), each image once."""
     ratio = pl.Series("ratio", stacked(one.measured, "layer_ratio")[:, layer])
     rows = one.measured.select("sample_id", "image_id").with_columns(ratio).filter(pl.col("ratio").is_finite())
-    rows = rows.sort("ratio", "sample_id", descending=[True, False]).unique(
-        "image_id", keep="first", maintain_order=True
-    )
-    half = min(most, rows.height // 2)
-    names = rows["sample_id"].to_list()
-    return [*names[:half], *names[::-1][:half]]
+    rows = rows.sort("ratio", "sample_id", descending=[True, False])
+    half = min(most, rows["image_id"].n_unique() // 2)
+    first = rows.unique("image_id", keep="first", maintain_order=True).head(half)
+    rest = rows.reverse().filter(~pl.col("image_id").is_in(first["image_id"].to_list()))
+    last = rest.unique("image_id", keep="first", maintain_order=True).head(half)
+    return [*first["sample_id"], *last["sample_id"]]
 
 
 def example(one: Source, pictures: Pictures, stem: str) -> Drawn | None:

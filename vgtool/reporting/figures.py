@@ -284,7 +284,8 @@ def modality(one: Source, stem: str) -> Drawn:
     axis.invert_yaxis()
     axis.set(xlabel="accuracy, %", title=label(one.name))
     figure.legend(dots, [label(m, 30) for m in methods], loc="outside lower center", ncols=2)
-    left_out = f" {len(one.methods) - MOST} further methods are in the tables." if len(one.methods) > MOST else ""
+    more = len(one.methods) - MOST
+    left_out = f" Further methods, only in the tables: {more}." if more > 0 else ""
     return Drawn(stem, f"Accuracy by modality (rows), {one.name}, 95 % Wilson.{left_out}", figure)
 
 

@@ -7,9 +7,9 @@ chunk files beside it; every text is escaped by the template or set as text by t
 import base64
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -20,15 +20,11 @@ from vgtool.errors import VgError
 from vgtool.grounding import heads as head_files
 from vgtool.reporting import figures
 from vgtool.reporting.examples import examples
+from vgtool.reporting.folder import replaced
 from vgtool.reporting.inputs import Source, families, found_runs, sources
-from vgtool.reporting.pack import Pack, chunk_file, encoded
+from vgtool.reporting.pack import Pack, encoded
 from vgtool.reporting.samples import Pictures, index
-from vgtool.scoring.tables import Cell, Table, accuracy, grounding
-
-MARK = '<meta name="generator" content="vgtool report">'
-OURS = re.compile(
-    r"(layers|accuracy|ablation|(heads|gain|examples|modality-accuracy|modality-grounding)-\d+)\.(pdf|svg|png)"
-)
+from vgtool.scoring.tables import SPLITS, Cell, Table, accuracy, grounding
 
 
 def write(
@@ -41,39 +37,25 @@ def write(
     heads: Path | None = None,
     pictures: Pictures | None = None,
 ) -> Path:
-    """Write figures and index.html (and data/ beside it, where the page would be too large) into `out`; the page.
+    """Write figures and index.html (and data/ beside it, where the page would be too large) as `out`; the page.
 
-    No `inputs`: every run folder below ./runs or .demo. VgError when `out` holds another page or cannot be written.
+    No `inputs`: every run folder below ./runs or .demo. VgError when `out` holds anything else or cannot be written;
+    a report that is there stays then.
     """
     read = sources(inputs or found_runs(), rule, partial)
     chosen = None if heads is None else head_files.read(heads)
     grouped = families(read)
-    page = out / "index.html"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        _clear(out)
-        pack = Pack(out / "data")
-        listed = index(grouped, pack, pictures)
-        drawn = figures.draw(read, grouped, chosen, seed, out, [] if pictures is None else examples(read, pictures))
-        tables = [_summary(read), *_failures(read), *_tables(read, rule, seed)]
-        page.write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
+        with replaced(out) as folder:
+            pack = Pack(folder / "data")
+            listed = index(grouped, pack, pictures)
+            shown = [] if pictures is None else examples(read, pictures)
+            drawn = figures.draw(read, grouped, chosen, seed, folder, shown)
+            tables = [_summary(read), *_failures(read), *_tables(read, rule, seed)]
+            (folder / "index.html").write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
     except OSError as error:
         raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
-    return page
-
-
-def _clear(out: Path) -> None:
-    """Remove the report that lies here: a smaller one, or one without pictures, must not keep the old one's data."""
-    page = out / "index.html"
-    if not page.exists():
-        return
-    if MARK not in page.read_text(encoding="utf-8", errors="replace")[:2000]:
-        raise VgError(f"'{page}' is no report of vgtool.", "Choose another --out: it would be overwritten.")
-    old = [path for path in out.iterdir() if OURS.fullmatch(path.name)]
-    for path in [page, *old, *(out / "data").glob(chunk_file(Path(), 0).name.replace("00000", "*"))]:
-        path.unlink()
-    if (out / "data").is_dir() and not any((out / "data").iterdir()):
-        (out / "data").rmdir()
+    return out / "index.html"
 
 
 def _page(
@@ -116,13 +98,19 @@ def _hashed(text: str) -> str:
 
 
 def _tables(read: Sequence[Source], rule: str | None, seed: int) -> list[Table]:
+    """Accuracy of every refine run, whole and split, then grounding of every probe run; no two of one title."""
+    twins = Counter((one.run.kind, one.run.title) for one in read)
     tables: list[Table] = []
-    for one in read:
-        if one.run.kind == "refine" and one.run.rows.height:
-            for by in (None, "question_type", "group"):
-                if by is None or one.run.rows[by].drop_nulls().n_unique() > 1:
-                    tables.append(accuracy(one.run, rule, by, seed))
-    return tables + [grounding(one.run, seed) for one in read if one.run.kind == "probe" and one.measured.height]
+    for one in sorted(read, key=lambda one: one.run.kind == "probe"):
+        run = one.run
+        name = run.title if twins[run.kind, run.title] == 1 else f"{run.title}, {run.path.name}"
+        if run.kind == "probe" and one.measured.height:
+            tables.append(replace(grounding(run, seed), title=f"Grounding, {name}"))
+        elif run.kind == "refine" and run.rows.height:
+            tables.append(replace(accuracy(run, rule, None, seed), title=f"Accuracy, {name}"))
+            for by in [by for by in SPLITS if run.rows[by].drop_nulls().n_unique() > 1]:
+                tables.append(replace(accuracy(run, rule, by, seed), title=f"Accuracy by {by}, {name}"))
+    return tables
 
 
 def _summary(read: Sequence[Source]) -> Table:

@@ -171,6 +171,7 @@
   const answers = () => {
     const was = new Map(state.detail.answers.map((one) => [one.method, one]));
     const item = state.index.items[state.shown[state.at]];
+    byId("answers").closest(".scroll").hidden = !state.detail.answers.length;
     byId("answers").replaceChildren(...state.detail.answers.map((one) => {
       const row = document.createElement("tr");
       const base = state.family.base[one.method];
@@ -283,7 +284,7 @@
       detail.width && !values && !byId("heat").options[1] ? "No heatmap was kept for this sample (--maps none, or no probe run)." : "",
       detail.width && !detail.boxes.length ? "No boxes." : ""];
     byId("note").textContent = notes.filter(Boolean).join(" ");
-    byId("scale-text").textContent = heat && heat.top !== null ? `0 to ${heat.top}` : heat ? "no value above 0" : "";
+    byId("scale-text").textContent = heat && heat.top !== null ? `0 to ${heat.top}${byId("heat").value.endsWith("/0") ? " times the general prompt's attention" : ""}` : heat ? "no value above 0" : "";
     const probe = heat && heat.layers ? state.detail.probes[Number(byId("heat").value.split("/")[0])] : null;
     const at = (name) => (probe.metrics[name] && probe.metrics[name][heat.layer] !== null ? probe.metrics[name][heat.layer].toFixed(2) : "none");
     byId("metrics").textContent = probe && probe.metrics ? `Layer ${heat.layer}: attention ratio ${at("ratio")}, KL ${at("kl")}, JS ${at("js")}` : "";
