@@ -1,5 +1,6 @@
 """Rules, metrics, statistics and tables against scipy, statsmodels, nltk and cases worked by hand."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,22 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from nltk.translate.bleu_score import sentence_bleu
+from rich.console import Console
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from vgtool.errors import VgError
+from vgtool.grounding.heads import sensitive_layer
 from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
 from vgtool.runs.store import Shard, Store
 from vgtool.scoring import open_ended
 from vgtool.scoring.answers import RULES, judge
 from vgtool.scoring.inputs import ANSWERS, judged, read_predictions, read_run
-from vgtool.scoring.render import FORMATS, render
+from vgtool.scoring.ranking import rank_run
+from vgtool.scoring.render import FORMATS, for_terminal, render
 from vgtool.scoring.statistics import (
     clustered_mcnemar,
     clustered_mean,
@@ -31,7 +35,7 @@ from vgtool.scoring.statistics import (
     smallest_gain,
     wilson,
 )
-from vgtool.scoring.tables import Table, accuracy, accuracy_by_attention, counts, score, together
+from vgtool.scoring.tables import Table, accuracy, accuracy_by_attention, against_control, counts, score, together
 from vgtool.words import either_or
 
 OPTIONS = ("liver", "kidney", "left lung", "heart")
@@ -233,6 +237,7 @@ def test_the_smallest_gain_is_the_first_that_exact_mcnemar_finds() -> None:
 def test_holm_equals_statsmodels() -> None:
     p = [0.01, 0.04, 0.03, 0.2, 0.001]
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert holm([0.6, 0.9, 0.7]) == [1, 1, 1], "never above 1"
 
 
 def test_the_clustered_interval_covers_and_is_wider_than_the_naive_one() -> None:
@@ -252,7 +257,8 @@ def test_the_clustered_interval_covers_and_is_wider_than_the_naive_one() -> None
 def test_columns_of_unequal_gaps_have_their_own_means() -> None:
     values = np.array([[1.0, np.nan], [3.0, np.nan], [5.0, 2.0]])[:, [0, 1, 1]] * [1, 1, np.nan]
     spans = clustered_means(values, ["a", "b", "c"])
-    assert spans[0][0] == 3 and spans[1].tolist() == [2, 2, 2] and np.isnan(spans[2]).all()
+    assert spans[0][0] == 3 and spans[1][0] == 2 and np.isnan(spans[2]).all()
+    assert np.isnan(spans[1][1:]).all(), "one image gives no interval"
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -260,6 +266,17 @@ def test_every_format_carries_every_cell(form: str) -> None:
     text = render([Table("T", ["a", "b"], [["x", 1], [None, 2.5]], ["note"])], form)
     for cell in ("x", "1", "2.5"):
         assert cell in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 300])
+def test_a_terminal_of_any_width_shows_every_cell(width: int) -> None:
+    table = Table("Accuracy", [f"column {i}" for i in range(9)], [[f"-{i}.5 [+0.1, +0.2]" for i in range(9)]])
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=True, color_system=None).print(
+        for_terminal(table, width), soft_wrap=True
+    )
+    assert all(f"-{i}.5 [+0.1, +0.2]" in out.getvalue() for i in range(9))
+    assert ("│" in out.getvalue()) == (width == 300)
 
 
 def test_hostile_cells_are_text_in_every_format() -> None:
@@ -332,6 +349,75 @@ def test_accuracy_pairs_methods_on_the_same_rows_and_leaves_failed_rows_out(tmp_
     assert cells(table, "accuracy %") == ["25.0", "75.0"]
     assert cells(table, "fixed") == [None, 1] and cells(table, "broken") == [None, 0]
     assert cells(table, "gain [95 %, by image]")[1].startswith("+33.3 ")  # s0, s1, s4
+
+
+def changed(fixed_images: int, together: int) -> dict[str, list[str]]:
+    """Twelve images of two rows: in some both rows are fixed (`together`), in others one."""
+    base, better = ["no"] * 24, ["no"] * 24
+    for image in range(fixed_images):
+        better[2 * image] = "yes"
+        better[2 * image + 1] = "yes" if image < together else "no"
+    return {"baseline": base, "vgrefine": better, "pai": base, "oracle": better, "random-keep": base}
+
+
+def test_holm_corrects_the_larger_p_of_claims_only(tmp_path: Path) -> None:
+    table = accuracy(read_run(refine_run(tmp_path / "r", changed(5, 5)), ANSWERS))
+    exact = reference_mcnemar([[0, 0], [10, 0]], exact=True).pvalue  # ten rows, but five images: exact is too small
+    by_image = float(stats.chi2.sf(10.0**2 / (5 * 2.0**2), 1))
+    assert by_image > exact
+    claims = multipletests([by_image, 1.0], method="holm")[1]
+    assert cells(table, "p Holm") == [None, f"{claims[0]:.3g}", f"{claims[1]:.3g}", None, None]
+    assert cells(table, "pairs") == [None, 24, 24, 24, 24]
+    few = accuracy(read_run(refine_run(tmp_path / "few", changed(4, 0)), ANSWERS))
+    assert float(cells(few, "p by image")[1]) < 0.05 < float(cells(few, "p Holm")[1]) == 0.25, "four rows: exact 0.125"
+
+
+def test_a_gain_is_held_against_random_tokens_of_the_same_settings(tmp_path: Path) -> None:
+    answers = changed(6, 0) | {"vgrefine:percentile=80": ["yes"] * 24, "random-keep:percentile=80": ["no"] * 24}
+    (table,) = against_control(read_run(refine_run(tmp_path / "r", answers), ANSWERS))
+    assert cells(table, "methods") == [
+        "vgrefine - random-keep",
+        "vgrefine:percentile=80 - random-keep:percentile=80",
+    ]
+    assert cells(table, "fixed") == [6, 24] and cells(table, "broken") == [0, 0]
+    assert float(cells(table, "p McNemar")[0]) == pytest.approx(2 * 0.5**6, rel=1e-2)
+    alone = {name: given for name, given in answers.items() if name != "random-keep"}
+    (table,) = against_control(read_run(refine_run(tmp_path / "alone", alone), ANSWERS))
+    assert len(table.rows) == 1
+
+
+def test_the_gains_interval_draws_images_not_rows(tmp_path: Path) -> None:
+    def width(together: int, images: int) -> float:
+        run = read_run(refine_run(tmp_path / f"r{images}{together}", changed(images, together)), ANSWERS)
+        low, high = cells(accuracy(run), "gain [95 %, by image]")[1].split("[")[1].rstrip("]").split(", ")
+        return float(high) - float(low)
+
+    assert width(4, 4) > 1.2 * width(0, 8), "eight fixed rows in four images say less than in eight"
+
+
+def test_one_image_has_no_interval_and_why_rows_failed_is_told(tmp_path: Path) -> None:
+    answers = {"baseline": ["no", "yes", "failed"], "vgrefine": ["yes", "yes", "failed"]}
+    table = accuracy(read_run(refine_run(tmp_path / "r", answers), ANSWERS))
+    assert cells(table, "gain [95 %, by image]")[1] == "+50.0"
+    assert "Failed: 2 image_missing." in table.notes
+
+
+def test_a_layer_known_on_half_of_the_samples_is_neither_best_nor_most_sensitive(tmp_path: Path) -> None:
+    rare = np.array([[0.1, 5.0, 4.0], [np.nan, 3.0, 4.0]] * 5)
+    assert sensitive_layer(rare) == 1, "mean 4.0 of all, the first of the two; the layer of 0.1 is known on half"
+    assert sensitive_layer(np.array([[5.0, 1.0], [5.0, 2.0], [5.0, 30.0]])) == 0, "the mean counts, not the least"
+    with pytest.raises(VgError, match="No layer has a grounding metric"):
+        sensitive_layer(np.full((4, 2), np.nan))
+
+
+def test_heads_are_ranked_by_the_metric_asked_for_best_first(tmp_path: Path) -> None:
+    root = probe_run(tmp_path / "p", [float(i) for i in range(12)])  # layer 0: 5, layer 1: mean 5.5
+    by_ratio = rank_run(root, 4, "ratio", False, lambda text: None)
+    by_kl = rank_run(root, 4, "kl", False, lambda text: None)
+    assert [pair[:2] for pair in by_ratio.ranked] == [(1, 0), (1, 1), (0, 0), (0, 1)], "higher is better"
+    assert [pair[:2] for pair in by_kl.ranked] == [(0, 0), (0, 1), (1, 0), (1, 1)], "lower is better"
+    with pytest.raises(VgError, match=r"is a refine run\. Heads are ranked on a probe run"):
+        rank_run(refine_run(tmp_path / "r", {"baseline": ["yes"]}), 4, "kl", False, lambda text: None)
 
 
 def test_rows_without_a_reference_are_not_scored_and_said(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def score(
 
     Example: vgtool score runs/phantom-refined --by question_type --format markdown
     """
-    from vgtool.scoring.render import check_format, rich_table
+    from vgtool.scoring.render import check_format, for_terminal
     from vgtool.scoring.render import render as rendered
     from vgtool.scoring.tables import score as tables
 
@@ -315,7 +315,7 @@ def score(
     )
     if form == "table" and console.out.is_terminal:
         for table in found:
-            console.out.print(rich_table(table))
+            console.out.print(for_terminal(table, console.out.width), soft_wrap=True)
         return
     console.show(rendered(found, form))
 

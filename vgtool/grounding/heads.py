@@ -47,8 +47,16 @@ def rank(values: NDArray[np.float64], *, higher: bool = False) -> list[tuple[int
 
 
 def sensitive_layer(layer_kl: NDArray[np.float64]) -> int:
-    """The layer of lowest mean KL [samples, L]: the default knockout layer (paper section 4)."""
-    return int(np.nanargmin(np.nanmean(layer_kl, 0)))
+    """The layer of lowest mean KL [samples, L]: the default knockout layer (paper section 4). As with heads, one that
+    is known on half of the samples or fewer is left out. VgError when none is left."""
+    counted = np.isfinite(layer_kl)
+    total, rows = np.where(counted, layer_kl, 0).sum(0), counted.sum(0)
+    mean = np.divide(total, rows, out=np.full(total.shape, np.inf), where=rows * 2 > len(layer_kl))
+    if not np.isfinite(mean).any():
+        raise VgError(
+            "No layer has a grounding metric on more than half of the samples.", "Its attention is not finite."
+        )
+    return int(mean.argmin())
 
 
 def fingerprint(image_id: str) -> str:

@@ -1,10 +1,7 @@
-"""The names of the built-in methods, for the shell to complete. No torch here; parse.py holds the methods."""
+"""The names of the built-in methods, for the shell to complete and for tables to tell controls from claims. No torch
+here; parse.py holds the methods."""
 
-NAMES = (
-    "vgrefine",
-    "pai",
-    "adaptvis",
-    "vicrop",
+CONTROLS = (
     "random-keep",
     "random-heads",
     "centre",
@@ -15,3 +12,5 @@ NAMES = (
     "noise",
     "no-image",
 )
+"""What a claim is held against; their p values are not corrected for, and not claims."""
+NAMES = ("vgrefine", "pai", "adaptvis", "vicrop", *CONTROLS)

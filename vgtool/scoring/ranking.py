@@ -8,15 +8,15 @@ import polars as pl
 
 from vgtool.errors import VgError
 from vgtool.grounding.heads import HeadFile, digest, fingerprint, rank, sensitive_layer
-from vgtool.scoring.inputs import read_run
+from vgtool.scoring.inputs import kind_of, read_run
 
 
 def rank_run(run: Path, k: int, metric: str, partial: bool, say: Callable[[str], None]) -> HeadFile:
     """The `k` best heads of a probe run by mean `metric` (kl, js, ratio). VgError for a run that has none."""
     column = f"head_{metric}"
+    if (kind := kind_of(run)) != "probe":
+        raise VgError(f"'{run}' is a {kind} run.", "Heads are ranked on a probe run.")
     found = read_run(run, ["sample_id", "image_id", "domain", "layer_kl", column], partial)
-    if found.kind != "probe":
-        raise VgError(f"'{run}' is a {found.kind} run.", "Heads are ranked on a probe run.")
     good = found.rows.filter(pl.col(column).is_not_null())
     if not good.height:
         raise VgError(f"'{run}' has no sample with a grounding metric.", "Probe a benchmark with boxes.")

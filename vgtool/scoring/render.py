@@ -29,8 +29,16 @@ def check_format(form: str) -> str:
     return form
 
 
+def for_terminal(table: Table, width: int) -> RenderableType:
+    """Drawn where it fits the terminal; else plain lines, which wrap but lose nothing."""
+    plain = _plain(table)
+    rule = next(line for line in plain.splitlines() if line.startswith("--"))
+    drawn = len(rule) + len(table.columns) + 1
+    return rich_table(table) if drawn <= width else Text(clean(plain))
+
+
 def rich_table(table: Table) -> RenderableType:
-    """For a terminal: columns wrap instead of running out of it."""
+    """A table with lines around its cells."""
     drawn = rich.table.Table(title=Text(clean(table.title)), title_justify="left", title_style="bold", expand=False)
     for column in table.columns:
         drawn.add_column(Text(column), overflow="fold")

@@ -30,7 +30,8 @@ def clustered_means(
     values: Array, clusters: Sequence[str], *, seed: int = 0, draws: int = 2000, level: float = 0.95
 ) -> Array:
     """[C, 3] of mean, low, high for each column of `values` [n, C]: percentile bootstrap that draws whole clusters
-    (images). NaN is left out of its column's mean; a column without any value gets NaN."""
+    (images). NaN is left out of its column's mean; a column without any value gets NaN, and so do low and high of one
+    whose values are all of one cluster."""
     values = np.asarray(values, np.float64)
     index, known = numbered(clusters), np.isfinite(values)
     count = int(index.max()) + 1
@@ -44,7 +45,7 @@ def clustered_means(
             weights = np.bincount(rng.integers(0, count, count), minlength=count)
             drawn = weights @ both
             means[draw] = drawn[: values.shape[1]] / drawn[values.shape[1] :]
-        low, high = _quantiles(means, level)
+        low, high = np.where((sizes > 0).sum(0) > 1, _quantiles(means, level), np.nan)
         return np.stack([totals.sum(0) / sizes.sum(0), low, high], 1)
 
 

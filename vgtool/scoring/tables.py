@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from vgtool.errors import VgError, did_you_mean
-from vgtool.grounding.heads import rank
+from vgtool.grounding.heads import rank, sensitive_layer
+from vgtool.methods.names import CONTROLS
 from vgtool.scoring import open_ended
 from vgtool.scoring.answers import check_rule
 from vgtool.scoring.inputs import ANSWERS, Run, judged, kind_of, read_run, unanswered
@@ -77,6 +78,7 @@ def score(
     for run in answers:
         tables.append(accuracy(run, rule, None, seed))
         tables += [accuracy(run, rule, by, seed)] if by else []
+        tables += against_control(run, rule, seed)
         tables += open_answers(run, seed, bertscore)
         tables += [counts(run, rule)] if every_count else []
     for run in probes:
@@ -99,8 +101,8 @@ def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int
     """Accuracy per method (and value of `by`) with a Wilson interval, and against the baseline on the same rows."""
     rows = judged(run, rule)
     out: list[list[Cell]] = []
-    tests: list[tuple[int, float]] = []
-    smallest: list[float] = []
+    claims: list[tuple[int, float]] = []
+    smallest: dict[str, float] = {}
     for value in [None] if by is None else sorted(rows[by].drop_nulls().unique().to_list()):
         some = rows if by is None else rows.filter(pl.col(by) == value)
         base = some.filter((pl.col("method") == "baseline") & (pl.col("outcome") != "failed"))
@@ -111,33 +113,78 @@ def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int
             line += [method, *_counted(mine["outcome"])]
             pairs = base.join(counted, on="sample_id", suffix="_b") if method != "baseline" else base.clear()
             if not pairs.height:
-                out.append([*line, *[None] * 6])
+                out.append([*line, *[None] * 7])
                 continue
-            was, now = (pairs[c].to_numpy() == "right" for c in ("outcome", "outcome_b"))
-            change, images = now.astype(float) - was, pairs["image_id"].to_list()
-            fixed, broken = int((now & ~was).sum()), int((was & ~now).sum())
-            mean, low, high = clustered_mean(change, images, seed=seed)
-            smallest.append(smallest_gain(len(was), fixed + broken))
-            tests.append((len(out), mcnemar(fixed, broken)))
-            span = f"{_pc(mean, True)} [{_pc(low, True)}, {_pc(high, True)}]"
-            out.append([*line, span, fixed, broken, tests[-1][1], f"{clustered_mcnemar(change, images):.3g}", None])
-    for (at, p), adjusted in zip(tests, holm([p for _, p in tests]), strict=True):
-        out[at][-3], out[at][-1] = f"{p:.3g}", f"{adjusted:.3g}"
-    columns = ["method", "rows", "right", "undecided", "failed", "accuracy %", "95 % Wilson"]
-    columns += ["gain [95 %, by image]", "fixed", "broken", "p McNemar", "p by image", "p Holm"]
-    notes = [
-        f"Rule: {rule or run.identity.get('rule', 'strict')}. Undecided counts as wrong; failed rows are left out.",
-        *run.notes,
-    ]
+            cells, worst = _paired(pairs, seed)
+            name = method if value is None else f"{method}, {value}"
+            smallest[name] = smallest_gain(pairs.height, int(cells[2] or 0) + int(cells[3] or 0))  # type: ignore[arg-type]
+            if method.partition(":")[0] not in CONTROLS:
+                claims.append((len(out), worst))
+            out.append([*line, *cells, None])
+    for (at, _), adjusted in zip(claims, holm([p for _, p in claims]), strict=True):
+        out[at][-1] = f"{adjusted:.3g}"
+    columns = ["method", "rows", "right", "undecided", "failed", "accuracy %", "95 % Wilson", *PAIRED, "p Holm"]
+    notes = [*_judging(run, rule), *run.notes, *_failures(run)]
     if without := unanswered(run):
         notes.append(f"{without} samples have no reference and are not scored.")
-    if tests:
+    if smallest:
+        least = min(smallest, key=smallest.__getitem__)
         notes.append(
-            "Gain: against the baseline on the same rows; its interval draws whole images. p: exact McNemar, rows "
-            "independent; p by image: McNemar with rows of one image together (Durkalski 2003); Holm corrects the "
-            f"exact p over this table. Smallest gain that could be told from chance here: {_pc(min(smallest))} points."
+            f"Gain: against the baseline on the same rows. {PAIRED_NOTE} Holm corrects the larger p of each method "
+            "over this table; controls and the oracle are no claims and stay out. Smallest gain that could be told "
+            f"from chance, uncorrected: {_pc(smallest[least])} points ({least})."
         )
     return Table(f"Accuracy, {run.title}", [*([] if by is None else [by]), *columns], out, notes)
+
+
+PAIRED = ["gain [95 %, by image]", "pairs", "fixed", "broken", "p McNemar", "p by image"]
+PAIRED_NOTE = (
+    "Its interval draws whole images. p McNemar: exact, rows independent; p by image: rows of one image together "
+    "(Durkalski 2003)."
+)
+
+
+def _paired(pairs: pl.DataFrame, seed: int) -> tuple[list[Cell], float]:
+    """The cells of PAIRED for rows with `outcome` before and `outcome_b` after, and the larger of the two p values: the
+    exact one takes an image's rows for independent, the one by image is too small where few rows changed."""
+    was, now = (pairs[c].to_numpy() == "right" for c in ("outcome", "outcome_b"))
+    change, images = now.astype(float) - was, pairs["image_id"].to_list()
+    fixed, broken = int((now & ~was).sum()), int((was & ~now).sum())
+    mean, low, high = clustered_mean(change, images, seed=seed)
+    exact, by_image = mcnemar(fixed, broken), clustered_mcnemar(change, images)
+    return [_points(mean, low, high, signed=True), pairs.height, fixed, broken, f"{exact:.3g}", f"{by_image:.3g}"], max(
+        exact, by_image
+    )
+
+
+def against_control(run: Run, rule: str | None = None, seed: int = 0) -> list[Table]:
+    """VGRefine beside a random choice of as many tokens at the same settings, paired: only what is left of a gain there
+    is owed to where it looked. None when the run has no such pair."""
+    rows = judged(run, rule).filter(pl.col("outcome") != "failed")
+    out: list[list[Cell]] = []
+    for method in run.identity["methods"]:
+        name, colon, settings = method.partition(":")
+        control = f"random-keep{colon}{settings}"
+        if name == "vgrefine" and control in run.identity["methods"]:
+            before, after = (rows.filter(pl.col("method") == one) for one in (control, method))
+            if (pairs := before.join(after, on="sample_id", suffix="_b")).height:
+                out.append([f"{method} - {control}", *_paired(pairs, seed)[0]])
+    notes = [f"Difference on the same rows. {PAIRED_NOTE}", *_judging(run, rule), *run.notes]
+    return [Table(f"Against random tokens, {run.title}", ["methods", *PAIRED], out, notes)] if out else []
+
+
+def _judging(run: Run, rule: str | None) -> list[str]:
+    used = rule or run.identity.get("rule", "strict")
+    return [f"Rule: {used}. Undecided counts as wrong; failed rows are left out."]
+
+
+def _failures(run: Run) -> list[str]:
+    """Why rows failed, the most frequent reason first."""
+    codes = run.rows["error"].drop_nulls().str.split(":").list.first()
+    if not codes.len():
+        return []
+    found = codes.value_counts(sort=True).rows()
+    return ["Failed: " + ", ".join(f"{count} {code}" for code, count in found) + "."]
 
 
 def _counted(outcomes: pl.Series) -> list[Cell]:
@@ -178,7 +225,7 @@ def open_answers(run: Run, seed: int, bertscore: tuple[str, int | None] | None) 
         mine = (rows["method"] == method).to_numpy()
         if mine.any():
             spans = clustered_means(values[mine], rows.filter(mine)["image_id"].to_list(), seed=seed)
-            out.append([method, int(mine.sum()), *(f"{_pc(m)} [{_pc(lo)}, {_pc(hi)}]" for m, lo, hi in spans)])
+            out.append([method, int(mine.sum()), *(_points(*span) for span in spans)])
     return [Table(f"Open answers, {run.title}", ["method", "rows", *names], out, notes)]
 
 
@@ -198,13 +245,14 @@ def _stacked(rows: pl.DataFrame, names: Iterable[str]) -> list[np.ndarray]:
 
 def best_layer(rows: pl.DataFrame) -> int:
     """The layer of lowest mean KL."""
-    with np.errstate(invalid="ignore"):
-        return int(np.nanargmin(np.nanmean(np.array(rows["layer_kl"].to_list(), dtype=np.float64), 0)))
+    return sensitive_layer(np.array(rows["layer_kl"].to_list(), dtype=np.float64))
 
 
 def _span(values: Sequence[float] | np.ndarray) -> str | None:
     mean, low, high = values
-    return None if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    if np.isnan(mean):
+        return None
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if np.isfinite(low) else f"{mean:.3f}"
 
 
 def _samples_note(run: Run, measured: int) -> str:
@@ -215,6 +263,7 @@ def _samples_note(run: Run, measured: int) -> str:
     return f"{measured} samples; {outside} whose boxes the model cannot see, {failed} failed, {without} without boxes."
 
 
+CHOSEN = "Layers and heads are chosen on these very samples."
 SCALE = "Attention ratio 1 is uniform, higher is better; KL and JS lower is better. 95 % bootstrap over images."
 
 
@@ -224,12 +273,13 @@ def grounding(run: Run, seed: int = 0) -> Table:
     images = good["image_id"].to_list()
     values = _stacked(good, METRICS)
     spans = [clustered_means(column, images, seed=seed) for column in values]
-    out: list[list[Cell]] = [[layer, *(_span(s[layer]) for s in spans)] for layer in range(len(spans[0]))]
+    known = np.isfinite(values[1]).sum(0).tolist()
+    out: list[list[Cell]] = [[layer, known[layer], *(_span(s[layer]) for s in spans)] for layer in range(len(spans[0]))]
     with np.errstate(invalid="ignore"):
         over = [np.nanmean(column, 1) for column in values]
-    out.append(["mean", *(_span(clustered_mean(column, images, seed=seed)) for column in over)])
-    notes = [_samples_note(run, good.height), f"Lowest KL: layer {best_layer(good)}. {SCALE}", *run.notes]
-    return Table(f"Grounding, {run.title}", ["layer", *NAMES], out, notes)
+    out.append(["mean", good.height, *(_span(clustered_mean(column, images, seed=seed)) for column in over)])
+    notes = [_samples_note(run, good.height), f"Lowest KL: layer {best_layer(good)}. {CHOSEN} {SCALE}", *run.notes]
+    return Table(f"Grounding, {run.title}", ["layer", "samples", *NAMES], out, notes)
 
 
 def best_heads(run: Run, seed: int = 0) -> Table:
@@ -242,9 +292,18 @@ def best_heads(run: Run, seed: int = 0) -> Table:
     order = [layer * heads + head for layer, head, _ in rank(values[1].reshape(-1, layers, heads))[:TOP_HEADS]]
     spans = [clustered_means(column[:, order], images, seed=seed) for column in values]
     out: list[list[Cell]] = [
-        [place + 1, at // heads, at % heads, *(_span(s[place]) for s in spans)] for place, at in enumerate(order)
+        [
+            place + 1,
+            at // heads,
+            at % heads,
+            int(np.isfinite(values[1][:, at]).sum()),
+            *(_span(s[place]) for s in spans),
+        ]
+        for place, at in enumerate(order)
     ]
-    return Table(f"Heads of lowest KL, {run.title}", ["rank", "layer", "head", *NAMES], out, [SCALE])
+    columns = ["rank", "layer", "head", "samples", *NAMES]
+    notes = [f"Samples: those on which the head looks at the image at all. {CHOSEN} {SCALE}", *run.notes]
+    return Table(f"Heads of lowest KL, {run.title}", columns, out, notes)
 
 
 def grounding_by_group(run: Run, seed: int = 0) -> Table:
@@ -257,7 +316,12 @@ def grounding_by_group(run: Run, seed: int = 0) -> Table:
         columns = np.stack([v[:, layer] for v in _stacked(rows, METRICS)], 1)
         spans = clustered_means(columns, rows["image_id"].to_list(), seed=seed)
         out.append([group, rows.height, *(_span(s) for s in spans)])
-    return Table(f"Grounding by group, layer {layer}, {run.title}", ["group", "samples", *NAMES], out, [SCALE])
+    return Table(
+        f"Grounding by group, layer {layer}, {run.title}",
+        ["group", "samples", *NAMES],
+        out,
+        [f"{CHOSEN} {SCALE}", *run.notes],
+    )
 
 
 def grounding_summary(runs: Sequence[Run], seed: int = 0) -> Table:
@@ -274,7 +338,8 @@ def grounding_summary(runs: Sequence[Run], seed: int = 0) -> Table:
         name = f"{i['benchmark']} ({i.get('split')})"
         out.append([i["model"], name, domain, good.height, layer, *(_span(s) for s in best), _span(mean[0])])
     columns = ["model", "benchmark", "domain", "samples", "best layer", *NAMES, "attention ratio, all layers"]
-    return Table("Grounding of all probe runs", columns, out, [SCALE])
+    notes = [f"{CHOSEN} {SCALE}", *(f"{run.title}: {note}" for run in runs for note in run.notes)]
+    return Table("Grounding of all probe runs", columns, out, notes)
 
 
 def _same_rows(answers: Run, probe: Run) -> bool:
@@ -390,7 +455,10 @@ def together(runs: Sequence[Run], rule: str | None, allow_mixed: bool) -> Table:
         line.append(_pc(sum(r for r, _ in found.values()) / sum(n for _, n in found.values())) if whole else None)
         out.append(line)
     heads = [name for mark in marks for name in ([mark, f"{mark}, published"] if mark in shown else [mark])]
-    notes = ["Accuracy %, 95 % Wilson, rows. Plain mean: of benchmarks; weighted mean: of all rows."]
+    notes = [
+        "Accuracy %, 95 % Wilson, rows; failed rows are left out. Plain mean: of benchmarks; weighted: of all rows."
+    ]
+    notes += [f"{run.title}: {note}" for run in runs for note in (*_judging(run, rule)[:1], *run.notes)]
     if shown:
         notes.append("Published: the paper's figures, whose rows, prompts and rule may differ; not measured here.")
     columns = ["model", "method", *heads, "plain mean", "weighted mean"]
@@ -401,6 +469,11 @@ def _published() -> dict[tuple[str, str, str], str]:
     """(model, method, benchmark) -> accuracy % in the paper's tables."""
     text = (resources.files("vgtool.scoring") / "published.csv").read_text("utf-8")
     return {(r["model"], r["method"], r["benchmark"]): r["accuracy"] for r in csv.DictReader(text.splitlines())}
+
+
+def _points(mean: float, low: float, high: float, signed: bool = False) -> str:
+    """A mean in points with its interval; alone where one image gives none."""
+    return f"{_pc(mean, signed)} [{_pc(low, signed)}, {_pc(high, signed)}]" if np.isfinite(low) else _pc(mean, signed)
 
 
 def _pc(share: float | np.floating[Any], signed: bool = False) -> str:
