@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.spatial.distance import jensenshannon
 
 from tests import reference
@@ -19,6 +21,7 @@ from vgtool.attention.sharing import GENERAL_PROMPT, Sessions, sessions
 from vgtool.benchmarks.load import load as benchmark
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
+from vgtool.grounding.geometry import Geometry
 from vgtool.grounding.heads import HeadFile
 from vgtool.images import open_image
 from vgtool.methods.base import Facts, read_facts
@@ -26,9 +29,10 @@ from vgtool.methods.parse import parse
 from vgtool.methods.pictures import other_image
 from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
+from vgtool.methods.rivals import window
 from vgtool.methods.task import ImageGroup
 from vgtool.models.load import load, resolve
-from vgtool.records import ImageSource, Sample
+from vgtool.records import Grid, ImageSource, Sample
 
 RANKED = ((2, 0), (2, 3), (1, 1), (3, 2))
 KNOCKOUT = 3
@@ -344,3 +348,73 @@ def test_a_head_file_with_a_key_of_another_kind_is_one_sentence(damage: dict[str
     (tmp_path / "heads.json").write_text(json.dumps(asdict(whole) | damage))
     with pytest.raises(VgError, match="is not a head file"):
         head_files.read(tmp_path / "heads.json")
+
+
+def several(opened: Sessions, groups: list[ImageGroup], *labels: str) -> dict[str, dict[str, Any]]:
+    """The rows of one question about two pictures."""
+    shown = [group.images[0] for group in groups[:2]]
+    sample = replace(groups[0].samples[0], extra_images=(groups[1].samples[0].image,))
+    group = ImageGroup((sample,), tuple(shown), tuple(opened.adapter.prepare(image) for image in shown))
+    facts = Facts(opened.adapter.layers, opened.adapter.heads, RANKED, (KNOCKOUT,), 0)
+    methods = {label: parse(label) for label in labels}
+    decoding = benchmark("phantom", limit=1).decoding
+    task = Refine(opened, methods, facts, decoding, mapping="exact", partner=lambda sample: shown[1])
+    return {row["method"]: row for row in task.run(group, None)}
+
+
+def test_controls_of_a_prompt_with_two_images_take_both_into_account(
+    opened: Sessions, groups: list[ImageGroup]
+) -> None:
+    rows = several(opened, groups, "vgrefine", "centre", "blank", "noise", "oracle", "swap", "vicrop")
+    kept = rows["vgrefine"]["kept"]
+    count = [sum(token < 64 for token in kept), sum(token >= 64 for token in kept)]
+    assert sum(count) == 64 and min(count) > 0
+    middle = rows["centre"]["kept"]
+    assert [sum(token < 64 for token in middle), sum(token >= 64 for token in middle)] == count
+    assert {27, 28, 35, 36} <= set(middle) and {91, 92, 99, 100} <= set(middle), "the four middle cells of each"
+    for method in ("oracle", "swap", "vicrop"):
+        assert rows[method]["error"].startswith("several_images:")
+    for method in ("blank", "noise"):
+        assert rows[method]["error"] is None
+        assert rows[method]["confidence"] != rows["baseline"]["confidence"]
+
+
+def test_blank_and_noise_replace_every_image_at_its_own_size(opened: Sessions, groups: list[ImageGroup]) -> None:
+    shown = tuple(group.images[0] for group in groups[:3])
+    scene = SimpleNamespace(images=shown, sample=groups[0].samples[0], facts=Facts(6, 6, (), (), 3))
+    blank, noise = (parse(name).plan(scene).images or () for name in ("blank", "noise"))  # type: ignore[arg-type]
+    assert [image.size for image in blank] == [image.size for image in noise] == [image.size for image in shown]
+    assert {image.getpixel((0, 0)) for image in blank} == {(128, 128, 128)}
+    other = SimpleNamespace(images=shown, sample=groups[1].samples[0], facts=Facts(6, 6, (), (), 3))
+    again = parse("noise").plan(other).images or ()  # type: ignore[arg-type]
+    assert noise[0].tobytes() != again[0].tobytes(), "another image, other noise"
+
+
+@pytest.mark.parametrize("size", [(1024, 768), (768, 1024), (640, 480)])
+def test_vicrop_crops_where_a_models_input_follows_the_image(size: tuple[int, int]) -> None:
+    width, height = size
+    grid = Grid(height // 28, width // 28)
+    geometry = Geometry.squash(width, height, 28 * grid.cols, 28 * grid.rows, grid)
+    values = np.zeros((grid.rows, grid.cols))
+    values[2, 3] = 1.0
+    facts = Facts(28, 28, (), (), 0, follows_image=True)
+    scene = SimpleNamespace(image=Image.new("RGB", size), geometry=geometry, facts=facts)
+    x0, y0, x1, y1 = window(values, scene)  # type: ignore[arg-type]
+    assert (x1 - x0) * (y1 - y0) < width * height
+    assert x0 <= 3.5 * width / grid.cols <= x1 and y0 <= 2.5 * height / grid.rows <= y1, "around the brightest cell"
+    assert window(values, scene, side=2000) == (0, 0, width, height)  # type: ignore[arg-type]
+
+
+def test_more_heads_than_are_ranked_are_refused_when_they_are_asked_for(opened: Sessions) -> None:
+    facts = Facts(opened.adapter.layers, opened.adapter.heads, RANKED, (KNOCKOUT,), 0)
+    assert len(parse("vgrefine").heads(facts)) == len(RANKED), "the default takes what there is"  # type: ignore[attr-defined]
+    with pytest.raises(VgError, match="top_k=5, but 4 heads are ranked"):
+        parse("vgrefine:top_k=5").heads(facts)  # type: ignore[attr-defined]
+
+
+def test_the_rivals_defaults_are_their_originals() -> None:
+    pai, adaptvis, vicrop = parse("pai"), parse("adaptvis"), parse("vicrop")
+    assert asdict(pai) == {"alpha": 0.2, "gamma": 1.1, "start": 2}  # type: ignore[call-overload]
+    published = {"threshold": 0.4, "unsure": 0.5, "sure": 1.5, "decode": "off"}
+    assert asdict(adaptvis) == published  # type: ignore[call-overload]
+    assert vicrop.where(Facts(32, 32, (), (), 0)) == 14  # type: ignore[attr-defined]

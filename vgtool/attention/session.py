@@ -107,8 +107,6 @@ class Prefix:
     """Tokens before the first image token."""
     columns: Tensor
     """Grid columns of all images, image-space order [N]."""
-    hidden_columns: Tensor
-    """Every column of the images, overview tokens included: what a blind prompt may not see."""
     image: Tensor = field(init=False)
     """bool [P]"""
 
@@ -307,7 +305,7 @@ def encode(adapter: Adapter, visions: Sequence[Vision], head: Sequence[int]) -> 
     adapter.model(**inputs.kwargs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     empty = torch.empty(0, dtype=torch.long, device=adapter.device)
     grid = torch.cat([*inputs.columns, empty])
-    return Prefix(cache, inputs, len(head), grid, torch.cat([grid, *inputs.overview, empty]))
+    return Prefix(cache, inputs, len(head), grid)
 
 
 def fork(cache: DynamicCache) -> DynamicCache:

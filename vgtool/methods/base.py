@@ -36,6 +36,8 @@ class Facts:
     """(layer, head) in rank order: --heads FILE, or the registry's published ones. Empty when there are none."""
     knockout_layers: tuple[int, ...]
     seed: int
+    follows_image: bool = False
+    """Whether the model's input takes the size of the image (Qwen, tiles) instead of its own."""
 
 
 def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
@@ -56,7 +58,7 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
                 f"head {[layer, head]}.",
                 "Correct heads_ranked, or rank this model's own heads and give --heads FILE.",
             )
-    return Facts(adapter.layers, adapter.heads, ranked, knockout, seed)
+    return Facts(adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,9 @@ class Scene:
     """One question on one image, after the baseline has read it."""
 
     sample: Sample
-    image: Image.Image
-    geometry: Geometry
-    tokens: int
-    """Image tokens of the prompt, all its images together."""
+    images: tuple[Image.Image, ...]
+    geometries: tuple[Geometry, ...]
+    """Of each image; its tokens follow those of the images before it."""
     question: Callable[[Rows], Maps]
     """The question's attention rows."""
     general: Callable[[Rows], Maps]
@@ -79,6 +80,26 @@ class Scene:
     facts: Facts
     elsewhere: Callable[[], "Scene"]
     """The same question on another image of the benchmark."""
+
+    @property
+    def image(self) -> Image.Image:
+        """The image that boxes and maps are shown on: the first."""
+        return self.images[0]
+
+    @property
+    def geometry(self) -> Geometry:
+        """The first image's."""
+        return self.geometries[0]
+
+    @property
+    def tokens(self) -> int:
+        """Image tokens of the prompt, all its images together."""
+        return sum(geometry.tokens for geometry in self.geometries)
+
+    def only_image(self, method: str) -> None:
+        """SampleError `several_images` for a method that is not defined on more than one."""
+        if len(self.images) > 1:
+            raise SampleError("several_images", f"{method} is not defined for a prompt with {len(self.images)} images")
 
     def rng(self, label: str) -> np.random.Generator:
         """Random numbers of this sample and purpose alone, whatever else runs and in whatever order."""

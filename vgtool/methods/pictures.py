@@ -35,7 +35,7 @@ class Blank(_Picture):
     summary: ClassVar[str] = "control: a mid-grey picture of the same size"
 
     def plan(self, scene: Scene) -> Plan:
-        return Plan(images=(Image.new("RGB", scene.image.size, (128, 128, 128)),), key="blank")
+        return Plan(images=tuple(Image.new("RGB", image.size, (128, 128, 128)) for image in scene.images), key="blank")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,9 @@ class Noise(_Picture):
 
     def plan(self, scene: Scene) -> Plan:
         rng = np.random.default_rng([scene.facts.seed, crc32(scene.sample.image_id.encode())])
-        width, height = scene.image.size
-        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        return Plan(images=(Image.fromarray(pixels),), key="noise")
+        shapes = [(image.height, image.width, 3) for image in scene.images]
+        noise = [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
+        return Plan(images=tuple(noise), key="noise")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -200,9 +200,8 @@ class _Image:
         geometry = self.group.visions[0].geometry
         return Scene(
             sample,
-            self.group.images[0],
-            geometry,
-            sum(vision.geometry.tokens for vision in self.group.visions),
+            self.group.images,
+            tuple(vision.geometry for vision in self.group.visions),
             maps.__getitem__,
             self.general.__getitem__,
             first,
@@ -282,7 +281,8 @@ class _Image:
                 if owner is not None:
                     prompt = prompts[owner.sample]
                     image = () if mark is None or owner.plan.blind else (mark,)
-                    ids[at + row] = (*prompt.head, *image, *prompt.tail)
+                    seen = self.task.adapter.penalises_prompt
+                    ids[at + row] = (*prompt.head, *image, *prompt.tail) if seen else ()
                     owners[at + row] = owner
             guides |= {at + r: replace(guide, partner=at + guide.partner) for r, guide in one.guides.items()}
             at += len(one.owners)

@@ -89,6 +89,11 @@ class ViCrop:
 
     layer: int | None = field(default=None, metadata={"help": "layer of the map; 14 of 32 layers, in proportion"})
 
+    side: float | None = field(
+        default=None,
+        metadata={"help": "least window side, px; the model's input, 448 where that follows the image"},
+    )
+
     def where(self, facts: Facts) -> int:
         layer = round(14 / 32 * facts.layers) if self.layer is None else self.layer
         if not 0 <= layer < facts.layers:
@@ -102,30 +107,36 @@ class ViCrop:
         return frozenset()
 
     def plan(self, scene: Scene) -> Plan:
+        scene.only_image(self.name)
         layer, grid = self.where(scene.facts), scene.geometry.grid
         question = scene.question("last")[layer].mean(0)[: grid.tokens]
         general = scene.general("last")[layer].mean(0)[: grid.tokens]
         values = finite(relative_attention(question, general), "the relative attention map")
-        box = window(values.reshape(grid.rows, grid.cols), scene)
+        box = window(values.reshape(grid.rows, grid.cols), scene, self.side)
         return Plan(images=(scene.image, scene.image.crop(box)), key=f"vicrop {box}", triage=values)
 
 
 SIZES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 
 
-def window(values: Array, scene: Scene) -> tuple[int, int, int, int]:
+FOLLOWING = 448.0
+"""Least window side where a model's input follows the image (Qwen, tiles): a window of that size is the image."""
+
+
+def window(values: Array, scene: Scene, side: float | None = None) -> tuple[int, int, int, int]:
     """The crop in stored pixels: per size the window with the largest sum; of those, the one that stands out most.
 
-    Window sizes are the model's input size times SIZES, in stored pixels, as the original has it; a size that covers
-    the whole image is left out, and an image smaller than every window is not cropped.
+    Window sizes are `side` times SIZES, in stored pixels: the model's input size, as the original has it. A size that
+    covers the whole image is left out, and an image smaller than every window is not cropped.
     """
     geometry, image = scene.geometry, scene.image
     rows, cols = values.shape
     left, top, right, bottom = geometry.grid_box()
     cell_w, cell_h = (right - left) / cols, (bottom - top) / rows
+    least = side or (FOLLOWING if scene.facts.follows_image else geometry.canvas_width)
     best: tuple[float, float, float, float] | None = None
     for size in SIZES:
-        side = geometry.canvas_width * size
+        side = least * size
         across, down = min(max(int(side / cell_w), 1), cols), min(max(int(side / cell_h), 1), rows)
         if across == cols and down == rows:
             continue

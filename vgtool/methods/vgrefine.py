@@ -15,6 +15,9 @@ from vgtool.errors import SampleError, VgError
 from vgtool.grounding import triage
 from vgtool.methods.base import Array, Facts, Plan, Scene, cut, finite
 
+TOP_K = 20
+"""Heads that the paper reads."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VGRefine:
@@ -23,7 +26,7 @@ class VGRefine:
     name: ClassVar[str] = "vgrefine"
     summary: ClassVar[str] = "attention triage, then knockout of irrelevant image tokens (the paper's method)"
 
-    top_k: int = field(default=20, metadata={"help": "heads used, from the top of the ranking"})
+    top_k: int = field(default=TOP_K, metadata={"help": "heads used, from the top of the ranking"})
     percentile: float = field(default=50.0, metadata={"help": "tokens below this percentile of the map are hidden"})
     magnitude: float | None = field(default=None, metadata={"help": "hide below this min-max value instead (0 to 1)"})
     layers: tuple[int, ...] | None = field(default=None, metadata={"help": "knockout layers, as 16 or 34+35+36"})
@@ -52,7 +55,11 @@ class VGRefine:
                 f"--method {self.name} needs ranked heads, and this model has no published ones.",
                 "Rank them: vgtool probe on natural images, vgtool heads RUN -o heads.json, then --heads heads.json.",
             )
-        return triage.distinct(facts.ranked)[: self.top_k]
+        ranked = triage.distinct(facts.ranked)
+        # The default asks for the paper's 20 and takes what a smaller file has; another number is meant.
+        if self.top_k > len(ranked) and self.top_k != TOP_K:
+            raise VgError(f"top_k={self.top_k}, but {len(ranked)} heads are ranked.", "Rank more with vgtool heads -k.")
+        return ranked[: self.top_k]
 
     def edited(self, facts: Facts) -> frozenset[int]:
         """Knockout layers."""
@@ -138,16 +145,21 @@ class RandomHeads(VGRefine):
 
 @dataclass(frozen=True, kw_only=True)
 class Centre(VGRefine):
-    """A centred box of the same number of tokens."""
+    """A centred box of the same number of tokens, in each image as many as VGRefine keeps there."""
 
     name: ClassVar[str] = "centre"
     summary: ClassVar[str] = "control: a centred box of the same size"
 
     def chosen(self, scene: Scene, values: Array) -> list[int]:
-        grid, count = scene.geometry.grid, len(self.relevant(values))
-        rows, cols = np.indices((grid.rows, grid.cols)) + 0.5
-        away = np.maximum(np.abs(rows / grid.rows - 0.5), np.abs(cols / grid.cols - 0.5)).ravel()
-        return sorted(np.argsort(away, kind="stable")[:count].tolist())
+        kept, chosen, first = np.array(self.relevant(values)), list[int](), 0
+        for geometry in scene.geometries:
+            grid = geometry.grid
+            count = int(((kept >= first) & (kept < first + grid.tokens)).sum())
+            rows, cols = np.indices((grid.rows, grid.cols)) + 0.5
+            away = np.maximum(np.abs(rows / grid.rows - 0.5), np.abs(cols / grid.cols - 0.5)).ravel()
+            chosen += sorted((first + np.argsort(away, kind="stable")[:count]).tolist())
+            first += grid.tokens
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +170,7 @@ class Oracle(VGRefine):
     summary: ClassVar[str] = "ceiling: keeps the ground-truth region (benchmarks with boxes)"
 
     def chosen(self, scene: Scene, values: Array) -> list[int]:
+        scene.only_image(self.name)
         if not scene.region:
             raise SampleError("no_region", "the oracle needs a ground-truth box that touches an image token")
         return list(scene.region)
@@ -171,6 +184,7 @@ class Swap(VGRefine):
     summary: ClassVar[str] = "control: the mask the same question gets on another image"
 
     def chosen(self, scene: Scene, values: Array) -> list[int]:
+        scene.only_image(self.name)
         other = scene.elsewhere()
         values = self.map(other)
         mine, theirs = scene.geometry.grid, other.geometry.grid

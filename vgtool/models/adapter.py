@@ -88,11 +88,13 @@ class Adapter:
     bos: bool = True
     """False: the prompt goes in without the tokens that the tokenizer would add by itself (HuatuoGPT-Vision)."""
     generation: Mapping[str, Any] = field(default_factory=dict)
-    """What the checkpoint's generation_config asks beyond ids; greedy decoding here follows none of it."""
+    """What the checkpoint's generation_config asks beyond ids; of it, greedy decoding follows repetition_penalty."""
 
     placeholder: ClassVar[bool] = True
     """True: the tokenizer knows an image token, and the prompt is tokenised in one pass around it, as the model's
     processor does. False: text is tokenised in pieces around the image, as repositories with a sentinel do."""
+    penalises_prompt: ClassVar[bool] = True
+    """False: the published code generates from embeddings alone, so a repetition penalty never sees the prompt."""
     settings: ClassVar[frozenset[str]] = frozenset({"stop", "eos", "separator", "bos"})
     """What the `options` of a registry entry may hold for this family."""
     renames: ClassVar[Mapping[str, str]] = {}
@@ -117,6 +119,11 @@ class Adapter:
     @property
     def heads(self) -> int:
         return self.model.config.get_text_config().num_attention_heads
+
+    @property
+    def follows_image(self) -> bool:
+        """Whether an image goes in at a size of its own, not at the model's."""
+        return False
 
     @property
     def device(self) -> torch.device:

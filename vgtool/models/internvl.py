@@ -40,6 +40,10 @@ class InternVL(Adapter):
 
     settings = Adapter.settings | {"tiles"}
 
+    @property
+    def follows_image(self) -> bool:
+        return self.tiles
+
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
@@ -98,6 +102,7 @@ class InternVLChat(Adapter):
     swapped: bool
     """True: the token grid is column-major (ps_version v1)."""
 
+    penalises_prompt = False
     renames: ClassVar[Mapping[str, str]] = {
         r"^language_model\.lm_head": "lm_head",
         r"^language_model\.model": "model.language_model",

@@ -73,6 +73,7 @@ class Original(Adapter):
     aspect: str = "pad"
 
     placeholder = False
+    penalises_prompt = False
     settings = Adapter.settings | {"aspect"}
     renames: ClassVar[Mapping[str, str]] = {
         r"^model\.vision_tower\.vision_tower": "model.vision_tower"

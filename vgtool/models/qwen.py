@@ -39,6 +39,10 @@ class Qwen25(Adapter):
     settings = Adapter.settings | BUDGET.keys()
     host: ClassVar[tuple[type[PreTrainedConfig], Any]] = (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
 
+    @property
+    def follows_image(self) -> bool:
+        return True
+
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")

@@ -28,6 +28,7 @@ class Vila(Adapter):
     patch: int
 
     placeholder = False
+    penalises_prompt = False
     renames: ClassVar[Mapping[str, str]] = {
         r"^llm\.lm_head": "lm_head",
         r"^llm\.model": "model.language_model",
