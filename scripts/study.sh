@@ -22,7 +22,7 @@ chosen=()
 for method in "${methods[@]}"; do chosen+=(--method "$method"); done
 
 # Prints the number of the submitted job.
-submit() { sbatch --parsable "$@" | cut -d';' -f1; }
+submit() { sbatch --parsable --kill-on-invalid-dep=yes "$@" | cut -d';' -f1; }
 
 # Submits a command of vgtool as a job array: array DEPENDENCY ARGUMENTS...; uses `cards` and `spread` of the model.
 array() {

@@ -208,6 +208,16 @@ def test_an_array_task_warned_of_its_time_limit_is_requeued_and_goes_on(
     assert table(out).equals(alone)
 
 
+@pytest.mark.parametrize("code,restarts,ends,queued", [(137, "0", 0, True), (1, "2", 0, True), (137, "3", 137, False)])
+def test_an_array_task_that_dies_is_queued_again_three_times(
+    code: int, restarts: str, ends: int, queued: bool, tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (slurm / "vgtool").write_text(f"#!/bin/bash\nexit {code}\n")
+    monkeypatch.setitem(ENV, "SLURM_RESTART_COUNT", restarts)
+    assert task(slurm, 1, tmp_path / "run").wait(60) == ends
+    assert (tmp_path / "calls").read_text() == ("scontrol requeue 77_1\n" if queued else "")
+
+
 def study(slurm: Path, where: Path, **names: str) -> "subprocess.CompletedProcess[str]":
     env = {**ENV, "PATH": f"{slurm}:{os.environ['PATH']}", **names}
     return subprocess.run(["bash", ROOT / "scripts" / "study.sh"], env=env, cwd=where, capture_output=True, text=True)
