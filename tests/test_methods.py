@@ -402,7 +402,7 @@ def test_vicrop_crops_where_a_models_input_follows_the_image(size: tuple[int, in
     x0, y0, x1, y1 = window(values, scene)  # type: ignore[arg-type]
     assert (x1 - x0) * (y1 - y0) < width * height
     assert x0 <= 3.5 * width / grid.cols <= x1 and y0 <= 2.5 * height / grid.rows <= y1, "around the brightest cell"
-    assert window(values, scene, side=2000) == (0, 0, width, height)  # type: ignore[arg-type]
+    assert window(values, scene, least=2000) == (0, 0, width, height)  # type: ignore[arg-type]
 
 
 def test_more_heads_than_are_ranked_are_refused_when_they_are_asked_for(opened: Sessions) -> None:

@@ -199,8 +199,7 @@ def refine(
     if at is None:
         from vgtool.methods.explain import explain as explained
 
-        text = explained(task, rows.samples, explain or "")
-        console.show(text)
+        console.show(explained(task, rows.samples, explain or ""))
         return
     raise typer.Exit(launch.execute(task, opened, rows, at, as_json))
 
@@ -273,8 +272,7 @@ def plan(
     for name, text in plans.readable(found, card).items():
         console.show(f"{name:8} {text}")
     for index, (samples, images, tokens) in enumerate(found.shards, 1):
-        line = f"shard {index}/{shards}: {samples:,} samples, {images:,} images, {tokens:,} tokens read"
-        console.show(line)
+        console.show(f"shard {index}/{shards}: {samples:,} samples, {images:,} images, {tokens:,} tokens read")
 
 
 @app.command(rich_help_panel=READ)
@@ -423,8 +421,7 @@ def models(registry: Registry = None, as_json: Json = False) -> None:
     rows = listing.rows(entries(registry).values())
     _list(rows if as_json else [{key: row[key] for key in listing.SHOWN} for row in rows], as_json)
     if not as_json:
-        text = "\n".join(["", *listing.notes(rows)])
-        console.show(text)
+        console.show("\n".join(["", *listing.notes(rows)]))
 
 
 @app.command(rich_help_panel=READ)

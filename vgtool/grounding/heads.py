@@ -32,15 +32,20 @@ class HeadFile:
     knockout_layers: list[int]
 
 
+def known_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over samples (the first axis) of what is finite; NaN where half of the samples or fewer have a number, for
+    the few that do say nothing of the others."""
+    counted = np.isfinite(values)
+    total, rows = np.where(counted, values, 0).sum(0), counted.sum(0)
+    return np.divide(total, rows, out=np.full(total.shape, np.nan), where=rows * 2 > len(values))
+
+
 def rank(values: NDArray[np.float64], *, higher: bool = False) -> list[tuple[int, int, float]]:
     """(layer, head, mean over samples) of a head metric [samples, L, H], best first; `higher` is better or lower is.
 
-    NaN where a sample has no metric; a head with none on half of the samples or more is left out, for the few samples
-    it does look at say nothing of the others.
+    NaN where a sample has no metric; a head with none on half of the samples or more is left out.
     """
-    counted = np.isfinite(values)
-    total, rows = np.where(counted, values, 0).sum(0), counted.sum(0)
-    mean = np.divide(total, rows, out=np.full(total.shape, np.nan), where=rows * 2 > len(values))
+    mean = known_mean(values)
     order = np.argsort(-mean if higher else mean, axis=None, kind="stable")  # NaN sorts last
     pairs = [(int(i) // mean.shape[1], int(i) % mean.shape[1]) for i in order]
     return [(layer, head, float(mean[layer, head])) for layer, head in pairs if np.isfinite(mean[layer, head])]
@@ -49,14 +54,12 @@ def rank(values: NDArray[np.float64], *, higher: bool = False) -> list[tuple[int
 def sensitive_layer(layer_kl: NDArray[np.float64]) -> int:
     """The layer of lowest mean KL [samples, L]: the default knockout layer (paper section 4). As with heads, one that
     is known on half of the samples or fewer is left out. VgError when none is left."""
-    counted = np.isfinite(layer_kl)
-    total, rows = np.where(counted, layer_kl, 0).sum(0), counted.sum(0)
-    mean = np.divide(total, rows, out=np.full(total.shape, np.inf), where=rows * 2 > len(layer_kl))
-    if not np.isfinite(mean).any():
+    mean = known_mean(layer_kl)
+    if np.isnan(mean).all():
         raise VgError(
             "No layer has a grounding metric on more than half of the samples.", "Its attention is not finite."
         )
-    return int(mean.argmin())
+    return int(np.nanargmin(mean))
 
 
 def fingerprint(image_id: str) -> str:

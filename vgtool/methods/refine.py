@@ -275,14 +275,13 @@ class _Image:
         guides: dict[int, Guide] = {}
         owners: dict[int, Variant] = {}
         at = 0
-        mark = self.task.adapter.image_token
+        mark, penalised = self.task.adapter.image_token, self.task.adapter.penalises_prompt
         for one in passes:
             for row, owner in enumerate(one.owners):
                 if owner is not None:
                     prompt = prompts[owner.sample]
                     image = () if mark is None or owner.plan.blind else (mark,)
-                    seen = self.task.adapter.penalises_prompt
-                    ids[at + row] = (*prompt.head, *image, *prompt.tail) if seen else ()
+                    ids[at + row] = (*prompt.head, *image, *prompt.tail) if penalised else ()
                     owners[at + row] = owner
             guides |= {at + r: replace(guide, partner=at + guide.partner) for r, guide in one.guides.items()}
             at += len(one.owners)

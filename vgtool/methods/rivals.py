@@ -88,7 +88,6 @@ class ViCrop:
     summary: ClassVar[str] = "rival: the image and a crop of where the model looks (Zhang et al. 2025)"
 
     layer: int | None = field(default=None, metadata={"help": "layer of the map; 14 of 32 layers, in proportion"})
-
     side: float | None = field(
         default=None,
         metadata={"help": "least window side, px; the model's input, 448 where that follows the image"},
@@ -120,20 +119,21 @@ SIZES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 
 
 FOLLOWING = 448.0
-"""Least window side where a model's input follows the image (Qwen, tiles): a window of that size is the image."""
+"""Least window side, in stored pixels, where a model's input follows the image (Qwen, tiles): windows of the input's
+own size would be the whole image."""
 
 
-def window(values: Array, scene: Scene, side: float | None = None) -> tuple[int, int, int, int]:
+def window(values: Array, scene: Scene, least: float | None = None) -> tuple[int, int, int, int]:
     """The crop in stored pixels: per size the window with the largest sum; of those, the one that stands out most.
 
-    Window sizes are `side` times SIZES, in stored pixels: the model's input size, as the original has it. A size that
-    covers the whole image is left out, and an image smaller than every window is not cropped.
+    Window sizes are `least` times SIZES, in stored pixels; without it the model's input size, as the original has it,
+    or FOLLOWING. A size that covers the whole image is left out, and an image smaller than every window is not cropped.
     """
     geometry, image = scene.geometry, scene.image
     rows, cols = values.shape
     left, top, right, bottom = geometry.grid_box()
     cell_w, cell_h = (right - left) / cols, (bottom - top) / rows
-    least = side or (FOLLOWING if scene.facts.follows_image else geometry.canvas_width)
+    least = least or (FOLLOWING if scene.facts.follows_image else geometry.canvas_width)
     best: tuple[float, float, float, float] | None = None
     for size in SIZES:
         side = least * size

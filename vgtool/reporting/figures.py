@@ -17,7 +17,7 @@ import polars as pl
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from vgtool.grounding.heads import HeadFile
+from vgtool.grounding.heads import HeadFile, known_mean
 from vgtool.reporting.inputs import Family, Source
 from vgtool.scoring.statistics import clustered_mean, clustered_means, wilson
 from vgtool.scoring.tables import METRICS
@@ -123,9 +123,7 @@ def _marker(at: int) -> str:
 
 def best_layer(values: np.ndarray) -> int:
     """The layer of lowest mean KL [samples, L] among those known on more than half of the samples; 0 without any."""
-    known = np.isfinite(values)
-    mean = np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1)
-    return int(np.where(known.sum(0) * 2 > len(values), mean, np.inf).argmin())
+    return int(np.nan_to_num(known_mean(values), nan=np.inf).argmin())
 
 
 def stacked(rows: pl.DataFrame, name: str) -> np.ndarray:
