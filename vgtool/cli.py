@@ -69,7 +69,7 @@ DeviceMap = Annotated[
 ShardText = Annotated[
     str,
     typer.Option(
-        "--shard", help="Share of the images: I/N; auto: accelerate's rank, else all; slurm: the job array's task."
+        "--shard", help="Share of the images: I/N; auto: the launcher's rank, else all; slurm, lsf: the array's task."
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of whatever is random: controls, bootstrap; nothing in a probe.")]
@@ -485,6 +485,20 @@ def methods(as_json: Json = False) -> None:
         settings = " ".join(f"{f.name}={f.default}" for f in dataclasses.fields(kind))
         rows.append({"method": name, "what": kind.summary, "parameters": settings})
     _list(rows, as_json)
+
+
+@app.command(
+    rich_help_panel=RUN,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def slurm(context: typer.Context) -> None:
+    """Run a vgtool command as a step of this Slurm job, and queue the job again when it should go on.
+
+    Example, inside a job: vgtool slurm refine --model phantom-vlm --benchmark phantom --out runs/rad --shard slurm
+    """
+    from vgtool.runs import slurm
+
+    raise typer.Exit(slurm.run(context.args, console.say))
 
 
 @app.command(rich_help_panel=READ)
