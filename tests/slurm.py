@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,8 +45,8 @@ PreemptMode=REQUEUE
 KillWait=5
 InactiveLimit=0
 MinJobAge=600
-MessageTimeout=30
-SlurmdTimeout=10
+MessageTimeout=10
+SlurmdTimeout=20
 ReturnToService=2
 OverTimeLimit=0
 {nodes}
@@ -81,7 +81,8 @@ class Slurm:
     children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.env = {**os.environ, "PATH": f"/usr/sbin:{os.environ['PATH']}", "SLURM_CONF": str(self.root / "slurm.conf")}
+        self.env = {**os.environ, "SLURM_CONF": str(self.root / "slurm.conf")}
+        self.env["PATH"] = f"/usr/sbin:{os.environ['PATH']}"
 
     @property
     def names(self) -> list[str]:
@@ -115,14 +116,21 @@ class Slurm:
 
     def kill(self, name: str) -> None:
         """A node dies with all that runs on it."""
-        mine = subprocess.run(["pgrep", "-f", f"slurmstepd.*|slurmd -D -N {name}$"], capture_output=True, text=True)
-        del mine
+        jobs = self.run("squeue", "-h", "-w", name, "-o", "%A").stdout.split()
         self.children.pop(name).kill()
-        for pid in _with_environment(f"SLURMD_NODENAME={name}"):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        # Slurm's own stewards first, or they tell of a job that was killed, not of a node that is gone.
+        stewards = [pid for pid, told in _commands() if told.startswith(tuple(f"slurmstepd: [{job}." for job in jobs))]
+        for pid in [*stewards, *_with(f"SLURMD_NODENAME={name}")]:
+            _kill(pid)
+
+    def end(self, job: str) -> None:
+        """The vgtool of a job dies by SIGKILL."""
+        ids = {one["JobId"] for one in self.jobs(job)}
+        told = dict(_commands())
+        for pid in {pid for one in ids for pid in _with(f"SLURM_JOB_ID={one}")}:
+            words = told.get(pid, "").split()
+            if "probe" in words and "slurm" not in words[:4] and not words[0].endswith("srun"):
+                _kill(pid)
 
     def stop(self) -> None:
         self.run("scancel", "-u", "root")
@@ -134,8 +142,8 @@ class Slurm:
             except subprocess.TimeoutExpired:
                 child.kill()
         for name in self.names:
-            for pid in _with_environment(f"SLURMD_NODENAME={name}"):
-                os.kill(pid, signal.SIGKILL)
+            for pid in _with(f"SLURMD_NODENAME={name}"):
+                _kill(pid)
 
     # ---- jobs --------------------------------------------------------------------------------------------------
 
@@ -181,14 +189,27 @@ def _ports(count: int) -> list[int]:
             one.close()
 
 
-def _with_environment(text: str) -> list[int]:
-    """Processes that have a variable in their environment."""
-    found = []
+def _files(name: str) -> Iterator[tuple[int, str]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
-                if text.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
+                yield int(folder.name), (folder / name).read_text(errors="replace")
             except OSError:
                 continue
-    return found
+
+
+def _commands() -> Iterator[tuple[int, str]]:
+    """Number and command line of every process."""
+    return ((pid, text.replace("\0", " ")) for pid, text in _files("cmdline"))
+
+
+def _with(variable: str) -> list[int]:
+    """Processes that have a variable in their environment."""
+    return [pid for pid, text in _files("environ") if variable in text.split("\0")]
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

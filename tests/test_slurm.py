@@ -5,7 +5,6 @@ Opt-in, for it starts daemons as root: `sh .ci/slurm` installs what is needed an
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -20,8 +19,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
 PROBE = ["probe", "--model", "phantom-vlm", "--benchmark", "phantom", "--limit", "400", "--offline"]
 SMALL = ["--gpus-per-task=0", "--cpus-per-task=1"]  # nodes here have no cards
-SLOW = "import time\nfrom vgtool.runs import runner\nbefore = runner.attempt\n"
-SLOW += "def attempt(*a, **k):\n    time.sleep({pause})\n    return before(*a, **k)\nrunner.attempt = attempt\n"
+SLOW = """
+import runpy, sys, time
+if sys.argv[1] == "probe":
+    from vgtool.methods.probe import Probe
+    from vgtool.runs import runner
+    runner.PART_SAMPLES, before = 8, Probe.run
+    def run(self, *given):
+        time.sleep(0.5)
+        return before(self, *given)
+    Probe.run = run
+runpy.run_module("vgtool", run_name="__main__")
+"""
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("VGTOOL_TEST_SLURM") != "1" or bool(missing()),
@@ -50,17 +59,17 @@ def alone(cluster: Slurm) -> pl.DataFrame:
     return table(cluster.root / "alone")
 
 
-def env(pause: float = 0.0, **names: str) -> dict[str, str]:
-    """Environment of jobs. `pause`: seconds that each image takes longer, so that there is time to meddle."""
-    found = {"OMP_NUM_THREADS": "1", "VGTOOL": f"{Path(sys.executable).parent}/vgtool", "PYTHONPATH": str(ROOT)}
-    if pause:
-        folder = Path(tempfile.mkdtemp(prefix="slow-"))
-        (folder / "sitecustomize.py").write_text(
-            "import sys\nif 'vgtool' in ' '.join(sys.orig_argv) and 'slurm' not in sys.orig_argv[3:4]:\n    "
-            + "\n    ".join(SLOW.format(pause=pause).splitlines()) + "\n"
-        )  # fmt: skip
-        found["PYTHONPATH"] = f"{folder}:{ROOT}"
-    return found | names
+def env(**names: str) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": "1", "VGTOOL": f"{Path(sys.executable).parent}/vgtool", "PYTHONPATH": str(ROOT)} | names
+
+
+@pytest.fixture(scope="module")
+def slow(cluster: Slurm) -> str:
+    """A vgtool whose images take half a second longer each and whose parts are small: there is time to meddle."""
+    path = cluster.root / "slow-vgtool"
+    path.write_text(f"#!{sys.executable}\n{SLOW}")
+    path.chmod(0o755)
+    return str(path)
 
 
 def table(run: Path) -> pl.DataFrame:
@@ -84,11 +93,83 @@ def test_an_array_gives_the_table_of_one_process(array: str, cluster: Slurm, alo
     assert table(out).equals(alone)
 
 
-def test_a_cancelled_job_stays_cancelled(cluster: Slurm) -> None:
+def test_a_cancelled_job_stays_cancelled(cluster: Slurm, slow: str) -> None:
     out = cluster.root / "cancelled"
-    job = cluster.submit(*SMALL, SCRIPTS / "large.sbatch", *PROBE[:-1], "--device", "cpu", "--out", out, **env(0.2))
-    until((out / "run.json").exists, "the run starts")
+    job = cluster.submit(*SMALL, "--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
+    begun(out)
     cluster.run("scancel", job)
     assert cluster.wait(job) == ["CANCELLED"], logs(cluster)
-    time.sleep(8)  # longer than what a requeue takes to show
+    until(lambda: "Stopped; the same command goes on from here" in logs(cluster), "the run stops in good order")
+    time.sleep(8)  # a requeued job would show again after cred_expire, 5 s here
     assert cluster.states(job) == ["CANCELLED"] and cluster.jobs(job)[0]["Restarts"] == "0"
+
+
+def test_jobs_that_meet_their_time_limit_go_on_with_and_without_a_warning(
+    cluster: Slurm, slow: str, alone: pl.DataFrame
+) -> None:
+    """Slurm looks at limits every half minute: of two minutes with 80 seconds' warning at least a half comes in time;
+    of one minute with one second's the warning is lost, and at the limit everything is told to end at once."""
+    warned, late = cluster.root / "warned", cluster.root / "late"
+    script = ("--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out")
+    long = cluster.submit(*SMALL, "--time=2", "--signal=B:USR1@80", *script, warned, **env(VGTOOL=slow))
+    short = cluster.submit(*SMALL, "--time=1", "--signal=B:USR1@1", *script, late, **env(VGTOOL=slow))
+    for job in (long, short):
+        until(lambda job=job: cluster.jobs(job)[0]["Restarts"] != "0", "the job is queued again")
+        cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
+    for job, out in ((long, warned), (short, late)):
+        assert cluster.wait(job) == ["COMPLETED"], logs(cluster)
+        assert table(out).equals(alone)
+
+
+def test_a_job_that_never_writes_anything_ends_after_three_starts(cluster: Slurm) -> None:
+    """As under a limit that is shorter than its warning: each start is told to stop before its first image."""
+    stops = cluster.root / "stops-at-once"
+    stops.write_text(f"#!{sys.executable}\nimport runpy, sys\nif sys.argv[1] == 'probe':\n    sys.exit(138)\n")
+    stops.write_text(stops.read_text() + "runpy.run_module('vgtool', run_name='__main__')\n")
+    stops.chmod(0o755)
+    out = cluster.root / "short"
+    script = ("--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out)
+    job = cluster.submit(*SMALL, *script, **env(VGTOOL=str(stops)))
+    assert cluster.wait(job, "COMPLETED", "FAILED") == ["FAILED"], logs(cluster)
+    assert cluster.jobs(job)[0]["Restarts"] == "2" and cluster.jobs(job)[0]["ExitCode"] == "138:0"
+    assert "3 starts in a row wrote nothing (last: exit 138" in logs(cluster)
+
+
+def test_a_preempted_job_stops_in_its_grace_and_goes_on(cluster: Slurm, slow: str, alone: pl.DataFrame) -> None:
+    out = cluster.root / "preempted"
+    job = cluster.submit(*SMALL, "--array=0-1", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
+    begun(out, 2)
+    high = cluster.submit("-p", "high", "-N2", "--wrap", "sleep 2")
+    assert cluster.wait(high) == ["COMPLETED"]
+    assert set(cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED")) == {"COMPLETED"}, logs(cluster)
+    assert [one["Restarts"] for one in cluster.jobs(job)] == ["1", "1"] and "Traceback" not in logs(cluster)
+    assert table(out).equals(alone)
+
+
+def test_a_job_on_a_node_that_dies_goes_on_elsewhere(cluster: Slurm, slow: str, alone: pl.DataFrame) -> None:
+    out = cluster.root / "dead"
+    job = cluster.submit(*SMALL, "--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
+    begun(out)
+    node = cluster.jobs(job)[0]["NodeList"]
+    cluster.kill(node)
+    until(lambda: cluster.jobs(job)[0]["Restarts"] != "0", "Slurm sees that the node is gone")
+    assert cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED") == ["COMPLETED"], logs(cluster)
+    cluster.node(node)
+    assert table(out).equals(alone)
+
+
+def test_four_deaths_of_a_job_that_writes_between_cost_no_row(cluster: Slurm, slow: str, alone: pl.DataFrame) -> None:
+    out = cluster.root / "kills"
+    job = cluster.submit(*SMALL, "--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
+    for death in range(1, 5):
+        begun(out, 2 * death)
+        cluster.end(job)
+        until(lambda death=death: cluster.jobs(job)[0]["Restarts"] == str(death), "the job is queued again")
+    assert cluster.wait(job) == ["COMPLETED"], logs(cluster)
+    assert table(out).equals(alone)
+
+
+def test_what_depends_on_a_failed_job_is_given_up(cluster: Slurm) -> None:
+    first = cluster.submit("--wrap", "exit 2")
+    later = cluster.submit("--kill-on-invalid-dep=yes", f"--dependency=afterok:{first}", "--wrap", "true")
+    assert cluster.wait(first) == ["FAILED"] and cluster.wait(later) == ["CANCELLED"]

@@ -489,7 +489,7 @@ def methods(as_json: Json = False) -> None:
 
 @app.command(
     rich_help_panel=RUN,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 def slurm(context: typer.Context) -> None:
     """Run a vgtool command as a step of this Slurm job, and queue the job again when it should go on.

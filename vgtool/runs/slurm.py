@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,13 @@ def run(arguments: Sequence[str], say: Callable[[str], None], env: Mapping[str, 
     step = ["srun", "--input=none", "--kill-on-bad-exit=0"]
     if "SLURM_CPUS_PER_TASK" in env:
         step.append(f"--cpus-per-task={env['SLURM_CPUS_PER_TASK']}")  # since 22.05 a step does not inherit it
-    code = _child([*step, sys.executable, "-m", "vgtool", *arguments], env)
+    itself = sys.orig_argv[: -len(arguments) - 1]  # what came before `slurm`: how this vgtool is started
+    code = _child([*step, *itself, *arguments], env)
     count = Count(out / "starts" / f"{env.get('SLURM_ARRAY_JOB_ID', job)}-{task}")
     if code in FINAL:
         count.set(0)
         return Exit.DONE if code == Exit.SOME_FAILED else code
-    shown = subprocess.run(["scontrol", "--oneliner", "show", "job", job], env=env, capture_output=True, text=True)
-    now = Job.read(shown.stdout)
+    now = Job.read(_scontrol(env, "--oneliner", "show", "job", job).stdout)
     if now.state != "RUNNING" and not now.out_of_time:
         return code
     fruitless = 0 if written(out, mine) - before else count.read() + 1
@@ -117,7 +118,7 @@ def run(arguments: Sequence[str], say: Callable[[str], None], env: Mapping[str, 
         )
         return code
     count.set(fruitless)
-    queued = subprocess.run(["scontrol", "requeue", job], env=env, capture_output=True, text=True)
+    queued = _scontrol(env, "requeue", job)
     if queued.returncode != 0:
         say(f"Slurm did not queue job {job} again: {queued.stderr.strip()}. Submit it again: it goes on from here.")
         return code
@@ -136,7 +137,7 @@ def folder(arguments: Sequence[str]) -> Path:
 
 def shards(arguments: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
     """Names of the shards that this job's tasks work on, as part names start with them; (): everything is theirs."""
-    if not any(pair == ("--shard", "slurm") for pair in zip(arguments, arguments[1:], strict=False)):
+    if not any(pair == ("--shard", "slurm") for pair in pairwise(arguments)):
         return ()
     procs = number(env, "SLURM_NTASKS", 1)
     each = [{**env, "SLURM_PROCID": str(proc), "SLURM_STEP_NUM_TASKS": str(procs)} for proc in range(procs)]
@@ -163,8 +164,8 @@ def ranked(env: Mapping[str, str], out: Path) -> dict[str, str]:
     array, task = env["SLURM_ARRAY_JOB_ID"], number(env, "SLURM_ARRAY_TASK_ID", 0)
     note = out / "starts" / f"{array}-tasks"
     if not note.exists():
-        shown = subprocess.run(["scontrol", "--oneliner", "show", "job", array], env=env, capture_output=True, text=True)
-        found = sorted({one for text in re.findall(r"ArrayTaskId=(\S+)", shown.stdout) for one in members(text)})
+        named = re.findall(r"ArrayTaskId=(\S+)", _scontrol(env, "--oneliner", "show", "job", array).stdout)
+        found = sorted({one for text in named for one in members(text)})
         if len(found) != count or task not in found:
             raise VgError(
                 f"Of the {count} tasks of array {array} Slurm names {len(found)} ({', '.join(map(str, found))}).",
@@ -188,6 +189,10 @@ def members(text: str) -> Iterator[int]:
         if found:
             first, last, step = found.groups()
             yield from range(int(first), int(last or first) + 1, int(step or 1))
+
+
+def _scontrol(env: Mapping[str, str], *told: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["scontrol", *told], env=env, capture_output=True, text=True)
 
 
 def _child(command: Sequence[str], env: Mapping[str, str]) -> int:
