@@ -76,7 +76,7 @@ class Qwen25(Adapter):
         ids += tail
         row = torch.tensor([ids], device=self.device)
         kwargs: dict[str, Any] = {"input_ids": row}
-        positions = self.positions(torch.arange(len(ids), device=self.device))
+        positions = self.positions(torch.arange(len(ids), device=self.device)[None])
         if visions:
             placed = [self.placed(vision) for vision in visions]
             kwargs |= {name: torch.cat([one[name] for one in placed]) for name in placed[0]}
@@ -89,8 +89,8 @@ class Qwen25(Adapter):
         kwargs["position_ids"] = positions
         return Inputs(kwargs, len(ids), tuple(columns), (none,) * len(columns), following)
 
-    def positions(self, text_positions: Tensor) -> Tensor:
-        return text_positions[None, None].expand(3, 1, -1)
+    def positions(self, rope: Tensor) -> Tensor:
+        return rope[None].expand(3, -1, -1)
 
 
 @dataclass(kw_only=True)
