@@ -1,4 +1,4 @@
-"""InternVL in its own repository's layout: each language model and template it comes with, its tiles, what is refused."""
+"""InternVL in its own repository's layout: each language model and template it has, its tiles, what is refused."""
 
 import json
 from pathlib import Path

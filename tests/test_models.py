@@ -460,8 +460,8 @@ HAND["lingshu-i-8b"] = HAND["chiron-o1-8b"] = (
 FLEMING = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
     "first thinks about the reasoning process in the mind and then provides the user a concise final answer in a short "
-    "word or phrase. The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, "
-    "respectively, i.e., <think> reasoning process here </think><answer> answer here </answer>"
+    "word or phrase. The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> "
+    "tags, respectively, i.e., <think> reasoning process here </think><answer> answer here </answer>"
 )
 HAND["fleming-vl-8b"] = (
     [*HAND["chiron-o1-8b"][0][:5], f"user\n{FLEMING}\n", "<img>"],
