@@ -36,6 +36,7 @@ SlurmdLogFile={root}/%n/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
+GresTypes=gpu
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
@@ -73,11 +74,11 @@ def until(true: Callable[[], object], what: str) -> None:
 
 @dataclass
 class Slurm:
-    """A running cluster of `count` nodes with `cpus` cores each."""
+    """A running cluster of `count` nodes that say they have `cpus` cores and two cards each."""
 
     root: Path
     count: int = 2
-    cpus: int = 1
+    cpus: int = 8
     children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,12 +98,13 @@ class Slurm:
         (munge / "key").chmod(0o400)
         host, ports = socket.gethostname().split(".")[0], _ports(1 + self.count)
         nodes = "\n".join(
-            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} State=UNKNOWN"
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} Gres=gpu:2 State=UNKNOWN"
             for name, port in zip(self.names, ports[1:], strict=True)
         )
         (self.root / "slurm.conf").write_text(CONF.format(root=self.root, host=host, ports=ports, nodes=nodes))
         paths = [f"--key-file={munge}/key", f"--socket={munge}/socket", f"--pid-file={munge}/pid"]
         paths += [f"--log-file={munge}/log", f"--seed-file={munge}/seed"]
+        (self.root / "gres.conf").write_text(f"NodeName={','.join(self.names)} Name=gpu Count=2\n")
         self._daemon("munged", "munged", "--foreground", "--force", "--num-threads=2", *paths)
         until((munge / "socket").exists, "munged answers")
         self._daemon("slurmctld", "slurmctld", "-D", "-c")

@@ -18,7 +18,6 @@ from slurm import Slurm, missing, until
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
 PROBE = ["probe", "--model", "phantom-vlm", "--benchmark", "phantom", "--limit", "400", "--offline"]
-SMALL = ["--gpus-per-task=0", "--cpus-per-task=1"]  # nodes here have no cards
 SLOW = """
 import runpy, sys, time
 if sys.argv[1] == "probe":
@@ -88,14 +87,14 @@ def begun(run: Path, parts: int = 1) -> None:
 @pytest.mark.parametrize("array", ["0-3", "1-4%2", "0-6:2", "0,3,7"])
 def test_an_array_gives_the_table_of_one_process(array: str, cluster: Slurm, alone: pl.DataFrame) -> None:
     out = cluster.root / f"array-{array.replace(',', '_').replace('%', 'x').replace(':', 's')}"
-    job = cluster.submit(*SMALL, f"--array={array}", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env())
+    job = cluster.submit(f"--array={array}", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env())
     assert set(cluster.wait(job)) == {"COMPLETED"}, logs(cluster)
     assert table(out).equals(alone)
 
 
 def test_a_cancelled_job_stays_cancelled(cluster: Slurm, slow: str) -> None:
     out = cluster.root / "cancelled"
-    job = cluster.submit(*SMALL, "--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
+    job = cluster.submit("--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
     begun(out)
     cluster.run("scancel", job)
     assert cluster.wait(job) == ["CANCELLED"], logs(cluster)
@@ -111,8 +110,8 @@ def test_jobs_that_meet_their_time_limit_go_on_with_and_without_a_warning(
     of one minute with one second's the warning is lost, and at the limit everything is told to end at once."""
     warned, late = cluster.root / "warned", cluster.root / "late"
     script = ("--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out")
-    long = cluster.submit(*SMALL, "--time=2", "--signal=B:USR1@80", *script, warned, **env(VGTOOL=slow))
-    short = cluster.submit(*SMALL, "--time=1", "--signal=B:USR1@1", *script, late, **env(VGTOOL=slow))
+    long = cluster.submit("--time=2", "--signal=B:USR1@80", *script, warned, **env(VGTOOL=slow))
+    short = cluster.submit("--time=1", "--signal=B:USR1@1", *script, late, **env(VGTOOL=slow))
     for job in (long, short):
         until(lambda job=job: cluster.jobs(job)[0]["Restarts"] != "0", "the job is queued again")
         cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
@@ -129,7 +128,7 @@ def test_a_job_that_never_writes_anything_ends_after_three_starts(cluster: Slurm
     stops.chmod(0o755)
     out = cluster.root / "short"
     script = ("--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out)
-    job = cluster.submit(*SMALL, *script, **env(VGTOOL=str(stops)))
+    job = cluster.submit(*script, **env(VGTOOL=str(stops)))
     assert cluster.wait(job, "COMPLETED", "FAILED") == ["FAILED"], logs(cluster)
     assert cluster.jobs(job)[0]["Restarts"] == "2" and cluster.jobs(job)[0]["ExitCode"] == "138:0"
     assert "3 starts in a row wrote nothing (last: exit 138" in logs(cluster)
@@ -137,7 +136,7 @@ def test_a_job_that_never_writes_anything_ends_after_three_starts(cluster: Slurm
 
 def test_a_preempted_job_stops_in_its_grace_and_goes_on(cluster: Slurm, slow: str, alone: pl.DataFrame) -> None:
     out = cluster.root / "preempted"
-    job = cluster.submit(*SMALL, "--array=0-1", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
+    job = cluster.submit("--array=0-1", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
     begun(out, 2)
     high = cluster.submit("-p", "high", "-N2", "--wrap", "sleep 2")
     assert cluster.wait(high) == ["COMPLETED"]
@@ -148,7 +147,7 @@ def test_a_preempted_job_stops_in_its_grace_and_goes_on(cluster: Slurm, slow: st
 
 def test_a_job_on_a_node_that_dies_goes_on_elsewhere(cluster: Slurm, slow: str, alone: pl.DataFrame) -> None:
     out = cluster.root / "dead"
-    job = cluster.submit(*SMALL, "--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
+    job = cluster.submit("--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
     begun(out)
     node = cluster.jobs(job)[0]["NodeList"]
     cluster.kill(node)
@@ -160,7 +159,7 @@ def test_a_job_on_a_node_that_dies_goes_on_elsewhere(cluster: Slurm, slow: str, 
 
 def test_four_deaths_of_a_job_that_writes_between_cost_no_row(cluster: Slurm, slow: str, alone: pl.DataFrame) -> None:
     out = cluster.root / "kills"
-    job = cluster.submit(*SMALL, "--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
+    job = cluster.submit("--array=0-0", SCRIPTS / "array.sbatch", *PROBE, "--out", out, **env(VGTOOL=slow))
     for death in range(1, 5):
         begun(out, 2 * death)
         cluster.end(job)
@@ -173,3 +172,20 @@ def test_what_depends_on_a_failed_job_is_given_up(cluster: Slurm) -> None:
     first = cluster.submit("--wrap", "exit 2")
     later = cluster.submit("--kill-on-invalid-dep=yes", f"--dependency=afterok:{first}", "--wrap", "true")
     assert cluster.wait(first) == ["FAILED"] and cluster.wait(later) == ["CANCELLED"]
+
+
+def test_the_study_goes_from_its_submission_to_its_tables_and_page(cluster: Slurm) -> None:
+    limited = cluster.root / "limited-vgtool"
+    limited.write_text(f"#!{sys.executable}\nimport runpy, sys\n")
+    with limited.open("a") as file:
+        file.write("sys.argv += ['--limit', '6'] if sys.argv[1] in ('probe', 'refine') else []\n")
+        file.write("runpy.run_module('vgtool', run_name='__main__')\n")
+    limited.chmod(0o755)
+    names = {"MODELS": "phantom-vlm", "BENCHMARKS": "phantom", "NATURAL": "scenes", "MEDICAL": "phantom", "SHARDS": "2"}
+    names |= {"PROTOCOL": "default", "LARGE": "", "DATA": ".", "RUNS": str(cluster.root / "runs")}
+    done = cluster.run("bash", SCRIPTS / "study.sh", **env(VGTOOL=str(limited), **names))
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.split("job ")[-1].split(",")[0]
+    assert cluster.wait(last) == ["COMPLETED"], logs(cluster)
+    assert (cluster.root / "runs" / "report" / "index.html").is_file()
+    assert "| random-keep | 6 |" in (cluster.root / "runs" / "tables.md").read_text()

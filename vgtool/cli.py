@@ -492,9 +492,9 @@ def methods(as_json: Json = False) -> None:
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 def slurm(context: typer.Context) -> None:
-    """Run a vgtool command as a step of this Slurm job, and queue the job again when it should go on.
+    """Inside a Slurm job: run a vgtool command as a step, and queue the job again when it should go on.
 
-    Example, inside a job: vgtool slurm refine --model phantom-vlm --benchmark phantom --out runs/rad --shard slurm
+    Example: vgtool slurm refine --model phantom-vlm --benchmark phantom --out runs/rad --shard slurm
     """
     from vgtool.runs import slurm
 
