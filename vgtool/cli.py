@@ -265,6 +265,7 @@ def plan(
         methods=len(asked),
         maps=maps,
         max_new_tokens=rows.decoding.max_new_tokens,
+        thought=rows.decoding.thinking_tokens if spec.thinking else 0,
     )
     if as_json:
         console.show(json.dumps(dataclasses.asdict(found)))

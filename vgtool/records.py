@@ -115,4 +115,6 @@ class Decoding:
     """How answers are generated: greedy always (VGRefine step 3)."""
 
     max_new_tokens: int = 32
+    thinking_tokens: int = 1024
+    """In its place for a model that reasons first."""
     stop: tuple[str, ...] = ()
