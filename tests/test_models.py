@@ -474,7 +474,8 @@ def asked(name: str, before: str, after: str) -> tuple[list[str], list[str]]:
 HAND["med-r1"] = asked(
     "qwen2.5-vl-7b",
     "",
-    " First output the thinking process in <think> </think> and final choice (A, B, C, D ...) in <answer> </answer> tags.",
+    " First output the thinking process in <think> </think> and final choice (A, B, C, D ...) in <answer> </answer> "
+    "tags.",
 )
 HAND["medvlm-r1"] = asked(
     "qwen2.5-vl-7b",
@@ -488,15 +489,15 @@ HAND["qoq-med-7b"] = HAND["qoq-med-32b"] = asked(
     "",
     " You FIRST think about the reasoning process as an internal monologue and then provide the final answer.\nBefore "
     "analyzing medical images, you must identify and outline all objects of interest that are relevant to diagnosis in "
-    'json format, with list od bounding box in a key called "bbox_2d" with the format [x1, y1, x2, y2]. The json should '
-    "be wrapped in ```json ... ``` tags. The reasoning process MUST BE enclosed within <think> </think> tags. The final "
-    "answer MUST BE put in \\boxed{}.",
+    'json format, with list od bounding box in a key called "bbox_2d" with the format [x1, y1, x2, y2]. The json '
+    "should be wrapped in ```json ... ``` tags. The reasoning process MUST BE enclosed within <think> </think> tags. The "
+    "final answer MUST BE put in \\boxed{}.",
 )
 HAND["medvlthinker-7b"] = (
     [
         IM[0],
-        "system\nYou will solve a problem/request. You should provide your thoughts within <think> </think> tags before "
-        "providing the answer.\nWrite your final answer within <answer> </answer> tags.",
+        "system\nYou will solve a problem/request. You should provide your thoughts within <think> </think> tags "
+        "before providing the answer.\nWrite your final answer within <answer> </answer> tags.",
         *HAND["qwen2.5-vl-7b"][0][2:],
     ],
     HAND["qwen2.5-vl-7b"][1],
