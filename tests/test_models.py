@@ -25,7 +25,7 @@ from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration, S
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from tests import checkpoints
-from vgtool import cli
+from vgtool import commands
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.models import hub, layout
@@ -497,7 +497,7 @@ def test_an_image_placeholder_in_a_question_is_refused(name: str, library: Libra
 
 def vgtool(*args: object) -> int:
     """A command in this process; its exit code."""
-    return int(cli.app([str(arg) for arg in args], standalone_mode=False) or 0)
+    return int(commands.app([str(arg) for arg in args], standalone_mode=False) or 0)
 
 
 def head_file(path: Path, name: str, layers: int, heads: int) -> Path:
