@@ -37,6 +37,7 @@ FAMILIES = (
     "llama-mha",
     "mistral-window",
     "qwen2",
+    "granite",
     "qwen2.5-vl",
     "qwen3-vl",
     "gemma3",
@@ -74,10 +75,8 @@ class ZooAdapter(Adapter):
         following = int(positions.max()) + 1
         return Inputs(kwargs, len(ids), tuple(columns), (empty,) * len(columns), following)
 
-    def positions(self, text_positions: torch.Tensor) -> torch.Tensor:
-        if "mrope" in self.extra:
-            return text_positions[None, None].expand(3, 1, -1)
-        return text_positions[None]
+    def positions(self, rope: torch.Tensor) -> torch.Tensor:
+        return rope[None].expand(3, -1, -1) if "mrope" in self.extra else rope
 
 
 def family(name: str, seed: int = 0) -> ZooAdapter:
@@ -120,13 +119,16 @@ def head(seed: int = 0, size: int = 5) -> tuple[int, ...]:
 
 
 def _build(name: str) -> tuple[Any, dict[str, Any]]:
-    if name in ("llama", "llama-mha", "mistral-window", "qwen2"):
+    if name in ("llama", "llama-mha", "mistral-window", "qwen2", "granite"):
         text = dict(TEXT, num_key_value_heads=4 if name == "llama-mha" else 2)
         if name == "mistral-window":
             text["sliding_window"] = 12  # shorter than the image: most of the prefix is out of sight
-        kind = {"mistral-window": tf.MistralConfig, "qwen2": tf.Qwen2Config}.get(name, tf.LlamaConfig)
-        if name == "qwen2":
+        kinds = {"mistral-window": tf.MistralConfig, "qwen2": tf.Qwen2Config, "granite": tf.GraniteConfig}
+        kind = kinds.get(name, tf.LlamaConfig)
+        if name in ("qwen2", "granite"):
             text.pop("head_dim")
+        if name == "granite":  # scales whatever embeddings it is given
+            text |= {"embedding_multiplier": 2.0, "residual_multiplier": 0.5, "logits_scaling": 0.25}
         config = tf.LlavaConfig(
             vision_config=tf.CLIPVisionConfig(**CLIP),
             text_config=kind(**text),

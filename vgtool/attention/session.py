@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import Cache
 
 from vgtool.attention.engine import Edit, Pack, Tap, tapped
 from vgtool.models.adapter import Adapter, Inputs, Vision
@@ -101,7 +101,7 @@ class Asked:
 class Prefix:
     """Head and images through the model: the part all continuations share."""
 
-    cache: DynamicCache
+    cache: Cache
     inputs: Inputs
     head: int
     """Tokens before the first image token."""
@@ -131,9 +131,7 @@ class Session:
 
     def ask(self, asks: Sequence[Ask], read: frozenset[int] = frozenset(), keep: frozenset[int] = frozenset()) -> Asked:
         """One pass over all `asks`. `read`: layers to read; `keep`: layers whose input a rerun will start from."""
-        ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
-        embeds = self.adapter.model.get_input_embeddings()(ids)
-        return self._pass(tuple(asks), embeds, 0, None, read, keep, (None,) * len(asks))
+        return self._pass(tuple(asks), 0, None, [], read, keep, (None,) * len(asks))
 
     def rerun(self, asked: Asked, changes: Sequence[Change], read: frozenset[int] = frozenset()) -> Asked:
         """The questions again under edited attention, restarted at the first edited layer, whose input `asked` kept."""
@@ -145,16 +143,16 @@ class Session:
             for k, v in asked.cache[:start]
         ]
         hidden = asked.hidden[start]
-        hidden = hidden.index_select(1, index.to(hidden.device))
+        hidden = hidden.index_select(-2, index.to(hidden.device))
         asks = tuple(asked.asks[change.index] for change in changes)
-        return self._pass(asks, hidden, start, low, read, frozenset(), tuple(changes))
+        return self._pass(asks, start, hidden, low, read, frozenset(), tuple(changes))
 
     def _pass(
         self,
         asks: tuple[Ask, ...],
-        embeds: Tensor,
         start: int,
-        low: list[tuple[Tensor, Tensor]] | None,
+        given: Tensor | None,
+        low: list[tuple[Tensor, Tensor]],
         read: frozenset[int],
         keep: frozenset[int],
         changes: tuple[Change | None, ...],
@@ -181,25 +179,20 @@ class Session:
             edits_of(edited, device),
             layout.pack(self.prefix),
         )
+        ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=device)
         cache = fork(self.prefix.cache)
-        for layer, (keys, values) in enumerate(low or ()):
+        for layer, (keys, values) in enumerate(low):
             cache.update(keys, values, layer)
         inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
-        with tapped(tap), skipped(inner, start), kept(inner, keep, hidden):
-            out = self.adapter.model(
-                inputs_embeds=embeds,
-                position_ids=self.adapter.positions(layout.rope),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=lasts,  # a list: on a model over several devices a tensor would be on the wrong one
-            )
+        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden):
+            logits = self.adapter.forward(self.adapter.continuation(ids, layout.rope[None]), lasts, cache)
         length = self.prefix.inputs.length
         grown: Any = cache.layers
         # Copies: a view would hold on to the prefix beside it for as long as the pack lives.
         own = [(layer.keys[:, :, length:].clone(), layer.values[:, :, length:].clone()) for layer in grown]
         maps = {layer: values[0].cpu() for layer, values in tap.maps.items()}
-        return Asked(asks, out.logits[0].float(), maps, own, hidden, changes)
+        return Asked(asks, logits[0], maps, own, hidden, changes)
 
     # ---- answers -----------------------------------------------------------------------------------------------
 
@@ -269,7 +262,7 @@ class Decoding:
     """Answers under way: one row per question, fed one token each per step."""
 
     session: Session
-    cache: DynamicCache
+    cache: Cache
     layout: _Layout
     changes: Sequence[Change | None]
     logits: Tensor
@@ -287,28 +280,22 @@ class Decoding:
         layout.next_rope[where] += 1
         edits, pack = edits_of(held, device), layout.step_pack(session.prefix, where, index)
         tap = Tap(session.prefix.columns[None], edits=edits, pack=pack)
-        embeds = session.adapter.model.get_input_embeddings()(tokens[None])
+        fed = session.adapter.continuation(tokens[None], rope[None])
         with tapped(tap):
-            out = session.adapter.model(
-                inputs_embeds=embeds,
-                position_ids=session.adapter.positions(rope),
-                past_key_values=self.cache,
-                use_cache=True,
-            )
-        return out.logits[0].float()
+            return session.adapter.forward(fed, range(len(rows)), self.cache)[0]
 
 
 def encode(adapter: Adapter, visions: Sequence[Vision], head: Sequence[int]) -> Prefix:
     """Head and images through the model once."""
     inputs = adapter.inputs(visions, head, ())
-    cache = DynamicCache()
-    adapter.model(**inputs.kwargs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache = adapter.cache()
+    adapter.forward(inputs.kwargs, [inputs.length - 1], cache)
     empty = torch.empty(0, dtype=torch.long, device=adapter.device)
     grid = torch.cat([*inputs.columns, empty])
     return Prefix(cache, inputs, len(head), grid)
 
 
-def fork(cache: DynamicCache) -> DynamicCache:
+def fork(cache: Cache) -> Cache:
     """A cache that grows on its own: dynamic layers append by concatenation, so the tensors can be shared."""
     forked = copy.copy(cache)
     forked.layers = [copy.copy(layer) for layer in cache.layers]
@@ -332,12 +319,14 @@ def edits_of(changes: Iterable[tuple[Change, Sequence[int]]], device: torch.devi
 
 
 @contextmanager
-def skipped(layers: nn.ModuleList, start: int) -> Iterator[None]:
-    """Layers below `start` hand their input on; a `forward` that accelerate keeps on the instance is put back."""
+def resumed(layers: nn.ModuleList, start: int, hidden: Tensor | None) -> Iterator[None]:
+    """Layers below `start` do nothing, so that layer `start` takes `hidden`. What goes into the model is not used: some
+    scale their embeddings (Granite) or read the ids again in later layers (Gemma 3n). A `forward` that accelerate keeps
+    on the instance is put back."""
     saved = [layer.__dict__.get("forward") for layer in layers[:start]]
     try:
         for layer in layers[:start]:
-            layer.forward = lambda hidden_states, *args, **kwargs: hidden_states
+            layer.forward = lambda *args, **kwargs: hidden
         yield
     finally:
         for layer, forward in zip(layers[:start], saved, strict=True):

@@ -50,7 +50,7 @@ def sessions(adapter: Adapter) -> Sessions:
     prompt = adapter.prompt(GENERAL_PROMPT)
     with torch.inference_mode():
         inputs = adapter.inputs([vision], prompt.head, prompt.tail)
-        plain = adapter.model(**inputs.kwargs, logits_to_keep=1, use_cache=False).logits[0].float()
+        plain = adapter.forward(inputs.kwargs, [inputs.length - 1])[0]
         packed = Session(adapter, [vision], prompt.head).ask([Ask(prompt.tail)]).logits
     if not bool(torch.isfinite(plain).all()):
         raise VgError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache
 
 from vgtool.attention.engine import Tap, tapped
 from vgtool.attention.session import Ask, Asked, Change, edits_of
@@ -20,7 +20,7 @@ from vgtool.models.adapter import Adapter, Inputs, Vision
 class _Thread:
     """One question's own cache and place."""
 
-    cache: DynamicCache
+    cache: Cache
     inputs: Inputs
     columns: Tensor
 
@@ -56,11 +56,11 @@ class WholeSession:
         slots = torch.zeros(len(rows), dtype=torch.long, device=device)
         sizes = torch.tensor([len(rows)], device=device)
         tap = Tap(columns[None], read, torch.tensor(rows, device=device), slots, sizes, edits)
-        cache = DynamicCache()
+        cache = self.adapter.cache()
         with tapped(tap):
-            out = self.adapter.model(**inputs.kwargs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            logits = self.adapter.forward(inputs.kwargs, [inputs.length - 1], cache)
         maps = {layer: values[0].cpu() for layer, values in tap.maps.items()}
-        return out.logits[0].float(), maps, _Thread(cache, inputs, columns)
+        return logits[0], maps, _Thread(cache, inputs, columns)
 
     def state(self, packs: Sequence[Asked]) -> "Decoding":
         """All questions of `packs`, each over its own cache. The packs' caches grow: take one state per pack."""
@@ -85,13 +85,7 @@ class Decoding:
     def _one(self, row: int, token: Tensor) -> Tensor:
         adapter, thread, change = self.session.adapter, self.threads[row], self.changes[row]
         made = thread.cache.get_seq_length() - thread.inputs.length
-        position = torch.tensor([thread.inputs.next_position + made], device=adapter.device)
+        position = torch.tensor([[thread.inputs.next_position + made]], device=adapter.device)
         edits = edits_of([(change, [0])] if change and change.decode else [], adapter.device)
         with tapped(Tap(thread.columns[None], edits=edits)):
-            out = adapter.model(
-                inputs_embeds=adapter.model.get_input_embeddings()(token[None, None]),
-                position_ids=adapter.positions(position),
-                past_key_values=thread.cache,
-                use_cache=True,
-            )
-        return out.logits[0].float()
+            return adapter.forward(adapter.continuation(token[None, None], position), [0], thread.cache)[0]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import Cache, DynamicCache
 
 from vgtool.errors import SampleError
 from vgtool.grounding.geometry import Geometry
@@ -227,7 +228,7 @@ class Adapter:
             at += vision.tokens
         embeds = torch.cat([*parts, self.embed(tail)], 1)
         length = embeds.shape[1]
-        positions = self.positions(torch.arange(length, device=self.device))
+        positions = self.positions(torch.arange(length, device=self.device)[None])
         kwargs = {"inputs_embeds": embeds, "position_ids": positions}
         return Inputs(kwargs, length, tuple(columns), tuple(overview), length)
 
@@ -237,9 +238,34 @@ class Adapter:
         order = torch.arange(tokens) if vision.order is None else vision.order
         return (order + at).to(self.device), torch.arange(at + tokens, at + vision.tokens, device=self.device)
 
-    def positions(self, text_positions: Tensor) -> Tensor:
-        """Rope positions of text tokens [L] in the shape the model takes ([1, L]; [3, 1, L] under mrope)."""
-        return text_positions[None]
+    def positions(self, rope: Tensor) -> Tensor:
+        """Rope positions of text tokens [B, S] in the shape the model takes ([B, S]; [3, B, S] under mrope)."""
+        return rope
+
+    # ---- passes ------------------------------------------------------------------------------------------------
+
+    def cache(self) -> Cache:
+        """A new empty cache for one prompt or batch; its layers grow by concatenation."""
+        return DynamicCache()
+
+    def continuation(self, ids: Tensor, rope: Tensor) -> dict[str, Any]:
+        """What the forward takes for text tokens behind a prefix that is in the cache.
+
+        `ids` [B, S]; `rope` [B, S], the position of each, which restarts for every question of a pack.
+        """
+        return {"inputs_embeds": self.model.get_input_embeddings()(ids), "position_ids": self.positions(rope)}
+
+    def forward(self, kwargs: Mapping[str, Any], keep: Sequence[int], cache: Cache | None = None) -> Tensor:
+        """One pass; the logits at the rows `keep`, float32 [B, len(keep), vocabulary]. `cache` grows by the pass.
+
+        `kwargs`: of `Inputs` or `continuation`. `keep`: non-negative rows of the pass.
+        """
+        kept = list(keep)  # a list: on a model over several devices a tensor would be on the wrong one
+        out = self.model(**kwargs, past_key_values=cache, use_cache=cache is not None, logits_to_keep=kept)
+        logits = out.logits
+        if logits.shape[1] != len(kept):  # the model ignores logits_to_keep (VideoLLaMA 3, MiniCPM-V 4.6)
+            logits = logits[:, kept]
+        return logits.float()
 
 
 def _covered(spans: Sequence[tuple[int, int]], start: int, stop: int) -> tuple[int, int]:
