@@ -105,7 +105,7 @@ def test_a_window_that_cannot_be_is_named_and_the_row_may_give_another() -> None
         with pytest.raises(SampleError, match=r"image_window.*full"):
             open_image(source(file))
         assert row(source(file, window="full"))[::4] == [0, 255]
-    with pytest.raises(SampleError, match="Unsupported.*'CUBIC'"):
+    with pytest.raises(SampleError, match=r"Unsupported.*'CUBIC'"):
         open_image(dicom(HU, WindowCenter=5, WindowWidth=9, VOILUTFunction="CUBIC"))
 
 
@@ -130,7 +130,8 @@ def test_padding_does_not_set_the_range_and_is_black(photometric: str, ends: lis
     seen = row(dicom(values, PixelPaddingValue=-2000, PhotometricInterpretation=photometric))
     assert [seen[1], seen[3]] == ends and seen[0] == seen[4] == 0
     limit = np.array([[-2000, -1500, -1000, 1000]], np.int16)
-    seen = row(dicom(limit, PixelPaddingValue=-2000, PixelPaddingRangeLimit=-1500, PhotometricInterpretation=photometric))
+    tags = dict(PixelPaddingValue=-2000, PixelPaddingRangeLimit=-1500, PhotometricInterpretation=photometric)
+    seen = row(dicom(limit, **tags))
     assert [seen[2], seen[3]] == ends and seen[0] == seen[1] == 0
     assert set(row(dicom(np.full((1, 4), -2000, np.int16), PixelPaddingValue=-2000))) == {0}
 
@@ -153,7 +154,7 @@ def test_a_number_that_is_none_costs_its_row(keyword: str, value: str) -> None:
     whole = {"WindowCenter": "40", "WindowWidth": "400", "RescaleSlope": "1", "RescaleIntercept": "0"}
     file = dataset(HU, **{**whole, keyword: "123456789"})
     data = encoded(file).replace(b"123456789 ", value.encode().ljust(10))
-    with pytest.raises(SampleError, match=rf"image_unreadable|image_window"):
+    with pytest.raises(SampleError, match=r"image_unreadable|image_window"):
         open_image(source(data))
 
 
@@ -161,16 +162,18 @@ def test_a_number_that_is_none_costs_its_row(keyword: str, value: str) -> None:
 
 
 def enhanced() -> Any:
-    """Three frames of one ramp: a window and a slope of all, another window of the second, another slope of the third."""
+    """Three frames of one ramp: window and slope of all, another window of the second, another slope of the third."""
     frames = np.stack([HU] * 3)
     shared = item(
         FrameVOILUTSequence=Sequence([item(WindowCenter=1000, WindowWidth=2000)]),
         PixelValueTransformationSequence=Sequence([item(RescaleSlope=1, RescaleIntercept=0, RescaleType="HU")]),
     )
-    other = item(FrameVOILUTSequence=Sequence([item(WindowCenter=1064, WindowWidth=400, VOILUTFunction="LINEAR_EXACT")]))
+    window = item(WindowCenter=1064, WindowWidth=400, VOILUTFunction="LINEAR_EXACT")
+    other = item(FrameVOILUTSequence=Sequence([window]))
     scaled = item(PixelValueTransformationSequence=Sequence([item(RescaleSlope=2, RescaleIntercept=-10)]))
-    groups = dict(SharedFunctionalGroupsSequence=Sequence([shared]))
-    return dataset(frames, NumberOfFrames=3, PerFrameFunctionalGroupsSequence=Sequence([item(), other, scaled]), **groups)
+    each = Sequence([item(), other, scaled])
+    groups = dict(SharedFunctionalGroupsSequence=Sequence([shared]), PerFrameFunctionalGroupsSequence=each)
+    return dataset(frames, NumberOfFrames=3, **groups)
 
 
 def test_windows_and_slopes_of_functional_groups_are_those_of_the_frame() -> None:

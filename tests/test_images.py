@@ -13,6 +13,7 @@ from vgtool.errors import SampleError
 from vgtool.images import image_size, open_image, open_mask
 from vgtool.records import ImageSource, View
 
+
 def stored(image: Image.Image, form: str = "PNG", **settings: Any) -> ImageSource:
     buffer = io.BytesIO()
     image.save(buffer, form, **settings)
@@ -195,7 +196,7 @@ def declared(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [10_001, 14_000, 50_000])
 def test_a_bomb_is_refused_by_its_header(side: int) -> None:
     for look in (open_image, image_size, open_mask):
-        with pytest.raises(SampleError, match="(image|mask)_too_large"):
+        with pytest.raises(SampleError, match=r"(image|mask)_too_large"):
             look(raw(declared(side, side)))
 
 

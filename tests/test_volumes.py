@@ -171,7 +171,7 @@ def test_a_label_without_a_frame_or_in_another_place_is_refused() -> None:
     for affine, said in ((np.eye(4), "states no orientation"), (far, "different places")):
         with pytest.raises(SampleError, match=f"mask_frame.*{said}"):
             on_image(MARKS, affine)
-    with pytest.raises(SampleError, match="mask_frame.*states no orientation"):
+    with pytest.raises(SampleError, match=r"mask_frame.*states no orientation"):
         on_image(MARKS[:-1], np.eye(4), sform_code=0, qform_code=0)
 
 
@@ -182,7 +182,7 @@ def test_a_scales_rounding_error_is_taken_off_a_label_and_other_fractions_are_re
     with pytest.raises(SampleError, match="mask_not_labels"):
         on_image(values, SCANNER)
     values[0, 0, 0] = np.nan
-    with pytest.raises(SampleError, match="mask_not_labels.*finite"):
+    with pytest.raises(SampleError, match=r"mask_not_labels.*finite"):
         on_image(values, SCANNER)
     scaled = nibabel.Nifti1Image(MARKS, SCANNER)
     scaled.header.set_slope_inter(1 / 3, 0)

@@ -12,7 +12,8 @@ from PIL import Image
 
 from vgtool.images import dicom, pictures, volumes
 from vgtool.images.files import LFS_MARK, MAX_PIXELS, read_bytes
-from vgtool.images.masks import Names, open_binary, open_labels, open_mask, open_region
+from vgtool.images.masks import open_binary, open_labels, open_mask, open_region
+from vgtool.images.names import Names
 from vgtool.images.pictures import FORMATS
 from vgtool.records import ImageSource
 

@@ -3,8 +3,7 @@
 Black is background, and so is what is transparent. What could be read in two ways is refused, never guessed.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,30 +12,13 @@ from PIL import Image
 from vgtool.errors import SampleError
 from vgtool.images import dicom, pictures
 from vgtool.images.files import MAX_PIXELS, read_bytes, reading
+from vgtool.images.names import Names
 from vgtool.records import ImageSource
 
-IGNORED = 255
-"""A label map's value for pixels nobody labelled, unless the names say otherwise."""
 MOST_COLOURS = 256
 """A picture with more is no label map: photographs and JPEG's blurred edges."""
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What the values of label maps stand for."""
-
-    classes: Mapping[int, str]
-    """Value -> class; background is a value that is not there."""
-    colours: Mapping[int, int] = field(default_factory=dict)
-    """0xRRGGBB -> value, where the file of names says it."""
-    nothing: frozenset[int] = frozenset()
-    """Values that are named, as background, ignore, void or their like: no class."""
-    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Class -> several values (nnU-Net's regions)."""
-
-    def knows(self, value: int) -> bool:
-        regional = any(value in values for values in self.regions.values())
-        return value in self.classes or value in self.nothing or value in (0, IGNORED) or regional
+UNKNOWN_COLOUR = 1 << 40
+"""A colour without a name is this plus 0xRRGGBB among the values of a label map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +49,8 @@ def open_mask(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> NDArray[n
 
 
 def open_labels(source: ImageSource, names: Names, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int64]:
-    """A label map's values as its names mean them [height, width]: colours become values, or below 0 (-1 - colour)
-    where no name has them. SampleError where it is not clear what is meant."""
+    """A label map's values as its names mean them [height, width]: colours become values, or
+    UNKNOWN_COLOUR + colour where no name has them. SampleError where it is not clear what is meant."""
     stored = _stored(source, max_pixels)
     if stored.kind == "colour":
         return _by_colours(stored, names, source.name)
@@ -209,7 +191,7 @@ def _by_colours(stored: _Stored, names: Names, name: str) -> NDArray[np.int64]:
     if len(used) > MOST_COLOURS:
         raise SampleError("mask_not_labels", f"'{name}' has {len(used):,} colours, too many for a label map")
     known = {0: 0, **names.colours}
-    return np.array([known.get(int(one), -1 - int(one)) for one in used])[places.reshape(colours.shape)]
+    return np.array([known.get(int(one), UNKNOWN_COLOUR + int(one)) for one in used])[places.reshape(colours.shape)]
 
 
 def _by_palette(stored: _Stored, names: Names, name: str) -> NDArray[np.int64]:
@@ -227,7 +209,7 @@ def _by_palette(stored: _Stored, names: Names, name: str) -> NDArray[np.int64]:
         return _by_colours(_Stored(stored.palette[values], "colour"), names, name)
     levels = [look & 255 for look in looks]
     is_grey = all(look == level * 0x010101 for look, level in zip(looks, levels, strict=True))
-    if is_grey and all(map(names.knows, levels)) and any(level in names.classes for level in levels):
+    if is_grey and all(map(names.knows, levels)) and any(level in names.marked for level in levels):
         return (stored.palette & 255)[values]
     if in_order:
         return values
