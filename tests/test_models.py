@@ -26,7 +26,7 @@ from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration, S
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from tests import checkpoints, published
-from vgtool import cli
+from vgtool import commands
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.models import hub, layout
@@ -490,8 +490,8 @@ HAND["qoq-med-7b"] = HAND["qoq-med-32b"] = asked(
     " You FIRST think about the reasoning process as an internal monologue and then provide the final answer.\nBefore "
     "analyzing medical images, you must identify and outline all objects of interest that are relevant to diagnosis in "
     'json format, with list od bounding box in a key called "bbox_2d" with the format [x1, y1, x2, y2]. The json '
-    "should be wrapped in ```json ... ``` tags. The reasoning process MUST BE enclosed within <think> </think> tags. The "
-    "final answer MUST BE put in \\boxed{}.",
+    "should be wrapped in ```json ... ``` tags. The reasoning process MUST BE enclosed within <think> </think> tags. "
+    "The final answer MUST BE put in \\boxed{}.",
 )
 HAND["medvlthinker-7b"] = (
     [
@@ -578,7 +578,7 @@ def test_an_image_placeholder_in_a_question_is_refused(name: str, library: Libra
 
 def vgtool(*args: object) -> int:
     """A command in this process; its exit code."""
-    return int(cli.app([str(arg) for arg in args], standalone_mode=False) or 0)
+    return int(commands.app([str(arg) for arg in args], standalone_mode=False) or 0)
 
 
 def head_file(path: Path, name: str, layers: int, heads: int) -> Path:

@@ -77,7 +77,8 @@ def test_a_thinking_model_writes_within_its_own_budget_and_its_run_says_how_it_i
     made = checkpoints.qwen2(tmp_path / "medvlm-r1")
     (tmp_path / "benchmarks.yaml").write_text(
         "phantom:\n  title: Short\n  reader: phantom\n  domain: medical\n  license: Apache-2.0\n"
-        "  splits: {test: 2000}\n  default_split: test\n  protocols:\n    default: {max_new_tokens: 2, thinking_tokens: 7}\n"
+        "  splits: {test: 2000}\n  default_split: test\n"
+        "  protocols:\n    default: {max_new_tokens: 2, thinking_tokens: 7}\n"
     )
     out = tmp_path / "run"
     code = vgtool(
