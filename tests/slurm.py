@@ -98,7 +98,7 @@ class Slurm:
         (munge / "key").chmod(0o400)
         host, ports = socket.gethostname().split(".")[0], _ports(1 + self.count)
         nodes = "\n".join(
-            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} Gres=gpu:2 State=UNKNOWN"
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} Gres=gpu:2"
             for name, port in zip(self.names, ports[1:], strict=True)
         )
         (self.root / "slurm.conf").write_text(CONF.format(root=self.root, host=host, ports=ports, nodes=nodes))
