@@ -40,6 +40,7 @@ WRITERS = {
     "chiron-o1-8b": published.intern_chat,
     "fleming-vl-8b": published.intern_chat,
     "lingshu-i-8b": published.intern_chat,
+    "hulu-med-7b": published.hulu,
 }
 NAMES = tuple(WRITERS)
 KINDS = tuple({writer: name for name, writer in reversed(WRITERS.items())}.values())[::-1]
@@ -142,6 +143,11 @@ def medrega_features(twin: Any, pixels: Tensor) -> Tensor:
     return twin.model.multi_modal_projector(folded(states, 8))
 
 
+def hulu_features(twin: Any, vision: Any) -> Tensor:
+    named = {f"image_{name}" if name != "pixel_values" else name: value for name, value in vision.tensors.items()}
+    return twin.model.get_image_features(**named).pooler_output[0]
+
+
 FEATURES = {
     "llava-tri": three_scales,
     "vila-m3-8b": vila_features,
@@ -163,7 +169,9 @@ PLACEHOLDER |= dict.fromkeys(("fleming-vl-8b", "chiron-o1-8b", "lingshu-i-8b"), 
 def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: Any, tail: Any) -> Tensor:
     """The twin's last logits: fed as its own processor would, or as the original repository does (embeddings)."""
     twin, tensors = published.twin, dict(vision.tensors)
-    if name in PLACEHOLDER:
+    if name == "hulu-med-7b":
+        features = hulu_features(twin, vision)
+    elif name in PLACEHOLDER:
         image = published.encode(PLACEHOLDER[name])
         ids = torch.tensor([[*head, *image * vision.tokens, *tail]])
         if "image_grid_thw" in tensors:
@@ -171,7 +179,8 @@ def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: 
         if models()[name].adapter == "gemma3":
             tensors["token_type_ids"] = (ids == image[0]).long()
         return twin(input_ids=ids, **tensors).logits[0, -1]
-    features = FEATURES.get(name, one_scale)(twin, tensors["pixel_values"])
+    else:
+        features = FEATURES.get(name, one_scale)(twin, tensors["pixel_values"])
     embed = twin.get_input_embeddings()
     parts = [embed(torch.tensor(list(head), dtype=torch.long)), features, embed(torch.tensor(list(tail)))]
     return twin(inputs_embeds=torch.cat(parts)[None]).logits[0, -1]
@@ -502,6 +511,7 @@ HAND["medvlthinker-7b"] = (
     ],
     HAND["qwen2.5-vl-7b"][1],
 )
+HAND["hulu-med-7b"] = ([IM[0], "user\n"], [f"\n{QUESTION}", IM[1], "\n", IM[0], "assistant\n"])
 FLEMING = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
     "first thinks about the reasoning process in the mind and then provides the user a concise final answer in a short "
