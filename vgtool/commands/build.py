@@ -35,7 +35,7 @@ def build(
     min_pixels: Annotated[int, whole("Fewest pixels of an instance.", "--min-pixels", least=1)] = 16,
     grid: Annotated[int, whole("Cells along a side, for --max-share.", "--grid", least=1, most=256)] = 24,
     axis: Annotated[int, whole("Volumes: 0 sagittal, 1 coronal, 2 axial.", "--axis", most=2)] = 2,
-    slices: Annotated[str, typer.Option(help="Of volumes and series: largest, all, or every Nth marked slice.")] = "largest",
+    slices: Annotated[str, typer.Option(help="Of a volume or series: largest, all or every Nth slice.")] = "largest",
     window: Annotated[
         str | None, typer.Option(help="Values LOW,HIGH shown of volumes and DICOM; see docs/images.md.")
     ] = None,
