@@ -90,7 +90,10 @@ class Refine:
             self.keep |= method.starts(facts)
         stop = (*self.adapter.stop, *decoding.stop)
         self.penalty = float(self.adapter.generation.get("repetition_penalty") or 1.0)
-        self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, decoding.max_new_tokens, stop, self.penalty)
+        least, held = self.adapter.min_new_tokens, self.adapter.held
+        self.ending = Ending(
+            self.adapter.tokenizer, self.adapter.eos, decoding.max_new_tokens, stop, self.penalty, least, held
+        )
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -104,6 +107,7 @@ class Refine:
                 "greedy": True,
                 "max_new_tokens": self.ending.max_new_tokens,
                 "repetition_penalty": self.penalty,
+                "min_new_tokens": self.ending.min_new_tokens,
             },
             "seed": self.facts.seed,
         }

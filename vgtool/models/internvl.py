@@ -148,7 +148,9 @@ class InternVLChat(Adapter):
             vision_feature_select_strategy="default",
             tie_word_embeddings=False,
         )
-        words = conversation(checkpoint, tokenizer, context, llm.get("eos_token_id"), wrap=(OPEN, CLOSE))
+        words = conversation(
+            checkpoint, tokenizer, context, llm.get("eos_token_id"), wrap=(OPEN, CLOSE), strip="none"
+        )
         model = checkpoint.build(
             InternVLForConditionalGeneration,
             host,
