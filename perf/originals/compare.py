@@ -1,7 +1,7 @@
 """An original repository's own code against vgtool, on a tiny random checkpoint in the repository's layout.
 
     python perf/originals/compare.py LAYOUT --checkout DIR --python PYTHON [--kind no-prefix] [--prompts 200]
-DIR: a clone of the repository; PYTHON: an interpreter with what the repository asks for (docs/models.md names versions).
+DIR: a clone of the repository; PYTHON: an interpreter with what the repository asks for (versions in docs/models.md).
 Ids are compared for every prompt, or counted as refused by name; logits and attention (last row to the image, every
 layer and head) for every prompt on 3 shapes of image, each grey, colour and transparent; greedy answers once a prompt,
 through `vgtool refine`. Prints one JSON object.
@@ -74,8 +74,8 @@ LAYOUTS: dict[str, tuple[str, str, Callable[..., Any], dict[str, Any]]] = {
         "medrega",
         checkpoints.medrega,
         {
-            "opens": "You are a helpful medical assistant. You are required to answer the question based on the medical "
-            "image. <image>\n",
+            "opens": "You are a helpful medical assistant. You are required to answer the question based on the "
+            "medical image. <image>\n",
             "side": 112,
         },
     ),
@@ -163,7 +163,11 @@ def written(work: Path, folder: str, facts: dict[str, Any], count: int) -> dict[
             Image.fromarray(values, channels).save(work / f"{shape}-{mode}.png")
             images.append(f"{shape}-{mode}.png")
     asked = prompts(count)
-    cases = [{"prompt": at, "image": image} for at in range(count) for image in images]
+    cases = [
+        {"prompt": at, "image": image, "turn": images.index(image) == at % len(images)}
+        for at in range(count)
+        for image in images
+    ]
     grid = {"huatuogpt": 36, "llava": 36, "vila": 16, "medrega": 16}
     tokens = next(size for name, size in grid.items() if folder.startswith(name))
     value = {"folder": folder, "prompts": asked, "cases": cases, "tokens": tokens, **facts}
@@ -221,19 +225,18 @@ def compared(work: Path, spec: ModelSpec, cases: dict[str, Any]) -> dict[str, An
 def answers(work: Path, spec: ModelSpec, cases: dict[str, Any]) -> dict[str, Any]:
     """Each prompt once, through the command, on the image of its turn."""
     original = json.loads((work / "original.json").read_text())
-    images = sorted({case["image"] for case in cases["cases"]})
-    known = {(row["prompt"], row["image"]): row["answer"] for row in original["rows"]}
-    lines = []
-    for at, prompt in enumerate(cases["prompts"]):
-        if prompt == prompt.strip():
-            lines.append({"id": str(at), "image": images[at % len(images)], "question": prompt})
+    turns = [row for row in original["rows"] if row["answer"] is not None]
+    known = {row["prompt"]: row["answer"] for row in turns}
+    lines = [
+        {"id": str(row["prompt"]), "image": row["image"], "question": cases["prompts"][row["prompt"]]} for row in turns
+    ]
     (work / "cases.jsonl").write_text("\n".join(map(json.dumps, lines)))
     fields = spec.model_dump(exclude_none=True, exclude={"name", "hub", "heads_ranked", "knockout_layers"})
     (work / "models.yaml").write_text(yaml.safe_dump({cases["folder"]: fields}))
     command = [
         sys.executable, "-m", "vgtool", "refine", "--model", str(work / cases["folder"]), "--registry", str(work),
         "--benchmark", str(work / "cases.jsonl"), "--method", "centre", "--device", "cpu", "--out", str(work / "run"),
-        "--max-new-tokens", str(TOKENS), "--offline",
+        "--offline",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode not in (0, 3):
@@ -242,7 +245,7 @@ def answers(work: Path, spec: ModelSpec, cases: dict[str, Any]) -> dict[str, Any
     equal, compared, other = 0, 0, []
     for row in rows.filter(pl.col("error").is_null()).iter_rows(named=True):
         at = int(row["sample_id"])
-        wanted = known[(at, images[at % len(images)])]
+        wanted = known[at]
         compared += 1
         equal += row["answer"] == wanted
         if row["answer"] != wanted:

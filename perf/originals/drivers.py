@@ -8,6 +8,7 @@ Writes WORK/original.npz and WORK/original.json: ids per prompt (-200 for the im
 last row of attention to the image by layer and head, and the greedy answer.
 """
 
+import contextlib
 import json
 import random
 import sys
@@ -40,7 +41,8 @@ def main(layout, checkout, work):
             logits, attention = one.forward(prompt, image)
             arrays[f"logits {len(rows)}"] = logits.float().numpy()
             arrays[f"attention {len(rows)}"] = attention.float().numpy()
-            rows.append({**case, "answer": one.answer(prompt, image)})
+            answered = case["turn"] and prompt == prompt.strip()  # vgtool's own rows are stripped when they are read
+            rows.append({**case, "answer": one.answer(prompt, image) if answered else None})
     np.savez(work / "original.npz", **arrays)
     (work / "original.json").write_text(json.dumps({"ids": ids, "rows": rows}))
 
@@ -222,10 +224,8 @@ def medrega(folder, cases):
             note.convert_tokens_to_ids = tokenizer.convert_tokens_to_ids
             note.eos_token_id = tokenizer.eos_token_id
             fake = types.SimpleNamespace(shape=(1,))
-            try:
+            with contextlib.suppress(StopIteration):
                 model.chat(note, fake, cases["opens"] + prompt, {})
-            except StopIteration:
-                pass
             return caught["query"]
 
         def ids(self, prompt):

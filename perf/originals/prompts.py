@@ -20,7 +20,8 @@ def prompts(count: int, seed: int = 0) -> list[str]:
     rng = random.Random(seed)
     out = dict.fromkeys([*PLAIN, *OTHER])
     while len(out) < count:
-        parts = [rng.choice(rng.choices((PLAIN, OTHER, BLANKS, MARKS), (6, 3, 3, 1))[0]) for _ in range(rng.randint(1, 4))]
+        kinds = rng.choices((PLAIN, OTHER, BLANKS, MARKS), (6, 3, 3, 1), k=rng.randint(1, 4))
+        parts = [rng.choice(kind) for kind in kinds]
         text = rng.choice(("", " ")).join(parts)
         if text.strip():
             out[text] = None

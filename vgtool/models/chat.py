@@ -33,12 +33,14 @@ def conversation(
     wrap: tuple[str, str] = ("", ""),
     written: str | None = None,
     sub: str = "",
+    prompt: str | None = None,
     strip: str = "both",
 ) -> dict[str, Any]:
     """The fields of an Adapter that concern text.
 
     `image_token`: the id that the chat template writes for an image (`written` when its text is another);
     `wrap`: what the model's processor writes around it. `eos`: ids from the config. `sub`: the language model's folder.
+    `prompt`: the words of a layout that names them otherwise than by a chat template; the entry's win over them.
     `strip`: which blanks around a question the family's own code takes away.
     """
     generation = checkpoint.json(f"{sub}generation_config.json")
@@ -47,7 +49,7 @@ def conversation(
     ends = _ends(checkpoint, tokenizer, generation, eos)
     stopping = {index for word in stops if (index := _single(tokenizer, word)) is not None}
     mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
-    template, separator = _template(checkpoint, tokenizer, mark, wrap)
+    template, separator = _template(checkpoint, tokenizer, mark, wrap, prompt)
     return {
         "spec": _told(checkpoint, sub),
         "revision": checkpoint.revision,
@@ -71,12 +73,12 @@ def _ends(
     generation: Mapping[str, Any],
     configured: Iterable[int | Iterable[int] | None],
 ) -> set[int]:
-    """Ids that end an answer: the entry's alone where it names them (its original passes them to `generate`), else what
-    `generate` would take (generation_config.json before the config), else the tokenizer's."""
+    """Ids that end an answer: the entry's alone where it names them (its original passes them to `generate`), else
+    those of generation_config.json alone, which is what `generate` takes, else the config's and the tokenizer's."""
     asked = checkpoint.spec.options.get("eos")
     if asked is None:
         of_config = {index for group in configured for index in _ids(group)}
-        return _ids(generation.get("eos_token_id")) or of_config or _ids(tokenizer.eos_token_id)
+        return _ids(generation.get("eos_token_id")) or of_config | _ids(tokenizer.eos_token_id)
     found: set[int] = set()
     for one in asked if isinstance(asked, list) else [asked]:
         index = _single(tokenizer, one) if isinstance(one, str) else one
@@ -92,7 +94,8 @@ def _told(checkpoint: Checkpoint, sub: str) -> ModelSpec:
     said = contradiction(checkpoint.folder / sub)
     if said is None:
         return checkpoint.spec
-    return checkpoint.spec.model_copy(update={"notes": [*checkpoint.spec.notes, f"Its tokenizer files disagree: {said}."]})
+    notes = [*checkpoint.spec.notes, f"Its tokenizer files disagree: {said}."]
+    return checkpoint.spec.model_copy(update={"notes": notes})
 
 
 def _ids(value: int | Iterable[int] | None) -> set[int]:
@@ -104,13 +107,16 @@ def _single(tokenizer: Any, word: str) -> int | None:
     return tokenizer.get_vocab().get(word)
 
 
-def _template(checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tuple[str, str]) -> tuple[str, str]:
+def _template(
+    checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tuple[str, str], prompt: str | None
+) -> tuple[str, str]:
     """(template with <image> and {question}, text between two images)."""
     spec = checkpoint.spec
-    if spec.prompt is not None:
-        if spec.prompt.count(IMAGE) != 1 or spec.prompt.count(QUESTION) != 1:
+    prompt = spec.prompt if spec.prompt is not None else prompt
+    if prompt is not None:
+        if prompt.count(IMAGE) != 1 or prompt.count(QUESTION) != 1:
             raise VgError(f"The prompt of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
-        return spec.prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), spec.options.get(
+        return prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), spec.options.get(
             "separator", wrap[1] + "\n" + wrap[0]
         )
     source = checkpoint.chat_template() or tokenizer.chat_template

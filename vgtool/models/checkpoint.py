@@ -76,8 +76,8 @@ class Checkpoint:
                 )
 
     def tokenizer(self, sub: str = "", *, native: bool = True, legacy: bool | None = None) -> Any:
-        """The checkpoint's tokenizer. `native`: the folder's config.json is one that transformers knows; otherwise it is
-        read as the model's own repository reads it, by the reader that the entry's option `tokenizer` names (slow
+        """The checkpoint's tokenizer. `native`: the folder's config.json is one that transformers knows; otherwise it
+        is read as the model's own repository reads it, by the reader that the entry's option `tokenizer` names (slow
         where it names none). `legacy`: what the repository tells the slow reader."""
         self.refuse_remote_code(f"{sub}tokenizer_config.json")
         folder = self.folder / sub

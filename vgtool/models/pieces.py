@@ -23,6 +23,7 @@ from vgtool.models.files import read_json
 
 SPACE = "\u2581"
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+TAG = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 """Llama's, where the files name none."""
@@ -75,8 +76,10 @@ class Pieces:
 
     @property
     def all_special_ids(self) -> list[int]:
-        """Ids that `decode` leaves out, and every other added token that calls itself special."""
-        return [index for index, token in self._added.items() if token.special or token.content in self._special]
+        """Ids that `decode` leaves out, every other added token that calls itself special, and the model's own marks
+        (pieces its makers defined that are written like tags)."""
+        own = [index for piece, index in self._vocabulary.items() if TAG.fullmatch(piece) and not BYTE.fullmatch(piece)]
+        return [*own, *(index for index, token in self._added.items() if token.special)]
 
     def get_vocab(self) -> dict[str, int]:
         return dict(self._vocabulary)
@@ -160,7 +163,7 @@ class Pieces:
         for index in [ids] if isinstance(ids, int) else ids:
             token = self._added.get(index)
             if token is None:
-                run.append(index)
+                run += [index] if index < self._model.get_piece_size() else []  # embeddings may have rows to spare
                 continue
             if token.content in self._special and skip_special_tokens:
                 continue

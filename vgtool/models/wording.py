@@ -1,7 +1,7 @@
 """What becomes of a user's question before it is put into the chat template, family by family.
 
-The repositories of the original layouts each clean a question in their own way, and some not at all. None of them keeps a
-question from holding the marks that their chat is made of; vgtool refuses such a question, so that a user's text
+The repositories of the original layouts each clean a question in their own way, and some not at all. None of them keeps
+a question from holding the marks that their chat is made of; vgtool refuses such a question, so that a user's text
 never opens a turn of its own.
 """
 
