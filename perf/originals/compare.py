@@ -36,7 +36,6 @@ from vgtool.registry import ModelSpec, models  # noqa: E402
 
 SHAPES = {"wide": (330, 150), "tall": (140, 300), "square": (240, 240)}
 MODES = {"grey": "L", "colour": "RGB", "transparent": "RGBA"}
-TOKENS = 6
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "no-prefix": {"prefix": False},

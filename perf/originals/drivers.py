@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-TOKENS = 6
+TOKENS = 32
 
 
 def main(layout, checkout, work):
