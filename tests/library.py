@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests import checkpoints, published
-from vgtool import cli
+from vgtool import commands
 from vgtool.errors import VgError
 from vgtool.models.adapter import Adapter
 from vgtool.models.load import load, resolve
@@ -83,7 +83,7 @@ PLACEHOLDER |= dict.fromkeys(("fleming-vl-8b", "chiron-o1-8b", "lingshu-i-8b"), 
 
 def vgtool(*args: object) -> int:
     """A command in this process; its exit code."""
-    return int(cli.app([str(arg) for arg in args], standalone_mode=False) or 0)
+    return int(commands.app([str(arg) for arg in args], standalone_mode=False) or 0)
 
 
 def copied(library: Library, name: str, tmp_path: Path) -> Path:

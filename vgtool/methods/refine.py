@@ -90,10 +90,10 @@ class Refine:
             self.keep |= method.starts(facts)
         stop = (*self.adapter.stop, *decoding.stop)
         self.penalty = float(self.adapter.generation.get("repetition_penalty") or 1.0)
+        self.thinking = self.adapter.spec.thinking
+        most = decoding.thinking_tokens if self.thinking else decoding.max_new_tokens
         least, held = self.adapter.min_new_tokens, self.adapter.held
-        self.ending = Ending(
-            self.adapter.tokenizer, self.adapter.eos, decoding.max_new_tokens, stop, self.penalty, least, held
-        )
+        self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, most, stop, self.penalty, least, held)
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -108,6 +108,7 @@ class Refine:
                 "max_new_tokens": self.ending.max_new_tokens,
                 "repetition_penalty": self.penalty,
                 "min_new_tokens": self.ending.min_new_tokens,
+                "thinking": self.thinking and self.thinking.model_dump(),
             },
             "seed": self.facts.seed,
         }
