@@ -5,8 +5,8 @@
 Needed: image (path relative to the file; in Parquet also stored bytes) and question. Also: id, answer (or reference),
 question_type (closed, choice, open), choices [text, ...], boxes [[x0, y0, x1, y1], ...] with box_format, mask (path,
 with mask_value where one value counts, or run lengths {"size": [height, width], "counts": [...]} as COCO's), slice and
-axis (of a multi-frame file, a volume, or a folder that is a DICOM series), window, image_id, group, domain. The answer of a choice question is an option's text or its letter. A row that cannot be used is a failed
-row.
+axis (of a multi-frame file, a volume, or a folder that is a DICOM series), window, image_id, group, domain. The answer
+of a choice question is an option's text or its letter. A row that cannot be used is a failed row.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -199,7 +199,8 @@ class Files:
         if isinstance(names, SampleError):
             raise names
         if at >= len(names):
-            raise SampleError("image_slice", f"'{folder}' has {len(names)} slices; {at} is none of 0 to {len(names) - 1}")
+            said = f"'{folder}' has {len(names)} slices; slice {at} is none of 0 to {len(names) - 1}"
+            raise SampleError("image_slice", said)
         return self._read([names[at]])
 
     def _ordered(self, folder: str) -> list[str] | SampleError:

@@ -24,7 +24,7 @@ def view_of(row: Mapping[str, Any]) -> View:
     if at is not None and (type(at) is not int or at < 0):
         raise SampleError("malformed_row", f"slice {at!r} is no whole number from 0 on")
     number = 2 if axis is None else AXES.get(axis) if isinstance(axis, str) else axis if type(axis) is int else None
-    if number not in AXES.values():
+    if number not in (0, 1, 2):
         raise SampleError("malformed_row", f"axis {axis!r} is none of {', '.join(AXES)}")
     return View(at, number, _window(window))
 
