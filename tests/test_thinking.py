@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests import checkpoints
-from tests.test_models import vgtool
+from tests.library import vgtool
 from tests.test_scoring import cells, refine_run
 from vgtool.errors import VgError
 from vgtool.registry import Thinking, models
