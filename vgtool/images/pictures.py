@@ -42,7 +42,8 @@ def header(data: bytes, name: str, max_pixels: int, view: View = View()) -> Imag
     if image.format == "MPO":  # the further pictures of an MPO are previews of the first
         frames = 1
     refuse_large(*image.size, name, max_pixels)
-    covered = sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in {tuple(one.extents) for one in image.tile})
+    strips = {one.extents for one in image.tile if one.extents is not None}
+    covered = sum((right - left) * (low - high) for left, high, right, low in strips)
     if image.format == "TIFF" and covered < image.size[0] * image.size[1]:  # Pillow leaves the rest black
         raise SampleError("image_truncated", f"'{name}' has strips for a part of its picture only")
     if view.slice is not None:
