@@ -28,7 +28,7 @@ from vgtool.build.measure import Mask
 from vgtool.build.questions import KINDS, LOCALIZATION, Question, Shown
 from vgtool.build.sources import Layer, Picture
 from vgtool.errors import SampleError, VgError, did_you_mean
-from vgtool.scoring.tables import Table
+from vgtool.scoring.views import Table
 
 NOT_FAILURES = ("image_without_mask",)
 """Counted and named, but nobody's mistake: the picture is just not used."""

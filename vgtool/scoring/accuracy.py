@@ -90,7 +90,7 @@ def _declared(one: Scored) -> list[str]:
     """Controls and ceilings by what their packages say, which their names do not tell."""
     said = one.run.recorded.get("roles", {})
     own = [f"{m} is a {role}" for m, role in said.items() if role in ("control", "ceiling") and role != role_of(m)]
-    return [f"By its package {', '.join(own)}, and no claim." if len(own) == 1 else f"By their packages {', '.join(own)}, and no claims."] if own else []
+    return [f"By their packages {' and '.join(own)}: no claims."] if own else []
 
 
 def failures(one: Scored) -> list[str]:

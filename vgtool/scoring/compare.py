@@ -47,7 +47,7 @@ def random_tokens(one: Scored, seed: int = 0) -> list[Estimates]:
 def against(
     names: Sequence[str], answers: Sequence[Scored], probes: Sequence[Scored], any_rule: bool, seed: int = 0
 ) -> list[Estimates]:
-    """Every comparison that `names` ask for, in two tables: answers, and where the models look. Holm corrects over both.
+    """Every comparison that `names` ask for, in two tables: answers, and where models look. Holm corrects over both.
 
     VgError for a name that no method, run or model has, and for runs whose rows or rules differ (`any_rule`: one rule
     was given for all).
@@ -78,7 +78,8 @@ def against(
         said = [f"Difference on the same rows. {paired.PAIRED_NOTE} {holm}", *_judging(answers)]
         found.append(Estimates(f"Answers against {title}", framed(told), (*said, *notes)))
     if looked:
-        said = [f"Difference on the same samples, each run at its own best layer ({'; '.join(layers)}). {LOOK_NOTE} {holm}"]
+        best = "; ".join(layers)
+        said = [f"Difference on the same samples, each run at its own best layer ({best}). {LOOK_NOTE} {holm}"]
         found.append(Estimates(f"Where models look, against {title}", framed(looked), (*said, *notes)))
     return found
 

@@ -35,15 +35,15 @@ def told_apart(runs: Sequence[Run]) -> list[Names]:
     titled: list[list[str]] = [[] for _ in runs]
 
     def twins(at: int) -> list[int]:
-        mine = (runs[at].kind, models[at], runs[at].identity["benchmark"], apart[at])
-        every = zip(runs, models, apart, strict=True)
-        return [i for i, (run, model, said) in enumerate(every) if (run.kind, model, run.identity["benchmark"], said) == mine]
+        called = [(run.kind, model, run.identity["benchmark"]) for run, model in zip(runs, models, strict=True)]
+        return [i for i in range(len(runs)) if (called[i], apart[i]) == (called[at], apart[at])]
 
     for option in OPTIONS:
         said = [str(run.identity.get(option)) for run in runs]
         groups = [twins(at) for at in range(len(runs))]
         for at, group in enumerate(groups):
-            if len({said[i] for i in group}) > 1:
+            known = all(runs[i].identity.get(option) is not None for i in group)
+            if known and len({said[i] for i in group}) > 1:
                 text = said[at] if option in IN_TITLES else f"{option.replace('_', ' ')} {said[at]}"
                 apart[at] = [*apart[at], text]
                 titled[at] += [] if option in IN_TITLES else [text]

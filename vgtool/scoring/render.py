@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import rich.table
 from rich.console import Group, RenderableType
@@ -31,6 +32,11 @@ def check_format(form: str) -> str:
     if form not in FORMATS:
         raise VgError(f"No format '{form}'.", did_you_mean(form, FORMATS))
     return form
+
+
+def format_of(form: str | None, out: Path | None) -> str:
+    """The format asked for, else what the file's ending says, else `table`."""
+    return check_format(form if form is not None else SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
 
 
 def chosen(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
@@ -145,8 +151,8 @@ def _fitting(table: Table) -> tuple[Table, list[str]]:
 
 def _width(table: Table) -> float:
     """About how many points a table takes."""
-    widths = [max(map(_points, (column, *(_text(row[at]) for row in table.rows)))) for at, column in enumerate(table.columns)]
-    return sum(widths) + GAP * (len(widths) - 1)
+    columns = [[name, *(_text(row[at]) for row in table.rows)] for at, name in enumerate(table.columns)]
+    return sum(max(map(_points, column)) for column in columns) + GAP * (len(columns) - 1)
 
 
 def _points(text: str) -> float:

@@ -20,7 +20,7 @@ FIELDS = ("group", "question_type")
 """What tables can be split by."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scored:
     """One run among others."""
 

@@ -59,15 +59,17 @@ def score(
     bertscore: tuple[str, int | None] | None = None,
     tables: Sequence[str] = (),
     against: Sequence[str] = (),
+    every: bool = False,
 ) -> Results:
     """Tables of run folders and prediction files, in the order given; joined ones follow. `tables`: only these of
-    TABLES. VgError for what cannot be read, compared, or is not there."""
+    TABLES; without them all that are printed, or `every` one. VgError for what cannot be read, compared, or is not
+    there."""
     if rule is not None:
         check_rule(rule)
     for field in by:
         if field not in FIELDS:
             raise VgError(f"No field '{field}' to split by.", did_you_mean(field, FIELDS))
-    wanted = check_tables(tables) or PRINTED
+    wanted = check_tables(tables) or (frozenset(TABLES) if every else PRINTED)
     if "against" in tables and not against:
         raise VgError("--table against needs something to compare with.", "Give --against METHOD, RUN or MODEL.")
     runs = read(inputs, rule, partial)

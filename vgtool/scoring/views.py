@@ -208,9 +208,9 @@ def runs(part: Estimates) -> Table:
     for (model, method), cells in lines.items():
         line: list[Cell] = [model, method]
         for mark in marks:
-            row = cells.get((mark, "accuracy"))
-            shown = percent_span(row)
-            line.append(Number(f"{shown} of {row['n']}", shown.value) if row and isinstance(shown, Number) else None)
+            cell = cells.get((mark, "accuracy"))
+            shown = percent_span(cell)
+            line.append(Number(f"{shown} of {cell['n']}", shown.value) if cell and isinstance(shown, Number) else None)
             line += [percent(cells.get((mark, "published")))] if mark in known else []
         means = (cells.get((None, name)) for name in ("mean accuracy", "weighted mean accuracy"))
         out.append([*line, *map(percent, means)])
