@@ -1,5 +1,7 @@
 """Accuracy of every method, whole and split, against the baseline on the same rows; and every count."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from vgtool.methods.names import role_of
@@ -7,8 +9,6 @@ from vgtool.scoring import paired
 from vgtool.scoring.frame import Estimates, Row, framed
 from vgtool.scoring.runs import Scored
 from vgtool.scoring.statistics import wilson
-
-OUTCOMES = ("right", "wrong", "undecided", "failed")
 
 
 def accuracy(one: Scored, by: str | None = None, seed: int = 0) -> Estimates:
@@ -20,7 +20,7 @@ def accuracy(one: Scored, by: str | None = None, seed: int = 0) -> Estimates:
         for method in one.methods:
             mine = some.filter(pl.col("method") == method)
             own = one.columns("accuracy") | {"method": method, "kind": one.role(method), "field": by, "level": value}
-            out += [own | row for row in levels(mine)]
+            out += [own | row for row in levels(mine, one.outcomes)]
             counted = mine.filter(pl.col("outcome") != "failed")
             pairs = base.join(counted, on="sample_id", suffix="_b") if method != "baseline" else base.clear()
             if pairs.height:
@@ -30,17 +30,17 @@ def accuracy(one: Scored, by: str | None = None, seed: int = 0) -> Estimates:
     return Estimates(f"Accuracy{split}, {one.title}", frame, (*_notes(one), *_gain_notes(one, frame)))
 
 
-def levels(rows: pl.DataFrame) -> list[Row]:
-    """Accuracy of rows of one method, and the counts it is made of: right and undecided of the rows that have an
-    answer, failed of all rows."""
+def levels(rows: pl.DataFrame, outcomes: Sequence[str]) -> list[Row]:
+    """Accuracy of rows of one method, and the counts of its outcomes but wrong: of the rows that have an answer, failed
+    of all rows."""
     counted = rows.filter(pl.col("outcome") != "failed")
-    n, images = counted.height, counted["image_id"].n_unique()
-    of = {outcome: int((rows["outcome"] == outcome).sum()) for outcome in OUTCOMES}
+    n, images, apart = counted.height, counted["image_id"].n_unique(), ("wrong", "failed")
+    of = {outcome: int((rows["outcome"] == outcome).sum()) for outcome in outcomes}
     low, high = wilson(of["right"], n) if n else (None, None)
     share = {"value": of["right"] / n if n else None, "low": low, "high": high}
     return [
         {"metric": "accuracy", "n": n, "images": images, **share},
-        *({"metric": name, "n": n, "images": images, "value": of[name]} for name in ("right", "undecided")),
+        *({"metric": name, "n": n, "images": images, "value": of[name]} for name in outcomes if name not in apart),
         {"metric": "failed", "n": rows.height, "images": rows["image_id"].n_unique(), "value": of["failed"]},
     ]
 
@@ -49,13 +49,13 @@ def counts(one: Scored) -> Estimates:
     """Every count: by method, question type and group."""
     fields = ["method", "question_type", "group"]
     rows = one.rows.with_columns(pl.col(name).fill_null("") for name in fields)
-    found = rows.group_by(fields).agg(pl.len().alias("n"), *((pl.col("outcome") == k).sum().alias(k) for k in OUTCOMES))
+    found = rows.group_by(fields).agg(pl.len().alias("n"), *((pl.col("outcome") == k).sum().alias(k) for k in one.outcomes))
     out = [
         one.columns("counts")
         | {"method": row["method"], "kind": one.role(row["method"]), "field": "question_type, group"}
         | {"level": f"{row['question_type']}, {row['group']}", "metric": name, "n": row["n"], "value": row[name]}
         for row in found.sort(fields).iter_rows(named=True)
-        for name in OUTCOMES
+        for name in one.outcomes
     ]
     return Estimates(f"Counts, {one.title}", framed(out), tuple(one.judging()))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from vgtool.scoring import open_ended
+from vgtool.scoring import open_ended, thinking
 from vgtool.scoring.frame import Estimates, Row, framed, span
 from vgtool.scoring.runs import Scored
 from vgtool.scoring.statistics import clustered_means
@@ -19,6 +19,8 @@ def open_answers(one: Scored, seed: int, bertscore: tuple[str, int | None] | Non
         return []
     names, notes = list(open_ended.METRICS), ["Mean over rows, 0 to 100, with 95 % bootstrap over images."]
     answers, references = (rows[name].fill_null("").to_list() for name in ("answer", "reference"))
+    if form := thinking.of(one.run.identity):
+        answers = [thinking.final(answer, **form) or "" for answer in answers]
     values = np.array(
         [[m(a, r) for m in open_ended.METRICS.values()] for a, r in zip(answers, references, strict=True)]
     )

@@ -9,6 +9,7 @@ import polars as pl
 
 from vgtool.errors import VgError
 from vgtool.methods.names import Role, role_of
+from vgtool.scoring import thinking
 from vgtool.scoring.frame import Row
 from vgtool.scoring.inputs import ANSWERS, Run, judged, kind_of, read_run, unanswered
 from vgtool.scoring.names import Names, told_apart
@@ -68,9 +69,16 @@ class Scored:
             "rule": self.rule,
         }
 
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """What its answers can come to."""
+        unfinished = ("unfinished",) if thinking.of(self.run.identity) else ()
+        return ("right", "wrong", "undecided", *unfinished, "failed")
+
     def judging(self) -> list[str]:
         """How its answers were judged."""
-        return [f"Rule: {self.rule}. Undecided counts as wrong; failed rows are left out."]
+        said = f"Rule: {self.rule}. Undecided counts as wrong; failed rows are left out."
+        return [said, *thinking.note(self.run.identity)]
 
 
 def scored(runs: Sequence[Run], rule: str | None) -> list[Scored]:

@@ -38,7 +38,7 @@ def accuracy_by_attention(probe: Scored, one: Scored, seed: int = 0) -> Estimate
         mine = rows.filter(pl.col("method") == method)
         own = one.columns("thirds") | {"method": method, "kind": one.role(method), "field": FIELD, "layer": layer}
         for third, name in enumerate(THIRDS):
-            out.append(own | {"level": name} | levels(mine.filter(pl.col("third") == third))[0])
+            out.append(own | {"level": name} | levels(mine.filter(pl.col("third") == third), one.outcomes)[0])
         outer = mine.filter(pl.col("third") != 1)
         if outer["third"].n_unique() == 2:
             now = (outer["outcome"] == "right").to_numpy().astype(float)

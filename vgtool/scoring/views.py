@@ -124,15 +124,16 @@ def _gain(rows: Mapping[str, Row]) -> list[Cell]:
 
 def accuracy(part: Estimates) -> Table:
     """A line a method (and value of the split)."""
-    by = part.frame["field"][0]
+    by, known = part.frame["field"][0], set(part.frame["metric"])
+    marks = [name for name in ("right", "undecided", "unfinished", "failed") if name in known]
     out: list[list[Cell]] = []
     for first, rows in _rows(part, "level", "method"):
         share = rows["accuracy"]
-        line: list[Cell] = [first["method"], share["n"], *(count(rows[n]) for n in ("right", "undecided", "failed"))]
+        line: list[Cell] = [first["method"], share["n"], *(count(rows[name]) for name in marks)]
         line += [percent(share), bounds(share), *_gain(rows), p_value(rows.get("gain"), "p_holm")]
         out.append(line if by is None else [first["level"], *line])
-    columns = ["method", "rows", "right", "undecided", "failed", "accuracy %", "95 % Wilson", *GAIN, "p Holm"]
-    spare = ("pairs", "right", "undecided", "failed", "fixed", "broken", "rows", "p McNemar", "95 % Wilson")
+    columns = ["method", "rows", *marks, "accuracy %", "95 % Wilson", *GAIN, "p Holm"]
+    spare = ("pairs", "right", "undecided", "unfinished", "failed", "fixed", "broken", "rows", "p McNemar", "95 % Wilson")
     return Table(part.title, columns if by is None else [by, *columns], out, part.notes, spare)
 
 
@@ -170,7 +171,7 @@ def open_answers(part: Estimates) -> Table:
 
 def counts(part: Estimates) -> Table:
     """A line for each method, question type and group."""
-    kinds = ["right", "wrong", "undecided", "failed"]
+    kinds = part.frame["metric"].unique(maintain_order=True).to_list()
     out = [
         [first["method"], *first["level"].split(", ", 1), first["n"], *(count(rows[kind]) for kind in kinds)]
         for first, rows in _rows(part, "method", "level")
