@@ -49,7 +49,8 @@ def counts(one: Scored) -> Estimates:
     """Every count: by method, question type and group."""
     fields = ["method", "question_type", "group"]
     rows = one.rows.with_columns(pl.col(name).fill_null("") for name in fields)
-    found = rows.group_by(fields).agg(pl.len().alias("n"), *((pl.col("outcome") == k).sum().alias(k) for k in one.outcomes))
+    each = ((pl.col("outcome") == name).sum().alias(name) for name in one.outcomes)
+    found = rows.group_by(fields).agg(pl.len().alias("n"), *each)
     out = [
         one.columns("counts")
         | {"method": row["method"], "kind": one.role(row["method"]), "field": "question_type, group"}

@@ -25,7 +25,10 @@ def together(runs: Sequence[Scored], allow_mixed: bool) -> Estimates:
 
     VgError when runs of one benchmark or one model differ in what they measured; labelled with `allow_mixed`.
     """
-    results = [{m: levels(one.rows.filter(pl.col("method") == m), one.outcomes)[0] for m in one.methods} for one in runs]
+    results = [
+        {method: levels(one.rows.filter(pl.col("method") == method), one.outcomes)[0] for method in one.methods}
+        for one in runs
+    ]
     differing = _differing(runs, results, allow_mixed)
     labels = [_label(one, names) for one, names in zip(runs, differing, strict=True)]
     found: dict[Key, Row] = {}

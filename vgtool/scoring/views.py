@@ -133,7 +133,7 @@ def accuracy(part: Estimates) -> Table:
         line += [percent(share), bounds(share), *_gain(rows), p_value(rows.get("gain"), "p_holm")]
         out.append(line if by is None else [first["level"], *line])
     columns = ["method", "rows", *marks, "accuracy %", "95 % Wilson", *GAIN, "p Holm"]
-    spare = ("pairs", "right", "undecided", "unfinished", "failed", "fixed", "broken", "rows", "p McNemar", "95 % Wilson")
+    spare = ("pairs", *marks, "fixed", "broken", "rows", "p McNemar", "95 % Wilson")
     return Table(part.title, columns if by is None else [by, *columns], out, part.notes, spare)
 
 
