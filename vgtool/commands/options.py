@@ -153,7 +153,7 @@ class RunOptions:
     shard: Annotated[
         str,
         typer.Option(
-            help="Share of the images: I/N; auto: accelerate's rank, else all; slurm: the job array's task."
+            help="Share of the images: I/N; auto: the launcher's rank, else all; slurm, lsf: the array's task."
         ),
     ] = "auto"
     seed: Seed = 0

@@ -85,8 +85,8 @@ def against(
 
 
 LOOK_NOTE = (
-    "Attention ratio: higher is better; KL and JS: lower. Interval: bootstrap over images. p: signs flipped by sample; "
-    "p by image: signs flipped by image."
+    "Attention ratio: higher is better; KL and JS: lower. Interval: bootstrap over images. p paired t: samples "
+    f"independent; p by image: {paired.FLIPS:,} random signs of whole images' differences."
 )
 
 

@@ -1,22 +1,25 @@
 """Differences of two series of values on the same rows: interval, both p values, Holm.
 
-p takes an image's rows for independent, p_image keeps them together; a claim is held against the larger of the two, for
-the first is too small where rows of an image agree and the second where few rows changed.
+p takes an image's rows for independent, p_image flips the signs of whole images' changes; a claim is held against the
+larger of the two, for the first is too small where rows of an image agree.
 """
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from vgtool.scoring.frame import Row
-from vgtool.scoring.statistics import clustered_mcnemar, clustered_mean, holm, mcnemar, smallest_gain
+from vgtool.scoring.statistics import clustered_mean, holm, mcnemar, sign_flip, smallest_gain
 
 PAIRED_NOTE = (
-    "Its interval draws whole images. p McNemar: exact, rows independent; p by image: rows of one image together "
-    "(Durkalski 2003)."
+    "Its interval draws whole images. p McNemar: exact, rows independent; p by image: exact too, over the signs of "
+    "whole images' changes."
 )
 CLAIMS = ("claim",)
+FLIPS = 10_000
+"""Sign patterns drawn where sums are not whole: the smallest p is 0.0001."""
 
 
 def answers(pairs: pl.DataFrame, against: str, seed: int) -> list[Row]:
@@ -28,7 +31,7 @@ def answers(pairs: pl.DataFrame, against: str, seed: int) -> list[Row]:
     shared = {"against": against, "n": pairs.height, "images": pairs["image_id"].n_unique()}
     gain = {"value": mean, "low": low, "high": high, "p": mcnemar(fixed, broken)}
     return [
-        shared | gain | {"metric": "gain", "p_image": clustered_mcnemar(change, images)},
+        shared | gain | {"metric": "gain", "p_image": sign_flip(change, images)},
         shared | {"metric": "fixed", "value": fixed},
         shared | {"metric": "broken", "value": broken},
         shared | {"metric": "smallest_gain", "value": smallest_gain(pairs.height, fixed + broken)},
@@ -36,11 +39,12 @@ def answers(pairs: pl.DataFrame, against: str, seed: int) -> list[Row]:
 
 
 def values(change: np.ndarray, images: Sequence[str], seed: int) -> Row:
-    """value, low, high, p and p_image of differences [n]: both p by flipping signs, of rows and of whole images."""
+    """value, low, high, p (paired t test) and p_image (signs of whole images flipped, FLIPS times) of differences [n]."""
     mean, low, high = clustered_mean(change, images, seed=seed)
-    rows = [str(i) for i in range(len(change))]
+    varied = len(change) > 1 and bool(np.ptp(change) > 0)
+    p = float(stats.ttest_1samp(change, 0).pvalue) if varied else 1.0
     shared = {"n": len(change), "images": len(set(images)), "value": mean, "low": low, "high": high}
-    return shared | {"p": clustered_mcnemar(change, rows), "p_image": clustered_mcnemar(change, images)}
+    return shared | {"p": p, "p_image": sign_flip(change, images, seed=seed, draws=FLIPS)}
 
 
 def corrected(rows: Iterable[Row], kinds: Sequence[str] = CLAIMS) -> list[Row]:

@@ -157,7 +157,7 @@ def compared(part: Estimates) -> Table:
         where = "all" if row["layer"] is None else row["layer"]
         line = [f"{row['run']} - {row['against']}", MEASURES[row["metric"]], where, row["n"]]
         out.append([*line, decimal_span(row, signed=True), *(p_value(row, p) for p in ("p", "p_image", "p_holm"))])
-    columns = ["compared", "measure", "layer", "samples", "difference", "p", "p by image", "p Holm"]
+    columns = ["compared", "measure", "layer", "samples", "difference", "p paired t", "p by image", "p Holm"]
     return Table(part.title, columns, out, part.notes, ("samples",))
 
 
