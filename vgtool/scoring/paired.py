@@ -39,7 +39,7 @@ def answers(pairs: pl.DataFrame, against: str, seed: int) -> list[Row]:
 
 
 def values(change: np.ndarray, images: Sequence[str], seed: int) -> Row:
-    """value, low, high, p (paired t test) and p_image (signs of whole images flipped, FLIPS times) of differences [n]."""
+    """value, low, high, p (paired t test) and p_image (FLIPS sign patterns of whole images) of differences [n]."""
     mean, low, high = clustered_mean(change, images, seed=seed)
     varied = len(change) > 1 and bool(np.ptp(change) > 0)
     p = float(stats.ttest_1samp(change, 0).pvalue) if varied else 1.0
