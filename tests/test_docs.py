@@ -159,7 +159,7 @@ def test_the_frame_of_results_has_the_documented_columns_and_types_in_order(runs
 
 def test_a_run_folder_holds_what_is_documented(runs: Path) -> None:
     documented = {name.split("/")[0] for name in table("A run folder")}
-    assert {path.name for path in (runs / "probe").iterdir()} == documented
+    assert {path.name for path in (runs / "probe").iterdir()} == documented - {"starts"}, "starts: under Slurm only"
 
 
 def test_the_head_file_has_exactly_the_documented_keys(runs: Path) -> None:

@@ -108,7 +108,7 @@ def refuse_mismatch(file: HeadFile, model: str, layers: int, heads: int) -> None
 
 
 def foreign(file: HeadFile, model: str, revision: str) -> tuple[str, ...]:
-    """What to tell of heads that another model of equal shape was ranked on, or another revision; nothing of its own."""
+    """What to tell of heads that were ranked on another model of equal shape, or on another revision."""
     if file.model != model:
         return (f"The heads are those of '{file.model}', whose shape is equal; '{model}' was not ranked.",)
     if file.revision != revision:
