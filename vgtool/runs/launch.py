@@ -89,7 +89,8 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
 
     store, place, adapter = at.store, at.place, opened.adapter
     notes = [*adapter.spec.notes, *rows.notes, *task.notes]
-    recorded: dict[str, Any] = {"batch_size": at.batch or "auto", "device": str(adapter.device), "shards": place.shard.count}
+    recorded: dict[str, Any] = {"batch_size": at.batch or "auto", "device": str(adapter.device)}
+    recorded |= {"shards": place.shard.count}
     for note in task.notes:
         console.say(f"Note: {note}")
     recorded |= {"checkpoint": str(at.checkpoint)} if at.checkpoint else {}
