@@ -80,6 +80,11 @@ def medrega_features(twin: Any, pixels: Tensor) -> Tensor:
     return twin.model.multi_modal_projector(folded(states, 8))
 
 
+def hulu_features(twin: Any, vision: Any) -> Tensor:
+    named = {f"image_{name}" if name != "pixel_values" else name: value for name, value in vision.tensors.items()}
+    return twin.model.get_image_features(**named).pooler_output[0]
+
+
 FEATURES = {
     "llava-tri": three_scales,
     "vila-m3-8b": vila_features,
@@ -89,7 +94,9 @@ FEATURES = {
 def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: Any, tail: Any) -> Tensor:
     """The twin's last logits: fed as its own processor would, or as the original repository does (embeddings)."""
     twin, tensors = published.twin, dict(vision.tensors)
-    if name in PLACEHOLDER:
+    if name == "hulu-med-7b":
+        features = hulu_features(twin, vision)
+    elif name in PLACEHOLDER:
         image = published.encode(PLACEHOLDER[name])
         ids = torch.tensor([[*head, *image * vision.tokens, *tail]])
         if "image_grid_thw" in tensors:
@@ -97,7 +104,8 @@ def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: 
         if models()[name].adapter == "gemma3":
             tensors["token_type_ids"] = (ids == image[0]).long()
         return twin(input_ids=ids, **tensors).logits[0, -1]
-    features = FEATURES.get(name, one_scale)(twin, tensors["pixel_values"])
+    else:
+        features = FEATURES.get(name, one_scale)(twin, tensors["pixel_values"])
     embed = twin.get_input_embeddings()
     parts = [embed(torch.tensor(list(head), dtype=torch.long)), features, embed(torch.tensor(list(tail)))]
     return twin(inputs_embeds=torch.cat(parts)[None]).logits[0, -1]
