@@ -121,7 +121,7 @@ def _config(config: Mapping[str, Any], found: Found, folder: Path) -> Any:
     """peft's config object, which names the native modules one by one."""
     import peft
 
-    kind = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[config["peft_type"]]
+    kind: Any = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[config["peft_type"]]
     known = {one.name for one in fields(kind)}
     told = {name: value for name, value in config.items() if value is not None and name not in (*PLACED, *UNTOLD)}
     if unknown := [name for name, value in told.items() if name not in known and value]:
