@@ -73,6 +73,22 @@ RegionKind = Literal["box", "mask"]
 MappingKind = Literal["exact", "stretch"]
 
 Model = Annotated[str, typer.Option(help="Name in models.yaml, or a checkpoint folder.", autocompletion=_model_names)]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model",
+        help="Name in models.yaml, or a checkpoint folder; repeat for a run each.",
+        autocompletion=_model_names,
+    ),
+]
+Benchmarks = Annotated[
+    list[str],
+    typer.Option(
+        "--benchmark",
+        help="Name in benchmarks.yaml, or a FILE.jsonl; repeat for a run each.",
+        autocompletion=_benchmark_names,
+    ),
+]
 BenchmarkName = Annotated[
     str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.", autocompletion=_benchmark_names)
 ]
@@ -107,7 +123,13 @@ Mapping = Annotated[
         "--box-mapping",
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Run folder; runs/KIND-MODEL-BENCHMARK when not given.")]
+Shard = Annotated[
+    str,
+    typer.Option(help="Share of the images: I/N; auto: accelerate's rank, else all; slurm: the job array's task."),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Run folder; of several runs, the one above. runs/KIND-MODEL-BENCHMARK else.")
+]
 Seed = Annotated[int, whole("Seed of whatever is random: controls, bootstrap; nothing in a probe.", "--seed")]
 Offline = Annotated[bool, typer.Option(help="Load from disk only.")]
 Partial = Annotated[bool, typer.Option(help="Accept unfinished runs.")]
@@ -150,12 +172,7 @@ class RunOptions:
             help="Spread the model over devices as accelerate does: auto, balanced, balanced_low_0, sequential."
         ),
     ] = None
-    shard: Annotated[
-        str,
-        typer.Option(
-            help="Share of the images: I/N; auto: accelerate's rank, else all; slurm: the job array's task."
-        ),
-    ] = "auto"
+    shard: Shard = "auto"
     seed: Seed = 0
     offline: Offline = False
     lora: Annotated[
