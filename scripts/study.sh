@@ -14,19 +14,20 @@ declare -A jobs
 submit() { sbatch --parsable --kill-on-invalid-dep=yes "$@" | cut -d';' -f1; }
 
 steps=$("$vgtool" study "$file" --list)
-while read -r name cards after _; do
+while read -r name cards after line; do
     options=(--job-name="vgtool-$name")
     before=
     if [[ $after != - ]]; then
         for needed in ${after//,/ }; do before+=:${jobs[$needed]}; done
         options+=(--dependency="afterok$before")
     fi
-    command=(study "$file" --step "$name")
     if ((cards > 0)); then
         ((cards == 1)) || options+=(--gpus-per-task="$cards")
-        jobs[$name]=$(submit --array="0-$last" "${options[@]}" "$here/array.sbatch" "${command[@]}")
+        eval "command=($line)" # a command as one would type it, quoted for a shell
+        jobs[$name]=$(submit --array="0-$last" "${options[@]}" "$here/array.sbatch" "${command[@]:1}")
     else
-        jobs[$name]=$(submit --time=02:00:00 "${options[@]}" --wrap "$(printf '%q ' "$vgtool" "${command[@]}")")
+        alone=$(printf '%q ' "$vgtool" study "$file" --step "$name")
+        jobs[$name]=$(submit --time=02:00:00 "${options[@]}" --wrap "$alone")
     fi
     echo "$name: job ${jobs[$name]}"
 done <<<"$steps"

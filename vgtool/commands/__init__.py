@@ -31,6 +31,11 @@ for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(expanded(command))
 
+app.command(
+    rich_help_panel="Run a model",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)(run.slurm)
+
 UsageError: Any = typer.BadParameter.__mro__[1]
 """What the parser raises; Typer does not export it."""
 

@@ -125,7 +125,7 @@ Mapping = Annotated[
 ]
 Shard = Annotated[
     str,
-    typer.Option(help="Share of the images: I/N; auto: accelerate's rank, else all; slurm: the job array's task."),
+    typer.Option(help="Share of the images: I/N; auto: the launcher's rank, else all; slurm, lsf: the array's task."),
 ]
 Out = Annotated[
     Path | None, typer.Option(help="Run folder; of several runs, the one above. runs/KIND-MODEL-BENCHMARK else.")

@@ -214,3 +214,13 @@ def plan(
         console.show(f"{name:8} {text}")
     for index, (samples, images, tokens) in enumerate(found.shards, 1):
         console.show(f"shard {index}/{shards}: {samples:,} samples, {images:,} images, {tokens:,} tokens read")
+
+
+def slurm(context: typer.Context) -> None:
+    """Inside a Slurm job: run a vgtool command as a step, and queue the job again when it should go on.
+
+    Example: vgtool slurm refine --model phantom-vlm --benchmark phantom --out runs/rad --shard slurm
+    """
+    from vgtool.runs import slurm
+
+    raise typer.Exit(slurm.run(context.args, console.say))

@@ -19,8 +19,8 @@ from vgtool.errors import VgError
 IGNORED = 255
 """A label map's value for pixels nobody labelled, unless the names say otherwise."""
 NO_CLASS = frozenset(
-    ["background", "bg", "ignore", "ignored", "ignore label", "unlabelled", "unlabeled", "clear", "clear label"]
-    + ["unknown", "void", "none", "no label", "unspecified"]
+    ("background", "bg", "ignore", "ignored", "ignore label", "unlabelled", "unlabeled", "clear", "clear label")
+    + ("unknown", "void", "none", "no label", "unspecified")
 )
 """Names of values that are no class."""
 _ITK_SNAP = re.compile(r'(-?\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+[\d.]+\s+\d+\s+\d+\s+"(.*)"')
