@@ -21,12 +21,12 @@ from vgtool.scoring import open_ended, thinking
 from vgtool.scoring.answers import check_rule
 from vgtool.scoring.inputs import ANSWERS, Run, judged, kind_of, read_run, unanswered
 from vgtool.scoring.statistics import (
-    clustered_mcnemar,
     clustered_mean,
     clustered_means,
     holm,
     mcnemar,
     numbered,
+    sign_flip,
     smallest_gain,
     wilson,
 )
@@ -139,19 +139,19 @@ def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int
 
 PAIRED = ["gain [95 %, by image]", "pairs", "fixed", "broken", "p McNemar", "p by image"]
 PAIRED_NOTE = (
-    "Its interval draws whole images. p McNemar: exact, rows independent; p by image: rows of one image together "
-    "(Durkalski 2003)."
+    "Its interval draws whole images. p McNemar: exact, rows independent; p by image: exact too, over the signs of "
+    "whole images' changes."
 )
 
 
 def _paired(pairs: pl.DataFrame, seed: int) -> tuple[list[Cell], float]:
     """The cells of PAIRED for rows with `outcome` before and `outcome_b` after, and the larger of the two p values: the
-    exact one takes an image's rows for independent, the one by image is too small where few rows changed."""
+    first takes an image's rows for independent."""
     was, now = (pairs[c].to_numpy() == "right" for c in ("outcome", "outcome_b"))
     change, images = now.astype(float) - was, pairs["image_id"].to_list()
     fixed, broken = int((now & ~was).sum()), int((was & ~now).sum())
     mean, low, high = clustered_mean(change, images, seed=seed)
-    exact, by_image = mcnemar(fixed, broken), clustered_mcnemar(change, images)
+    exact, by_image = mcnemar(fixed, broken), sign_flip(change, images)
     return [_points(mean, low, high, signed=True), pairs.height, fixed, broken, f"{exact:.3g}", f"{by_image:.3g}"], max(
         exact, by_image
     )
