@@ -11,7 +11,7 @@ import typer
 
 import vgtool
 from vgtool import console
-from vgtool.commands import build, listing, read, run, study
+from vgtool.commands import build, listing, look, read, run, study
 from vgtool.commands.options import expanded
 from vgtool.errors import Exit, VgError, did_you_mean
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 PANELS = {
-    "Run a model": (run.probe, run.refine, run.heads, study.study, run.plan),
+    "Run a model": (run.probe, run.refine, run.heads, look.look, study.study, run.plan),
     "Read results": (read.score, read.report, build.build),
     "What there is": (listing.models, listing.benchmarks, listing.methods, listing.doctor),
 }

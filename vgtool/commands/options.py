@@ -100,6 +100,9 @@ Methods = Annotated[
         autocompletion=_method_names,
     ),
 ]
+Heads = Annotated[
+    Path | None, typer.Option(help="Head file of vgtool heads; the published heads when not given.")
+]
 Split = Annotated[str | None, typer.Option(help="Split of the benchmark; its own default when not given.")]
 Protocol = Annotated[str, typer.Option(help="Protocol of the benchmark: rows, prompts and rule.")]
 DataRoot = Annotated[
@@ -160,10 +163,9 @@ class RowOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a model is loaded, and which share of the work this process does."""
+class LoadOptions:
+    """How a model is loaded."""
 
-    batch_size: Annotated[str, typer.Option(help="Most questions in one forward pass: auto, or a number.")] = "auto"
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; a GPU when there is one.")] = None
     device_map: Annotated[
@@ -172,12 +174,19 @@ class RunOptions:
             help="Spread the model over devices as accelerate does: auto, balanced, balanced_low_0, sequential."
         ),
     ] = None
-    shard: Shard = "auto"
-    seed: Seed = 0
     offline: Offline = False
     lora: Annotated[
         Path | None, typer.Option(help="LoRA adapter folder, merged into the model (needs vgtool\\[lora]).")
     ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions(LoadOptions):
+    """How a model is loaded, and which share of the work this process does."""
+
+    batch_size: Annotated[str, typer.Option(help="Most questions in one forward pass: auto, or a number.")] = "auto"
+    shard: Shard = "auto"
+    seed: Seed = 0
 
 
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:

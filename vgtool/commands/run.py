@@ -11,6 +11,7 @@ from vgtool import console
 from vgtool.commands.options import (
     BenchmarkName,
     Benchmarks,
+    Heads,
     Json,
     Mapping,
     Maps,
@@ -68,16 +69,13 @@ def probe(
 def refine(
     *,
     method: Methods = None,
-    heads: Annotated[
-        Path | None, typer.Option(help="Head file of vgtool heads; the published heads when not given.")
-    ] = None,
+    heads: Heads = None,
     model: Models = ["huatuogpt-vision-7b"],  # noqa: B006
     benchmark: Benchmarks = ["vqa-rad"],  # noqa: B006
     rows: RowOptions,
     out: Out = None,
     box_mapping: Mapping = "exact",
     at: RunOptions,
-    explain: Annotated[str | None, typer.Option(help="Show this one sample id in full; writes nothing.")] = None,
     registry: Registry = None,
     as_json: Json = False,
 ) -> None:
@@ -89,32 +87,23 @@ def refine(
     if len(set(labels)) < len(labels):
         raise VgError("The same --method is given twice.", "Name each variant once.")
     if len(model) * len(benchmark) > 1:
-        if explain is not None:
-            raise VgError("--explain shows one sample of one run.", "Name one --model and one --benchmark.")
         own = {"method": labels, "heads": heads, "box_mapping": box_mapping}
         _each("refine", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
     from vgtool.runs import launch
 
     found = rows.load(benchmark[0], registry)
-    here = None
-    if explain is None:
-        here = launch.prepare("refine", model[0], registry, found, out, at.shard, at.batch_size)
+    here = launch.prepare("refine", model[0], registry, found, out, at.shard, at.batch_size)
     from vgtool.methods.base import read_facts  # torch takes seconds: a mistyped name is answered before it
     from vgtool.methods.parse import parse
     from vgtool.methods.pictures import other_image
     from vgtool.methods.refine import Refine
 
     methods = {label: parse(label) for label in labels}
-    placed = here.device(at.device, at.device_map) if here else at.device
+    placed = here.device(at.device, at.device_map)
     opened = launch.load(model[0], registry, at.dtype, placed, at.device_map, at.offline, at.lora)
     facts = read_facts(opened.adapter, heads, (sample.image_id for sample in found.samples), at.seed)
     partner = other_image(found.samples, at.seed)
     task = Refine(opened, methods, facts, found.decoding, mapping=box_mapping, partner=partner)
-    if here is None:
-        from vgtool.methods.explain import explain as explained
-
-        console.show(explained(task, found.samples, explain or ""))
-        return
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))
 
 
