@@ -42,6 +42,10 @@ def header(data: bytes, name: str, max_pixels: int, view: View = View()) -> Imag
     if image.format == "MPO":  # the further pictures of an MPO are previews of the first
         frames = 1
     refuse_large(*image.size, name, max_pixels)
+    strips = {one.extents for one in image.tile if one.extents is not None}
+    covered = sum((right - left) * (low - high) for left, high, right, low in strips)
+    if image.format == "TIFF" and covered < image.size[0] * image.size[1]:  # Pillow leaves the rest black
+        raise SampleError("image_truncated", f"'{name}' has strips for a part of its picture only")
     if view.slice is not None:
         _seek(image, view.slice, frames, name)
         refuse_large(*image.size, name, max_pixels)
