@@ -6,13 +6,14 @@ The public API, explained in docs/python.md. Each name is imported when it is fi
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vgtool.version import __version__
+
 if TYPE_CHECKING:
     from vgtool.api.look import Look, Metrics, Refined
     from vgtool.api.model import Model, load
     from vgtool.api.results import read
     from vgtool.errors import VgError
 
-__version__ = "0.1.0"
 __all__ = ["Look", "Metrics", "Model", "Refined", "VgError", "__version__", "load", "read"]
 
 _WHERE = {

@@ -18,7 +18,7 @@ def study(
     ] = False,
     shard: Shard = "auto",
 ) -> None:
-    """Models x benchmarks x methods from one file, every step going on from where it was; ends in score and report.
+    """Models x benchmarks x methods from one file, every step going on from where it was; ends in tables and a page.
 
     Example: vgtool study study.yaml
     """

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import vgtool
 from vgtool import console
 from vgtool.benchmarks.load import SUFFIXES
 from vgtool.errors import Exit, VgError
@@ -14,6 +13,7 @@ from vgtool.models.load import resolve
 from vgtool.runs import cluster, plan, trial
 from vgtool.runs.progress import reporting
 from vgtool.runs.store import Shard, Store
+from vgtool.version import __version__
 
 if TYPE_CHECKING:  # torch is imported by what runs
     from vgtool.attention.sharing import Sessions
@@ -136,7 +136,7 @@ def identity(task: "Task", opened: "Sessions", rows: "Benchmark") -> Mapping[str
         "rows": rows.rows,
         "data_digest": rows.digest,
         "versions": {
-            "vgtool": vgtool.__version__,
+            "vgtool": __version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
