@@ -102,7 +102,7 @@ def refine(
     placed = here.device(at.device, at.device_map)
     opened = launch.load(model[0], registry, at.dtype, placed, at.device_map, at.offline, at.lora)
     facts = read_facts(opened.adapter, heads, (sample.image_id for sample in found.samples), at.seed)
-    partner = other_image(found.samples, at.seed)
+    partner = other_image(found.samples, at.seed, opened.adapter.alpha)
     task = Refine(opened, methods, facts, found.decoding, mapping=box_mapping, partner=partner)
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))
 
