@@ -85,7 +85,8 @@ def _panel(axis: Any, row: Mapping[str, Any], heat: np.ndarray, picture: Any, la
         axis.text(0.5, 0.5, "no picture", ha="center", transform=axis.transAxes)
     else:
         picture.thumbnail((PIXELS, PIXELS))
-        axis.imshow(np.asarray(picture.convert("L")), cmap="gray", extent=(0, width, height, 0))
+        # As it is: its colours, and its own brightness, never stretched to the panel.
+        axis.imshow(np.asarray(picture.convert("RGB")), extent=(0, width, height, 0))
     x0, y0, x1, y1 = row["grid_box"]
     top = np.nanmax(heat[np.isfinite(heat)], initial=0.0)
     share = np.clip(np.nan_to_num(heat / top if top > 0 else heat * 0, nan=0.0, posinf=1.0), 0, 1)

@@ -26,6 +26,8 @@ from vgtool.reporting.pack import Pack, encoded
 from vgtool.reporting.samples import Pictures, index
 from vgtool.scoring.tables import SPLITS, Cell, Table, accuracy, grounding
 
+SCRIPTS = ("picture.js", "tables.js", "browser.js")
+
 
 def write(
     inputs: Sequence[Path],
@@ -65,7 +67,8 @@ def _page(
         loader=jinja2.PackageLoader("vgtool.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     templates = resources.files("vgtool.reporting") / "templates"
-    script, style = ((templates / name).read_text("utf-8") for name in ("browser.js", "page.css"))
+    script = "".join((templates / name).read_text("utf-8") for name in SCRIPTS)
+    style = (templates / "page.css").read_text("utf-8")
     beside = pack.chunks > len(pack.kept)
     policy = [
         "default-src 'none'",
