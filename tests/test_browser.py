@@ -135,7 +135,8 @@ def test_a_sample_is_copied_as_json_and_drawn_as_svg(tmp_path: Path, window: Bro
     assert [one["method"] for one in row["answers"]][:2] == ["baseline", "vgrefine"]
     assert row["metrics"][0]["ratio"] == [float(f"{v:.4g}") for v in probed(0)["layer_ratio"]]
     scene = "{width: 100, height: 50, picture: null, boxes: [[25, 0, 50, 25]], mask: null,"
-    scene += " heat: {style: 'heat', opacity: 1, rows: 1, cols: 2, box: [0, 0, 100, 50], values: [0, 255], colours: Array(64).fill([1, 2, 3])}}"
+    scene += " heat: {style: 'heat', opacity: 1,"
+    scene += " rows: 1, cols: 2, box: [0, 0, 100, 50], values: [0, 255], colours: Array(64).fill([1, 2, 3])}}"
     drawn = window.js(f"return vgPicture.svg({scene}, null)")
     assert drawn.count("<rect") == 5
     assert '<rect x="50" y="0" width="50" height="50" fill="rgb(1,2,3)" opacity="1"/>' in drawn
