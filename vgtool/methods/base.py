@@ -38,6 +38,13 @@ class Facts:
     seed: int
     follows_image: bool = False
     """Whether the model's input takes the size of the image (Qwen, tiles) instead of its own."""
+    without: frozenset[int] = frozenset()
+    """Layers that have no softmax attention to read or edit."""
+
+    @property
+    def readable(self) -> frozenset[int]:
+        """Layers whose attention can be read and edited."""
+        return frozenset(range(self.layers)) - self.without
 
 
 def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
@@ -58,7 +65,14 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
                 f"head {[layer, head]}.",
                 "Correct heads_ranked, or rank this model's own heads and give --heads FILE.",
             )
-    return Facts(adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image)
+        if layer in adapter.without:
+            raise VgError(
+                f"Head {[layer, head]} is ranked, but layer {layer} of '{adapter.spec.name}' has no softmax attention.",
+                "Rank this model's own heads with vgtool probe and vgtool heads, and give --heads FILE.",
+            )
+    return Facts(
+        adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image, frozenset(adapter.without)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +144,8 @@ class Method(Protocol):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    needs_grid: ClassVar[bool]
+    """Whether it needs to know where in the image each token stands."""
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         """Layers to read, by row. VgError when the method cannot run on this model."""

@@ -30,11 +30,13 @@ def conversation(
     wrap: tuple[str, str] = ("", ""),
     written: str | None = None,
     sub: str = "",
+    template: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """The fields of an Adapter that concern text.
 
     `image_token`: the id that the chat template writes for an image (`written` when its text is another);
     `wrap`: what the model's processor writes around it. `eos`: ids from the config. `sub`: the language model's folder.
+    `template`: the chat template and the text between two images, where they are known already.
     """
     generation = checkpoint.json(f"{sub}generation_config.json")
     stops = checkpoint.spec.options.get("stop", [])
@@ -42,12 +44,12 @@ def conversation(
     ids |= _ids(tokenizer.eos_token_id) | _ids(checkpoint.spec.options.get("eos", []))
     ids |= {i for word in stops if (i := _single(tokenizer, word)) is not None}
     mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
-    template, separator = _template(checkpoint, tokenizer, mark, wrap)
+    words, separator = template or _template(checkpoint, tokenizer, mark, wrap)
     return {
         "spec": checkpoint.spec,
         "revision": checkpoint.revision,
         "tokenizer": tokenizer,
-        "template": template,
+        "template": words,
         "separator": separator,
         "eos": frozenset(ids),
         "bos": bool(checkpoint.spec.options.get("bos", True)),

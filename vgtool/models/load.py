@@ -26,6 +26,7 @@ ADAPTERS = {
     "qwen2.5-vl": "vgtool.models.qwen:Qwen25",
     "qwen3-vl": "vgtool.models.qwen:Qwen3",
     "gemma3": "vgtool.models.gemma:Gemma3",
+    "native": "vgtool.models.native:Native",
 }
 """Short key -> module:Class."""
 

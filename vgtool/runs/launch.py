@@ -64,7 +64,7 @@ def load(
 
     spec, source = resolve(model, registry)
     if source is not None:
-        console.say(f"{spec.name}: {spec.notes[0]}")
+        console.say(f"{spec.name}: {' '.join(spec.notes[:1]) or 'Local checkpoint.'}")
     logging.disable_progress_bar()
     placed: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map}
     adapter = load_model(spec, source=source, offline=offline, lora=lora, **placed)
@@ -85,7 +85,7 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     from vgtool.runs.runner import Outcome, run
 
     store, place, adapter = at.store, at.place, opened.adapter
-    notes = [*adapter.spec.notes, *rows.notes]
+    notes = [*adapter.spec.notes, *adapter.notes, *rows.notes]
     recorded = {"batch_size": at.batch or "auto", "device": str(adapter.device), "shards": place.shard.count}
     store.open(task.kind, identity(task, opened, rows), notes, recorded)
     if trial.on_trial() is None:
