@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -553,8 +554,9 @@ def internvl3(folder: Path) -> Published:
 # ---- Qwen and Gemma ----------------------------------------------------------------------------------------------
 
 
-def qwen(folder: Path, *, third: bool) -> Published:
-    """Qwen2.5-VL in its flat config.json and first key layout, or Qwen3-VL in its nested one (`third`)."""
+def qwen(folder: Path, *, kind: str) -> Published:
+    """Qwen2-VL and Qwen2.5-VL in their flat config.json and first key layout, Qwen3-VL in its nested one."""
+    third = kind == "qwen3_vl"
     marks = [*QWEN_MARKS, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     system = "" if third else "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     chat = system + CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
@@ -577,16 +579,24 @@ def qwen(folder: Path, *, third: bool) -> Published:
         config: Any = tf.Qwen3VLConfig.from_dict({**fields, "vision_config": vision})
         twin = randomised(tf.Qwen3VLForConditionalGeneration(config))
         save(folder, published(twin, ()))
-        kind, patch, budget = "qwen3_vl", 16, {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
+        patch, budget = 16, {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
         processor = "Qwen2VLImageProcessorFast"
     else:
-        vision |= dict(patch_size=14, window_size=112, fullatt_block_indexes=[1])
+        vision |= dict(patch_size=14)
+        if kind == "qwen2_vl":  # names its widths otherwise
+            vision |= {"embed_dim": 32, "mlp_ratio": 2, "spatial_patch_size": 14, "in_chans": 3}
+            for other in ("intermediate_size", "out_hidden_size"):
+                del vision[other]
+        else:
+            vision |= dict(window_size=112, fullatt_block_indexes=[1])
         fields = {**text, **common, "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}}
         fields |= {"use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 28}
-        config = tf.Qwen2_5_VLConfig.from_dict({**fields, "vision_config": vision})
-        twin = randomised(tf.Qwen2_5_VLForConditionalGeneration(config))
+        second = kind == "qwen2_vl"
+        config = (tf.Qwen2VLConfig if second else tf.Qwen2_5_VLConfig).from_dict({**fields, "vision_config": vision})
+        host = tf.Qwen2VLForConditionalGeneration if second else tf.Qwen2_5_VLForConditionalGeneration
+        twin = randomised(host(config))
         save(folder, published(twin, QWEN25))
-        kind, patch, budget = "qwen2_5_vl", 14, {"min_pixels": 3136, "max_pixels": 12845056}
+        patch, budget = 14, {"min_pixels": 3136, "max_pixels": 12845056}
         processor = "Qwen2VLImageProcessor"
     write(folder / "config.json", {"model_type": kind, **fields, "vision_config": vision})
     write(folder / "generation_config.json", {"repetition_penalty": 1.05, "eos_token_id": [ids["<|im_end|>"]]})
@@ -669,22 +679,25 @@ def llava_hf(folder: Path) -> Published:
     return Published(folder, twin, encode, 4, 4)
 
 
+vila_8b, vila_13b = partial(vila, sentence=False), partial(vila, sentence=True)
+qwen2, qwen25, qwen3 = (partial(qwen, kind=kind) for kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"))
 WRITERS: dict[str, Callable[[Path], Published]] = {
     "huatuogpt-vision-7b": huatuo_7b,
     "huatuogpt-vision-34b": huatuo_34b,
     "huatuogpt-v-bio": huatuo_bio,
     "llava-med": llava_med,
     "llava-tri": llava_tri,
-    "vila-m3-8b": lambda folder: vila(folder, sentence=False),
-    "vila-m3-13b": lambda folder: vila(folder, sentence=True),
+    "vila-m3-8b": vila_8b,
+    "vila-m3-13b": vila_13b,
     "medrega": medrega,
     "llava-1.5-7b": llava_hf,
     "llava-1.5-7b-original": llava_original,
-    "qwen2.5-vl-7b": lambda folder: qwen(folder, third=False),
-    "lingshu-7b": lambda folder: qwen(folder, third=False),
-    "qwen3-vl-8b": lambda folder: qwen(folder, third=True),
+    "qwen2.5-vl-7b": qwen25,
+    "lingshu-7b": qwen25,
+    "qwen3-vl-8b": qwen3,
     "internvl3-8b": internvl3,
     "medgemma-4b": medgemma,
+    "aloe-vision-7b": qwen2,
 }
 """Registry entry -> writer of a tiny checkpoint in its published layout."""
 

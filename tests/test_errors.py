@@ -84,6 +84,7 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool probe --model phantom-vlm --benchmark vqa-rad --data-root nowhere", "nowhere"),
         Case("vgtool probe --model phantom-vlm --benchmark mine.jsonl", "mine.jsonl"),
         Case("vgtool probe --model empty --benchmark scenes", "empty"),
+        Case("vgtool probe --model llama-3 --benchmark scenes", "llama-3"),
         Case(f"{R} --heads none.json", "none.json"),
         Case(f"{R} --heads answers.jsonl", "answers.jsonl"),
         Case(R, "vgrefine"),
@@ -151,6 +152,7 @@ def furnish(home: Path) -> None:
         "boxes.jsonl": json.dumps({"image": "a.png", "question": "?", "boxes": [[1, 2, 3, 4]]}) + "\n",
         "no-columns.csv": "a,b\n1,2\n",
         "empty/readme.txt": "",
+        "llama-3/config.json": json.dumps({"model_type": "llava_llama", "vocab_size": 128256}),
     }
     for name, text in texts.items():
         (home / name).parent.mkdir(exist_ok=True)

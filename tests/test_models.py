@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration, SiglipImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from tests import checkpoints
+from tests import checkpoints, published
 from vgtool import cli
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
@@ -34,9 +35,22 @@ from vgtool.models.load import load, resolve
 from vgtool.records import Box
 from vgtool.registry import ModelSpec, models
 
-NAMES = tuple(checkpoints.WRITERS)
+WRITERS = {
+    **checkpoints.WRITERS,
+    "chiron-o1-8b": published.intern_chat,
+    "fleming-vl-8b": published.intern_chat,
+    "lingshu-i-8b": published.intern_chat,
+}
+NAMES = tuple(WRITERS)
+KINDS = tuple({writer: name for name, writer in reversed(WRITERS.items())}.values())[::-1]
+"""One entry of each published layout: the first; the others stand in files of the same kind."""
 QUESTION = "Is there a lesion in the left lung?"
 SHAPES = {"wide": (330, 150), "tall": (140, 300), "square": (240, 240)}
+
+
+def again(published: checkpoints.Published, folder: Path) -> checkpoints.Published:
+    """The same checkpoint in another folder."""
+    return replace(published, folder=Path(shutil.copytree(published.folder, folder)))
 
 
 class Library:
@@ -46,9 +60,12 @@ class Library:
         self.cache = root / "hub"
         self.published: dict[str, checkpoints.Published] = {}
         registry = models()
-        for name, make in checkpoints.WRITERS.items():
+        first: dict[Any, checkpoints.Published] = {}
+        for name, make in WRITERS.items():
             at = registry[name].hub
-            self.published[name] = checkpoints.in_cache(self.cache, at, make) if at else make(root / name)
+            write = partial(again, first[make]) if make in first else make
+            self.published[name] = checkpoints.in_cache(self.cache, at, write) if at else write(root / name)
+            first.setdefault(make, self.published[name])
         clip = next(self.cache.rglob("clip"))
         checkpoints.in_cache(self.cache, "openai/clip-vit-large-patch14-336", lambda f: shutil.copytree(clip, f))
         self.adapter: Callable[[str], Adapter] = cache(self.fresh)
@@ -131,14 +148,16 @@ FEATURES = {
     "vila-m3-13b": vila_features,
     "medrega": medrega_features,
 }
-PLACEHOLDER = {
-    "llava-1.5-7b": "<image>",
-    "qwen2.5-vl-7b": "<|image_pad|>",
-    "lingshu-7b": "<|image_pad|>",
-    "qwen3-vl-8b": "<|image_pad|>",
-    "internvl3-8b": "<IMG_CONTEXT>",
-    "medgemma-4b": "<image_soft_token>",
+MARKS = {
+    "llava": "<image>",
+    "qwen2-vl": "<|image_pad|>",
+    "qwen2.5-vl": "<|image_pad|>",
+    "qwen3-vl": "<|image_pad|>",
+    "internvl": "<IMG_CONTEXT>",
+    "gemma3": "<image_soft_token>",
 }
+PLACEHOLDER = {name: MARKS[spec.adapter] for name, spec in models().items() if spec.adapter in MARKS}
+PLACEHOLDER |= dict.fromkeys(("fleming-vl-8b", "chiron-o1-8b", "lingshu-i-8b"), "<IMG_CONTEXT>")
 
 
 def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: Any, tail: Any) -> Tensor:
@@ -147,9 +166,9 @@ def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: 
     if name in PLACEHOLDER:
         image = published.encode(PLACEHOLDER[name])
         ids = torch.tensor([[*head, *image * vision.tokens, *tail]])
-        if name.startswith(("qwen", "lingshu")):
+        if "image_grid_thw" in tensors:
             tensors["mm_token_type_ids"] = (ids == image[0]).long()
-        if name == "medgemma-4b":
+        if models()[name].adapter == "gemma3":
             tensors["token_type_ids"] = (ids == image[0]).long()
         return twin(input_ids=ids, **tensors).logits[0, -1]
     features = FEATURES.get(name, one_scale)(twin, tensors["pixel_values"])
@@ -308,7 +327,7 @@ def local(library: Library) -> Callable[[str], Adapter]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_bright_patch_changes_the_token_that_geometry_names(name: str, shape: str, local: Any) -> None:
     adapter, size = local(name), SHAPES[shape]
     plain = Image.new("RGB", size, (90, 90, 90))
@@ -345,7 +364,7 @@ def test_a_bright_patch_changes_the_token_that_geometry_names(name: str, shape: 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_cells_of_a_box_cover_it(name: str, shape: str, library: Library) -> None:
     width, height = SHAPES[shape]
     geometry = library.adapter(name).prepare(Image.new("RGB", (width, height))).geometry
@@ -430,7 +449,24 @@ HAND: dict[str, tuple[list[str], list[str]]] = {
         ["<end_of_image>", f"\n\n{QUESTION}", "<end_of_turn>", "\n", "<start_of_turn>", "model\n"],
     ),
 }
-HAND["lingshu-7b"] = HAND["qwen2.5-vl-7b"]
+HAND["lingshu-7b"] = HAND["aloe-vision-7b"] = HAND["qwen2.5-vl-7b"]
+INTERN = (
+    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+)
+HAND["lingshu-i-8b"] = HAND["chiron-o1-8b"] = (
+    [IM[0], f"system\n{INTERN}", IM[1], "\n", IM[0], "user\n", "<img>"],
+    ["</img>", f"\n{QUESTION}", IM[1], "\n", IM[0], "assistant\n"],
+)
+FLEMING = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
+    "first thinks about the reasoning process in the mind and then provides the user a concise final answer in a short "
+    "word or phrase. The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> "
+    "tags, respectively, i.e., <think> reasoning process here </think><answer> answer here </answer>"
+)
+HAND["fleming-vl-8b"] = (
+    [*HAND["chiron-o1-8b"][0][:5], f"user\n{FLEMING}\n", "<img>"],
+    HAND["chiron-o1-8b"][1],
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -506,7 +542,7 @@ def head_file(path: Path, name: str, layers: int, heads: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_probe_and_refine_run_end_to_end(name: str, library: Library, tmp_path: Path) -> None:
     import polars as pl
 
@@ -581,8 +617,8 @@ def test_a_model_that_is_not_on_disk_is_one_sentence_with_the_command(tmp_path: 
     ({"model_type": "llava_qwen2"}, ("llava-original", "huatuogpt-vision-7b")),
     ({"model_type": "llava_llama", "vocab_size": 64000}, ("llava-original", "huatuogpt-vision-34b")),
     ({"model_type": "llava_llama", "vocab_size": 64002}, ("llava-original", "huatuogpt-vision-34b")),
-    ({"model_type": "llava_llama", "vocab_size": 128256}, ("llava-original", "llava-tri")),
-    ({"model_type": "llava_llama", "vocab_size": 128257}, ("llava-original", "llava-tri")),
+    ({"model_type": "llava_llama", "vocab_size": 128256, "s2": True}, ("llava-original", "llava-tri")),
+    ({"model_type": "llava_llama", "vocab_size": 128257, "s2": True}, ("llava-original", "llava-tri")),
     ({"model_type": "llava_llama", "vocab_size": 32000}, ("llava-original", "llava-1.5-7b-original")),
     ({"model_type": "llava_llama", "vocab_size": 32003}, ("llava-original", "llava-1.5-7b-original")),
     ({"model_type": "llava_mistral"}, ("llava-original", "llava-med")),
@@ -601,6 +637,22 @@ def test_a_vocabulary_of_no_known_model_asks_for_an_entry_and_takes_no_prompt(si
     with pytest.raises(VgError, match=f"vocabulary of {size}") as caught:
         resolve(str(tmp_path))
     assert f"entry '{tmp_path.name}'" in str(caught.value) and "--registry DIR" in str(caught.value)
+
+
+@pytest.mark.parametrize("config,said", [
+    ({"model_type": "llava_llama", "vocab_size": 128256}, "over Llama 3 (vocabulary 128256) without S2"),
+    ({"model_type": "llava_llama", "vocab_size": 128256, "s2": False}, "without S2"),
+    ({"model_type": "llava_mistral", "image_aspect_ratio": "anyres"}, "cuts its image into views"),
+    ({"model_type": "llava_llama", "vocab_size": 64000, "image_aspect_ratio": "anyres_max_9"}, "anyres_max_9"),
+])  # fmt: skip
+def test_a_layout_that_several_models_share_takes_no_ones_prompt(config: Any, said: str, tmp_path: Path) -> None:
+    checkpoints.write(tmp_path / "config.json", config)
+    with pytest.raises(VgError) as caught:
+        resolve(str(tmp_path))
+    assert said in str(caught.value)
+    named = tmp_path / "LLaVA-Tri-VQARAD"  # called as its repository, the entry's
+    checkpoints.write(named / "config.json", {"model_type": "llava_llama", "vocab_size": 128256})
+    assert resolve(str(named))[0].prompt == models()["llava-tri"].prompt
 
 
 def test_an_entry_called_as_a_local_folder_lends_it_its_prompt(
@@ -629,6 +681,8 @@ def test_an_unknown_layout_is_named_with_what_is_known(tmp_path: Path) -> None:
 
 TOLD_BY_SIZE = ("huatuogpt-vision-34b", "llava-tri", "llava-1.5-7b-original", "vila-m3-13b")
 """Models whose tiny copies have another vocabulary, or fewer layers, than tell them."""
+SPEAKS_FOR_ITSELF = ("llava", "internvl-chat")
+"""Layouts whose folders lend no entry's prompt: their files name one."""
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in TOLD_BY_SIZE])
@@ -636,7 +690,7 @@ def test_a_local_folder_is_recognised(name: str, library: Library) -> None:
     spec, folder = resolve(str(library.published[name].folder))
     registered = models()[name]
     assert spec.adapter == registered.adapter and folder == library.published[name].folder
-    assert spec.prompt == (None if registered.adapter == "llava" else registered.prompt)
+    assert spec.prompt == (None if registered.adapter in SPEAKS_FOR_ITSELF else registered.prompt)
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------
@@ -780,7 +834,7 @@ def test_medregas_own_code_is_never_run(library: Library, tmp_path: Path) -> Non
     ("vila-m3-8b", "config.json", {"image_aspect_ratio": "dynamic"}, "dynamic"),
     ("vila-m3-8b", "mm_projector/config.json", {"mm_projector_type": "mlp_downsample_3x3_fix"}, "3x3"),
     ("vila-m3-8b", "llm/config.json", {"model_type": "gpt9"}, "gpt9"),
-    ("medrega", "config.json", {"template": "internvl2_5"}, "internvl2_5"),
+    ("lingshu-i-8b", "config.json", {"template": "internvl9"}, "internvl9"),
     ("medrega", "config.json", {"llm_config": None}, "llm_config"),
     ("qwen2.5-vl-7b", "preprocessor_config.json", {"patch_size": 16}, "patches"),
     ("internvl3-8b", "preprocessor_config.json", {"size": {"height": 84, "width": 84}}, "56 x 56"),

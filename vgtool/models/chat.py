@@ -30,12 +30,14 @@ def conversation(
     wrap: tuple[str, str] = ("", ""),
     written: str | None = None,
     sub: str = "",
+    prompt: str | None = None,
     template: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """The fields of an Adapter that concern text.
 
     `image_token`: the id that the chat template writes for an image (`written` when its text is another);
     `wrap`: what the model's processor writes around it. `eos`: ids from the config. `sub`: the language model's folder.
+    `prompt`: the words of a layout that names them otherwise than by a chat template; the entry's win over them.
     `template`: the chat template and the text between two images, where they are known already.
     """
     generation = checkpoint.json(f"{sub}generation_config.json")
@@ -44,7 +46,7 @@ def conversation(
     ids |= _ids(tokenizer.eos_token_id) | _ids(checkpoint.spec.options.get("eos", []))
     ids |= {i for word in stops if (i := _single(tokenizer, word)) is not None}
     mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
-    words, separator = template or _template(checkpoint, tokenizer, mark, wrap)
+    words, separator = template or _template(checkpoint, tokenizer, mark, wrap, prompt)
     return {
         "spec": checkpoint.spec,
         "revision": checkpoint.revision,
@@ -67,13 +69,16 @@ def _single(tokenizer: Any, word: str) -> int | None:
     return tokenizer.get_vocab().get(word)
 
 
-def _template(checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tuple[str, str]) -> tuple[str, str]:
+def _template(
+    checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tuple[str, str], prompt: str | None
+) -> tuple[str, str]:
     """(template with <image> and {question}, text between two images)."""
     spec = checkpoint.spec
-    if spec.prompt is not None:
-        if spec.prompt.count(IMAGE) != 1 or spec.prompt.count(QUESTION) != 1:
+    prompt = spec.prompt if spec.prompt is not None else prompt
+    if prompt is not None:
+        if prompt.count(IMAGE) != 1 or prompt.count(QUESTION) != 1:
             raise VgError(f"The prompt of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
-        return spec.prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), spec.options.get(
+        return prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), spec.options.get(
             "separator", wrap[1] + "\n" + wrap[0]
         )
     source = checkpoint.chat_template() or tokenizer.chat_template
