@@ -5,7 +5,7 @@ from typing import Any
 
 import transformers
 from torch import nn
-from transformers import AutoConfig, ProcessorMixin
+from transformers import AutoConfig, AutoVideoProcessor, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
@@ -38,10 +38,14 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
 def processor(checkpoint: Checkpoint, config: Any) -> Any:
     """The checkpoint's own processor for text and images, on the PIL backend where it has one."""
     kind = _processor_class(checkpoint, config)
-    parts = {"tokenizer": checkpoint.tokenizer, "image_processor": lambda: _images(checkpoint)}
+    parts = {
+        "tokenizer": checkpoint.tokenizer,
+        "image_processor": lambda: _images(checkpoint),
+        "video_processor": lambda: _videos(checkpoint),
+    }
 
     class Still(kind):  # type: ignore[valid-type, misc]
-        """The processor without its video and audio parts, which need packages of their own."""
+        """The processor without its audio part, and its video part where that needs a package; neither is fed."""
 
         @classmethod
         def _get_arguments_from_pretrained(cls, *args: Any, **kwargs: Any) -> list[Any]:
@@ -50,7 +54,7 @@ def processor(checkpoint: Checkpoint, config: Any) -> Any:
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
             return None if argument is None else super().check_argument_for_proper_class(argument_name, argument)
 
-    if set(parts) - set(kind.get_attributes()):
+    if {"tokenizer", "image_processor"} - set(kind.get_attributes()):
         raise _no_processor(checkpoint)
     try:
         return Still.from_pretrained(checkpoint.folder, local_files_only=True)
@@ -67,9 +71,18 @@ def _processor_class(checkpoint: Checkpoint, config: Any) -> Any:
         kind = getattr(transformers, named, None) if isinstance(named, str) else None
         if isinstance(kind, type) and issubclass(kind, ProcessorMixin):
             return kind
+        if kind is not None:  # what transformers puts in the place of a class whose packages are not there
+            raise _no_torchvision(checkpoint, f"{named} of transformers")
     if type(config) in PROCESSOR_MAPPING:
         return PROCESSOR_MAPPING[type(config)]
     raise _no_processor(checkpoint)
+
+
+def _no_torchvision(checkpoint: Checkpoint, what: str) -> VgError:
+    return VgError(
+        f"'{checkpoint.spec.name}' needs torchvision: {what} is written for it alone.",
+        "pip install 'vgtool[torchvision]', from the index that torch came from.",
+    )
 
 
 def _no_processor(checkpoint: Checkpoint) -> VgError:
@@ -90,16 +103,25 @@ def _images(checkpoint: Checkpoint) -> Any:
     try:
         importlib.import_module("torchvision")
     except ImportError:
-        raise VgError(
-            f"The image processor of '{name}' is written for torchvision alone.",
-            "pip install 'vgtool[torchvision]'",
-        ) from None
+        raise _no_torchvision(checkpoint, "the image processor") from None
     except RuntimeError as error:  # a wheel with CUDA operators beside a torch without them
         raise VgError(
             f"The image processor of '{name}' needs torchvision, which does not load beside this torch: {_line(error)}",
             "Install both from the same index, as https://pytorch.org says for this machine.",
         ) from None
     return checkpoint.image_processor(backend="torchvision")
+
+
+def _videos(checkpoint: Checkpoint) -> Any:
+    """The video processor, whose settings some processors read; None where it cannot be made."""
+    if not any(
+        (checkpoint.folder / name).exists() for name in ("video_preprocessor_config.json", "processor_config.json")
+    ):
+        return None
+    try:
+        return AutoVideoProcessor.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+    except (ImportError, OSError, ValueError, RuntimeError):  # no torchvision, or none that loads
+        return None
 
 
 def template(checkpoint: Checkpoint, processor: Any) -> tuple[str, tuple[str, str]]:
@@ -137,11 +159,6 @@ def _rendered(checkpoint: Checkpoint, processor: Any, source: str, images: int) 
         raise VgError(
             f"The chat template of '{checkpoint.spec.name}' cannot be used: {_line(error)}", "Set its prompt."
         ) from None
-
-
-def eos(config: Any) -> list[Any]:
-    """Ids that end an answer, by the config and its text part."""
-    return [getattr(part, "eos_token_id", None) for part in (config, config.get_text_config())]
 
 
 def text_model(model: Any, checkpoint: Checkpoint) -> nn.Module:

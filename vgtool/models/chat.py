@@ -60,6 +60,11 @@ def conversation(
     }
 
 
+def ends(config: Any) -> list[Any]:
+    """What a config and its text part name as ids that end an answer; older and smaller ones name none."""
+    return [getattr(part, "eos_token_id", None) for part in (config, config.get_text_config())]
+
+
 def _ids(value: int | Iterable[int] | None) -> set[int]:
     return set() if value is None else {value} if isinstance(value, int) else set(value)
 

@@ -77,7 +77,7 @@ def fit(seen: Seen) -> Fitted:
     if len(strong) < len(seen.columns):
         cells = _completed(cells, strong, len(seen.columns))
     fitted = _placed(seen, cells, tiles)
-    if any(off > max(2 * spans.stripe, line[1] / 2) for off, spans, line in _errors(seen, cells, fitted)):
+    if _astray(seen.x, cells, seen.strong, fitted.x, 1) or _astray(seen.y, cells, seen.strong, fitted.y, 0):
         raise NoGrid("the pixels of the image tokens overlap too far to be cells")
     return fitted
 
@@ -112,7 +112,7 @@ def _blocks(x: Spans, y: Spans, columns: Index, strong: Index) -> list[_Block]:
     for token in strong.tolist():
         last = rows[-1][-1] if rows else None
         if last is not None and columns[token] == columns[last] + 1:
-            high = min(y.stop[token] - y.start[token], y.stop[last] - y.start[last])
+            high = max(y.stop[token] - y.start[token], y.stop[last] - y.start[last])
             if x.middle[token] > x.middle[last] + 0.5 and abs(y.middle[token] - y.middle[last]) < SAME * high:
                 rows[-1].append(token)
                 continue
@@ -203,12 +203,17 @@ def _placed(seen: Seen, cells: Index, tiles: int) -> Fitted:
     return Fitted(Grid(rows, cols), cells.ravel(), overview, x, y, how, error, tiles)
 
 
-def _errors(seen: Seen, cells: Index, fitted: Fitted) -> list[tuple[float, Spans, tuple[float, float]]]:
-    """Of each axis the largest distance of a measured edge from the fitted one, what was measured, and the fit."""
-    return [
-        (_off(spans, line, _line(spans, cells, seen.strong[cells], axis)[1]), spans, line)
-        for spans, line, axis in ((seen.x, fitted.x, 1), (seen.y, fitted.y, 0))
-    ]
+def _astray(spans: Spans, cells: Index, strong: NDArray[np.bool_], line: tuple[float, float], axis: int) -> bool:
+    """Whether cells stand elsewhere than fitted, or are so wide that their middles mean little. Overlap alone (strided
+    convolutions) is no fault."""
+    edges = _line(spans, cells, strong[cells], axis)[1]
+    at = np.flatnonzero(~np.isnan(edges[:, 0]))
+    inner = at[(edges[at, 0] > 0) & (edges[at, 1] < spans.side)]
+    if not len(inner):
+        return _off(spans, line, edges) > max(2 * spans.stripe, line[1] / 2)
+    middle, wide = edges[inner].mean(1), edges[inner, 1] - edges[inner, 0]
+    off = np.abs(middle - line[0] - line[1] * (inner + 0.5)).max()
+    return bool(off > SAME * line[1] + spans.stripe / 2 or np.median(wide) > 3 * line[1] + spans.stripe)
 
 
 def _line(spans: Spans, cells: Index, known: NDArray[np.bool_], axis: int) -> tuple[tuple[float, float], Array]:

@@ -14,7 +14,7 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter, Vision
-from vgtool.models.chat import conversation
+from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.records import Grid
 
@@ -37,7 +37,7 @@ class Llava(Adapter):
             model=checkpoint.build(LlavaForConditionalGeneration, config, placement),
             image_processor=processor,
             grid=_grid(config, processor),
-            **conversation(checkpoint, tokenizer, config.image_token_index, config.get_text_config().eos_token_id),
+            **conversation(checkpoint, tokenizer, config.image_token_index, *ends(config)),
         )
 
     def prepare(self, image: Image.Image) -> Vision:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from vgtool.errors import SampleError, VgError
-from vgtool.models import auto, shapes
+from vgtool.models import auto, shapes, stripes
 from vgtool.models.adapter import IMAGE, QUESTION, Adapter, Inputs, Prompt, Vision, covered
-from vgtool.models.chat import conversation
+from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.shapes import Shape
 
@@ -81,7 +81,7 @@ class Native(Adapter):
         config, kind = auto.model_class(checkpoint)
         processor = auto.processor(checkpoint, config)
         mark, template = auto.template(checkpoint, processor)
-        words = conversation(checkpoint, processor.tokenizer, None, *auto.eos(config), template=template)
+        words = conversation(checkpoint, processor.tokenizer, None, *ends(config), template=template)
         model = checkpoint.build(kind, config, placement)
         made = cls(model=model, processor=processor, decoder=auto.text_model(model, checkpoint), mark=mark, **words)
         if not type(processor.image_processor).__name__.endswith("Pil"):
@@ -122,10 +122,25 @@ class Native(Adapter):
         start, stop = self._cut(ids, self._processed(OTHER, [Image.new("RGB", (96, 72))])["input_ids"][0].tolist())
         self.lead, self.trail = tuple(ids[:start]), tuple(ids[stop:])
         self.special = frozenset(ids[start:stop]) & self._added
+        try:
+            with torch.inference_mode():
+                changing = stripes.columns(self.first_states, 96, 72)
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, RuntimeError, TypeError, IndexError, AttributeError) as error:
+            raise VgError(
+                f"'{self.spec.name}' cannot take what its processor makes of an image: {' '.join(str(error).split())}",
+                "The processor is another model's, or this class of transformers works in a way of its own.",
+            ) from None
         self.anchor = self.tokenizer.convert_ids_to_tokens(ids[stop - 1])
         self.grown = len(other["input_ids"][0]) != len(ids) or any(
             one.shape != small[name].shape for name, one in other.items() if torch.is_tensor(one)
         )
+        if not len(changing):
+            raise VgError(
+                f"No token of the prompt of '{self.spec.name}' changes with the image.",
+                "It takes its image beside the text (cross-attention), where vgtool reads no map.",
+            )
         for name, values in self._per_token(small).items():
             outside = set(values[:start]) | set(values[stop:])
             if len(outside) > 1:
@@ -207,7 +222,7 @@ class Native(Adapter):
             start, stop = len(self.lead), len(ids) - len(self.trail)
             shape = self.settled.get(size) or shapes.read(self, size, stop - start)
             if shape is None:
-                shape = shapes.measure(self, size)
+                shape = self._measured(size)
                 shapes.write(self, size, stop - start, shape)
             self.settled[size] = shape
         return NativeVision(
@@ -220,6 +235,15 @@ class Native(Adapter):
             {name: tuple(values[start:stop]) for name, values in kinds.items()},
             shape,
         )
+
+    def _measured(self, size: tuple[int, int]) -> Shape:
+        try:
+            return shapes.measure(self, size)
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, RuntimeError, IndexError) as error:
+            detail = f"{size[0]} x {size[1]} pixels: {' '.join(str(error).split())}"
+            raise SampleError("image_shape", detail) from None
 
     def _prepared(self, images: Sequence[Image.Image]) -> dict[str, Any]:
         try:

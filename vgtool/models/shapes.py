@@ -26,7 +26,7 @@ from vgtool.records import Grid
 if TYPE_CHECKING:
     from vgtool.models.native import Native
 
-VERSION = 2
+VERSION = 5
 """Raised when measuring or its file changes."""
 
 
@@ -43,8 +43,10 @@ class Shape:
     reach: int
     """Rope positions that the span takes."""
     axes: int
-    x: tuple[float, float]
-    y: tuple[float, float]
+    x: list[float]
+    """Left edge and cell width, stored pixels."""
+    y: list[float]
+    """Top edge and cell height."""
     how: str
     error: float
     stripe: float
@@ -77,15 +79,15 @@ def measure(adapter: "Native", size: tuple[int, int]) -> Shape:
     try:
         fitted = gridfit.fit(seen)
     except gridfit.NoGrid as error:
-        return Shape(1, len(found), places.tolist(), [], x=(0, 1), y=(0, 1), how="none", error=0.0, stripe=stripe,
-                     tiles=0, why=str(error), **shared)  # fmt: skip
+        nowhere: Any = {"x": [0.0, 1.0], "y": [0.0, 1.0], "how": "none", "error": 0.0, "tiles": 0, "why": str(error)}
+        return Shape(1, len(found), places.tolist(), [], stripe=stripe, **nowhere, **shared)
     return Shape(
         fitted.grid.rows,
         fitted.grid.cols,
         places[fitted.order].tolist(),
         places[fitted.overview].tolist(),
-        x=fitted.x,
-        y=fitted.y,
+        x=list(fitted.x),
+        y=list(fitted.y),
         how=fitted.how,
         error=fitted.error,
         stripe=stripe,

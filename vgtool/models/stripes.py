@@ -29,8 +29,8 @@ CHANGED = 1e-4
 """Share of the largest change from which a column counts as the image's; below is rounding."""
 ANSWERS = 0.08
 """Share of a token's largest answer from which a stripe counts as its own; below are the tails of resizing."""
-STILL = 0.02
-"""Share of the median answer below which a token has no pixels of its own (padding)."""
+STILL = 0.2
+"""Share of the upper quartile of answers below which a token has no pixels of its own (padding, and what resizing smears over)."""
 STRIPES = 48
 """Least stripes of an axis, where it has the pixels."""
 
@@ -70,7 +70,7 @@ class Seen:
     def strong(self) -> NDArray[np.bool_]:
         """Columns with pixels of their own."""
         answer = np.minimum(self.x.answer, self.y.answer)
-        return answer > STILL * np.median(answer)
+        return answer > STILL * np.quantile(answer, 0.75)
 
 
 def _alone(
@@ -168,8 +168,8 @@ def _axis(
 def _heaviest(weights: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[start, stop) of each row's run of positive weights with the largest sum; (0, 0) where there is none.
 
-    A token on the border of two broad stripes answers to both, so that its teeth of the comb stand in each: the run that
-    is really its own is the heavier."""
+    A token on the border of two broad stripes answers to both, so that its teeth of the comb stand in each: the run
+    that is really its own is the heavier."""
     starts, stops = np.zeros(len(weights), np.int64), np.zeros(len(weights), np.int64)
     for row, values in enumerate(weights):
         steps = np.flatnonzero(np.diff(np.concatenate([[0], (values > 0).astype(np.int8), [0]])))
