@@ -558,7 +558,8 @@ def qwen(folder: Path, *, kind: str) -> Published:
     """Qwen2-VL and Qwen2.5-VL in their flat config.json and first key layout, Qwen3-VL in its nested one."""
     third = kind == "qwen3_vl"
     marks = [*QWEN_MARKS, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-    system = "" if third else "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    assistant = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    system = "" if third else f"{{% if messages[0].role != 'system' %}}{assistant}{{% endif %}}"
     chat = system + CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
     encode, ids = byte_level(
         folder, marks, kind="Qwen2Tokenizer", eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=chat
@@ -698,6 +699,12 @@ WRITERS: dict[str, Callable[[Path], Published]] = {
     "internvl3-8b": internvl3,
     "medgemma-4b": medgemma,
     "aloe-vision-7b": qwen2,
+    **dict.fromkeys(("medvlm-r1", "med-r1"), qwen2),
+    **dict.fromkeys(
+        ("lingshu-32b", "huatuogpt-vision-7b-qwen2.5vl", "qoq-med-7b", "qoq-med-32b", "medvlthinker-7b"), qwen25
+    ),
+    **dict.fromkeys(("medmo-4b", "medmo-8b", "healthgpt-pro-4b", "healthgpt-pro-8b"), qwen3),
+    **dict.fromkeys(("medgemma-1.5-4b", "medgemma-27b"), medgemma),
 }
 """Registry entry -> writer of a tiny checkpoint in its published layout."""
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from vgtool.benchmarks.load import load
 from vgtool.build import make, measure, questions, sources
-from vgtool.cli import app
+from vgtool.commands import app
 from vgtool.errors import VgError
 from vgtool.grounding import runlength
 from vgtool.grounding.geometry import Geometry

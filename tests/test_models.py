@@ -26,7 +26,7 @@ from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration, S
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from tests import checkpoints, published
-from vgtool import cli
+from vgtool import commands
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.models import hub, layout
@@ -457,6 +457,51 @@ HAND["lingshu-i-8b"] = HAND["chiron-o1-8b"] = (
     [IM[0], f"system\n{INTERN}", IM[1], "\n", IM[0], "user\n", "<img>"],
     ["</img>", f"\n{QUESTION}", IM[1], "\n", IM[0], "assistant\n"],
 )
+for name in ("medmo-4b", "medmo-8b", "healthgpt-pro-4b", "healthgpt-pro-8b"):
+    HAND[name] = HAND["qwen3-vl-8b"]
+for name in ("medgemma-1.5-4b", "medgemma-27b"):
+    HAND[name] = HAND["medgemma-4b"]
+for name in ("lingshu-32b", "huatuogpt-vision-7b-qwen2.5vl"):
+    HAND[name] = HAND["qwen2.5-vl-7b"]
+
+
+def asked(name: str, before: str, after: str) -> tuple[list[str], list[str]]:
+    """The hand-made prompt of `name` with instructions around the question."""
+    head, tail = HAND[name]
+    return head, [piece.replace(QUESTION, before + QUESTION + after) for piece in tail]
+
+
+HAND["med-r1"] = asked(
+    "qwen2.5-vl-7b",
+    "",
+    " First output the thinking process in <think> </think> and final choice (A, B, C, D ...) in <answer> </answer> "
+    "tags.",
+)
+HAND["medvlm-r1"] = asked(
+    "qwen2.5-vl-7b",
+    "\n    ",
+    "\n    Your task:\n    1. Think through the question step by step, enclose your reasoning process in "
+    "<think>...</think> tags.\n    2. Then provide the correct single-letter choice (A, B, C, D,...) inside "
+    "<answer>...</answer> tags.\n    3. No extra information or text outside of these tags.\n    ",
+)
+HAND["qoq-med-7b"] = HAND["qoq-med-32b"] = asked(
+    "qwen2.5-vl-7b",
+    "",
+    " You FIRST think about the reasoning process as an internal monologue and then provide the final answer.\nBefore "
+    "analyzing medical images, you must identify and outline all objects of interest that are relevant to diagnosis in "
+    'json format, with list od bounding box in a key called "bbox_2d" with the format [x1, y1, x2, y2]. The json '
+    "should be wrapped in ```json ... ``` tags. The reasoning process MUST BE enclosed within <think> </think> tags. "
+    "The final answer MUST BE put in \\boxed{}.",
+)
+HAND["medvlthinker-7b"] = (
+    [
+        IM[0],
+        "system\nYou will solve a problem/request. You should provide your thoughts within <think> </think> tags "
+        "before providing the answer.\nWrite your final answer within <answer> </answer> tags.",
+        *HAND["qwen2.5-vl-7b"][0][2:],
+    ],
+    HAND["qwen2.5-vl-7b"][1],
+)
 FLEMING = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
     "first thinks about the reasoning process in the mind and then provides the user a concise final answer in a short "
@@ -533,7 +578,7 @@ def test_an_image_placeholder_in_a_question_is_refused(name: str, library: Libra
 
 def vgtool(*args: object) -> int:
     """A command in this process; its exit code."""
-    return int(cli.app([str(arg) for arg in args], standalone_mode=False) or 0)
+    return int(commands.app([str(arg) for arg in args], standalone_mode=False) or 0)
 
 
 def head_file(path: Path, name: str, layers: int, heads: int) -> Path:

@@ -47,6 +47,13 @@ def sessions(adapter: Adapter) -> Sessions:
     """Attach the engine to a model and check it. VgError when its attention cannot be read, or when neither kind of
     session gives what a whole pass gives."""
     adapter.without = attach(adapter.model, adapter.text)
+    config = adapter.model.config.get_text_config()
+    if getattr(config, "hidden_size_per_layer_input", None) and type(adapter).continuation is Adapter.continuation:
+        raise VgError(
+            f"The text model of '{adapter.spec.name}' reads token ids again in later layers, and the adapter "
+            f"{adapter.spec.adapter} feeds embeddings.",
+            "Read it with an entry of your own that says adapter: native, in DIR/models.yaml, and add --registry DIR.",
+        )
     pixels = np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
     vision = adapter.prepare(Image.fromarray(pixels))
     prompt = adapter.prompt(GENERAL_PROMPT)

@@ -27,7 +27,7 @@ from vgtool.benchmarks.sources import safe_name
 from vgtool.build.measure import Instance, Mask, box_around, components, polygon
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding import runlength
-from vgtool.images import open_image, open_mask
+from vgtool.images import Names, open_binary, open_image, open_labels
 from vgtool.records import Box, ImageSource
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm")
@@ -173,20 +173,15 @@ def _binary(path: Path, root: Path, width: int, height: int, report: Report) -> 
     """A mask of one class: 0 and one other value. None, reported, for anything else."""
     source = _source(path, root)
     try:
-        values = open_mask(source)
+        mask = open_binary(source)
     except SampleError as error:
         report(error.code.replace("image_", "mask_"), source.name, error.detail)
         return None
-    if values.shape != (height, width):
-        report("mask_size", source.name, f"{values.shape[1]} x {values.shape[0]}, the image {width} x {height}")
+    if mask.shape != (height, width):
+        report("mask_size", source.name, f"{mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}")
         return None
-    mask = values > 0
     if not mask.any():
         report("mask_empty", source.name, "no pixel is set")
-        return None
-    top = values.max()
-    if (values[mask] != top).any():
-        report("mask_not_binary", source.name, f"{len(np.unique(values))} different values")
         return None
     return mask
 
@@ -210,7 +205,7 @@ def _labelled(values: NDArray[Any], names: Mapping[int, str], where: str, report
 def _label_map(path: Path, root: Path, names: Mapping[int, str], size: tuple[int, int], report: Report) -> list[Layer]:
     source = _source(path, root)
     try:
-        values = open_mask(source)
+        values = open_labels(source, Names(names))
     except SampleError as error:
         report(error.code.replace("image_", "mask_"), source.name, error.detail)
         return []

@@ -13,6 +13,7 @@ from vgtool.attention.whole import WholeSession
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping, Geometry
 from vgtool.grounding.metrics import grounding, relative_attention
+from vgtool.images.levels import USED
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.adapter import Adapter, Prompt
 from vgtool.records import Rejected, Sample
@@ -30,6 +31,7 @@ COMMON = [
     ("question", pa.string()),
     ("width", pa.int32()),
     ("height", pa.int32()),
+    ("window", pa.string()),
     ("grid_rows", pa.int32()),
     ("grid_cols", pa.int32()),
     ("grid_box", pa.list_(pa.float64())),
@@ -72,6 +74,7 @@ def common(sample: Sample, group: ImageGroup, region: Sequence[int]) -> Row:
         "question": sample.question,
         "width": geometry.width,
         "height": geometry.height,
+        "window": group.images[0].info.get(USED),
         "grid_rows": geometry.grid.rows if geometry.placed else None,
         "grid_cols": geometry.grid.cols if geometry.placed else None,
         "grid_box": list(geometry.grid_box()) if geometry.placed else None,

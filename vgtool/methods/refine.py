@@ -97,7 +97,9 @@ class Refine:
             self.keep |= method.starts(facts)
         stop = (*self.adapter.stop, *decoding.stop)
         self.penalty = float(self.adapter.generation.get("repetition_penalty") or 1.0)
-        self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, decoding.max_new_tokens, stop, self.penalty)
+        self.thinking = self.adapter.spec.thinking
+        most = decoding.thinking_tokens if self.thinking else decoding.max_new_tokens
+        self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, most, stop, self.penalty)
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -111,6 +113,7 @@ class Refine:
                 "greedy": True,
                 "max_new_tokens": self.ending.max_new_tokens,
                 "repetition_penalty": self.penalty,
+                "thinking": self.thinking and self.thinking.model_dump(),
             },
             "seed": self.facts.seed,
         }

@@ -47,6 +47,7 @@ def conversation(
     ids |= {i for word in stops if (i := _single(tokenizer, word)) is not None}
     mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
     words, separator = template or _template(checkpoint, tokenizer, mark, wrap, prompt)
+    words = words.replace(QUESTION, checkpoint.spec.question)
     return {
         "spec": checkpoint.spec,
         "revision": checkpoint.revision,
@@ -91,14 +92,14 @@ def _template(
         raise VgError(
             f"'{spec.name}' has no chat template.", "Give its entry a prompt in models.yaml (see docs/models.md)."
         )
-    one, two = (_render(tokenizer, source, images) for images in (1, 2))
+    one, two = (_render(tokenizer, source, images, spec.system) for images in (1, 2))
     if one.count(mark) != 1 or two.count(mark) != 2 or one.count(QUESTION) != 1:
         raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", "Set its prompt.")
     return one.replace(mark, wrap[0] + IMAGE + wrap[1]), wrap[1] + two.split(mark)[1] + wrap[0]
 
 
-def _render(tokenizer: Any, source: str, images: int) -> str:
+def _render(tokenizer: Any, source: str, images: int, system: str | None) -> str:
     content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": QUESTION}]
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], chat_template=source, tokenize=False, add_generation_prompt=True
-    )
+    first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system is not None else []
+    turns = [*first, {"role": "user", "content": content}]
+    return tokenizer.apply_chat_template(turns, chat_template=source, tokenize=False, add_generation_prompt=True)

@@ -160,6 +160,12 @@ class Checkpoint:
         except torch.cuda.OutOfMemoryError:
             raise self._too_large(placement) from None
         except ValueError as error:
+            if "scaled_dot_product_attention" in str(error):  # Gemma 2's soft caps, gpt-oss's sinks
+                raise VgError(
+                    f"'{self.spec.name}' has a part whose attention transformers does not run through SDPA: "
+                    f"{str(error).split(' does not')[0]}.",
+                    "Soft caps and attention sinks cannot be read yet; use another model.",
+                ) from None
             if "offload" not in str(error):  # what accelerate says when a device map reaches the disk
                 raise
             raise self._too_large(placement) from None

@@ -140,7 +140,9 @@ def _prompt(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str | None:
     template = config.get("template")
     parts.ask(template, tuple(TEMPLATES), "template", checkpoint)
     system, after = TEMPLATES[str(template)]
-    message, opening = config.get("system_message", system), checkpoint.spec.options.get("opening", "")
+    spec = checkpoint.spec
+    message = config.get("system_message", system) if spec.system is None else spec.system
+    opening = spec.options.get("opening", "")
     return (
         f"<|im_start|>system\n{message}{END}{after}<|im_start|>user\n{opening}{IMAGE}\n{QUESTION}{END}{after}"
         "<|im_start|>assistant\n"

@@ -30,7 +30,7 @@ CHANGED = 1e-4
 ANSWERS = 0.08
 """Share of a token's largest answer from which a stripe counts as its own; below are the tails of resizing."""
 STILL = 0.2
-"""Share of the upper quartile of answers below which a token has no pixels of its own (padding, and what resizing smears over)."""
+"""Share of the upper quartile of answers below which a token has no pixels of its own: padding, and smears over it."""
 STRIPES = 48
 """Least stripes of an axis, where it has the pixels."""
 
