@@ -11,6 +11,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from vgtool.errors import VgError
 from vgtool.models.adapter import IMAGE, QUESTION
+from vgtool.models.chat import rendered
 from vgtool.models.checkpoint import Checkpoint
 
 FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
@@ -145,16 +146,15 @@ def template(checkpoint: Checkpoint, processor: Any) -> tuple[str, tuple[str, st
         )
     between = two[start + len(mark) : len(two) - len(rest) - len(mark)]
     if spec.prompt is not None:
+        if spec.prompt.count(IMAGE) != 1 or spec.prompt.count(QUESTION) != 1:
+            raise VgError(f"The prompt of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
         return mark, (spec.prompt, spec.options.get("separator", between))
     return mark, (bare[:start] + IMAGE + rest, between)
 
 
 def _rendered(checkpoint: Checkpoint, processor: Any, source: str, images: int) -> str:
-    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": QUESTION}]
     try:
-        return processor.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], chat_template=source, tokenize=False, add_generation_prompt=True
-        )
+        return rendered(processor.tokenizer, source, images, checkpoint.spec.system)
     except Exception as error:  # a template is a program of its own, and raises what it likes
         raise VgError(
             f"The chat template of '{checkpoint.spec.name}' cannot be used: {_line(error)}", "Set its prompt."

@@ -92,13 +92,14 @@ def _template(
         raise VgError(
             f"'{spec.name}' has no chat template.", "Give its entry a prompt in models.yaml (see docs/models.md)."
         )
-    one, two = (_render(tokenizer, source, images, spec.system) for images in (1, 2))
+    one, two = (rendered(tokenizer, source, images, spec.system) for images in (1, 2))
     if one.count(mark) != 1 or two.count(mark) != 2 or one.count(QUESTION) != 1:
         raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", "Set its prompt.")
     return one.replace(mark, wrap[0] + IMAGE + wrap[1]), wrap[1] + two.split(mark)[1] + wrap[0]
 
 
-def _render(tokenizer: Any, source: str, images: int, system: str | None) -> str:
+def rendered(tokenizer: Any, source: str, images: int, system: str | None) -> str:
+    """A chat template's prompt of a user's turn with some images and `{question}`."""
     content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": QUESTION}]
     first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system is not None else []
     turns = [*first, {"role": "user", "content": content}]

@@ -18,7 +18,6 @@ from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.records import Grid
 
-
 NATIVE = "Read it with an entry of your own that says adapter: native, in DIR/models.yaml, and add --registry DIR."
 
 

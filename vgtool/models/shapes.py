@@ -26,7 +26,7 @@ from vgtool.records import Grid
 if TYPE_CHECKING:
     from vgtool.models.native import Native
 
-VERSION = 5
+VERSION = 6
 """Raised when measuring or its file changes."""
 
 
@@ -71,7 +71,7 @@ def measure(adapter: "Native", size: tuple[int, int]) -> Shape:
             raise SampleError("no_image_columns", "no token of the prompt changes with the image")
         with stripes.alone(adapter.model, adapter.text):
             seen = stripes.measure(adapter.first_states, found, width, height)
-            if stripes.saturated(seen):
+            if seen.x.lost or seen.y.lost:
                 seen = stripes.measure(adapter.first_states, found, width, height, every=True)
     places = found - len(adapter.lead)
     shared: Any = {"reach": reach, "axes": adapter.axes, "passes": seen.passes + 3}

@@ -49,6 +49,8 @@ class Spans:
     """Width of a stripe, px: what an edge is known to."""
     side: int
     """Pixels of the axis."""
+    lost: bool = False
+    """Whether most tokens answer to every tooth of the comb, so that their edges are known to broad stripes alone."""
 
     @property
     def middle(self) -> Array:
@@ -154,7 +156,7 @@ def _axis(
         broad = np.stack([answers(stripe == at) for at in range(count)], 1)
         mine = broad > ANSWERS * broad.max(1, keepdims=True)
         first, last = mine.argmax(1), count - 1 - mine[:, ::-1].argmax(1)
-        return Spans(edges[first] * 1.0, edges[last + 1] * 1.0, broad.max(1), side / count, side)
+        return Spans(edges[first] * 1.0, edges[last + 1] * 1.0, _norm(broad), side / count, side)
     comb = np.stack([answers(stripe % period == at) for at in range(period)], 1)
     broad = np.stack([answers(stripe // period == at) for at in range(math.ceil(count / period))], 1)
     fine = comb > ANSWERS * comb.max(1, keepdims=True)
@@ -162,7 +164,13 @@ def _axis(
     at = np.arange(count)
     both = fine[:, at % period] & rough[:, at // period]
     first, stop = _heaviest(np.where(both, comb[:, at % period] * broad[:, at // period], 0.0))
-    return Spans(edges[first] * 1.0, edges[stop] * 1.0, broad.max(1), side / count, side)
+    answer = _norm(broad)
+    lost = bool(fine.all(1)[answer > STILL * np.quantile(answer, 0.75)].mean() > 0.5)
+    return Spans(edges[first] * 1.0, edges[stop] * 1.0, answer, side / count, side, lost)
+
+
+def _norm(answers: Array) -> Array:
+    return np.sqrt((answers**2).sum(1))
 
 
 def _heaviest(weights: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -179,8 +187,3 @@ def _heaviest(weights: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
             starts[row], stops[row] = steps[2 * best], steps[2 * best + 1]
     return starts, stops
 
-
-def saturated(seen: Seen) -> bool:
-    """Whether most tokens answer to more stripes than a comb can tell apart."""
-    wide = [(spans.stop - spans.start) >= 0.5 * spans.side for spans in (seen.x, seen.y)]
-    return bool((wide[0] | wide[1])[seen.strong].mean() > 0.5)
