@@ -22,6 +22,7 @@ from vgtool.models.adapter import IMAGE, QUESTION, Adapter, Inputs, Prompt, Visi
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.shapes import Shape
+from vgtool.models.wording import refused
 
 SAMPLE, OTHER = "Is there a mass?", "Which side?"
 """The user's text while a prompt's parts are told apart."""
@@ -203,12 +204,15 @@ class Native(Adapter):
         }
 
     def prompt(self, text: str) -> Prompt:
-        text = text.strip()
+        text = self.wording(text)
         if IMAGE in text or self.special & set(self.tokenizer(text, add_special_tokens=False).input_ids):
             raise SampleError("placeholder_in_question", "the question holds a token that stands for an image")
         lead = self.anchor + self.before
         encoded = self.tokenizer(lead + text + self.after, add_special_tokens=False, return_offsets_mapping=True)
         start, stop = covered([tuple(span) for span in encoded.offset_mapping], len(lead), len(lead) + len(text))
+        for token in encoded.input_ids[start:stop]:
+            if token in self.marks:
+                raise refused(self.tokenizer.convert_ids_to_tokens(token))
         return Prompt(self.lead, tuple(encoded.input_ids[1:]), (max(start - 1, 0), max(stop - 1, 0)))
 
     # ---- images ------------------------------------------------------------------------------------------------
