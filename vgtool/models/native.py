@@ -118,9 +118,9 @@ class Native(Adapter):
 
     def _learn(self) -> None:
         """Tell the ids of an image from those of the text, on two image shapes and two texts."""
-        small, other = (self._processed(SAMPLE, [Image.new("RGB", size)]) for size in ((96, 72), (72, 216)))
+        small, other = (self.processed(SAMPLE, [Image.new("RGB", size)]) for size in ((96, 72), (72, 216)))
         ids = small["input_ids"][0].tolist()
-        start, stop = self._cut(ids, self._processed(OTHER, [Image.new("RGB", (96, 72))])["input_ids"][0].tolist())
+        start, stop = self._cut(ids, self.processed(OTHER, [Image.new("RGB", (96, 72))])["input_ids"][0].tolist())
         self.lead, self.trail = tuple(ids[:start]), tuple(ids[stop:])
         self.special = frozenset(ids[start:stop]) & self._added
         try:
@@ -184,7 +184,7 @@ class Native(Adapter):
         """Whether a text begins with the BOS that the tokenizer would add."""
         return bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
 
-    def _processed(self, text: str, images: Sequence[Image.Image]) -> dict[str, Any]:
+    def processed(self, text: str, images: Sequence[Image.Image]) -> dict[str, Any]:
         """The processor's output for a prompt with images."""
         head, _, rest = self.template.partition(IMAGE)
         marks = self.separator.join([self.mark] * len(images))
@@ -251,7 +251,7 @@ class Native(Adapter):
 
     def _prepared(self, images: Sequence[Image.Image]) -> dict[str, Any]:
         try:
-            return self._processed(SAMPLE, images)
+            return self.processed(SAMPLE, images)
         except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
             shape = ", ".join(f"{image.width} x {image.height}" for image in images)
             raise SampleError("image_shape", f"{shape} pixels: {' '.join(str(error).split())}") from None
@@ -346,7 +346,7 @@ class Native(Adapter):
 
     def first_states(self, image: Image.Image) -> Tensor:
         """What goes into the first text layer [L, hidden]."""
-        return self._first(self._processed(SAMPLE, [image]))[0]
+        return self._first(self.processed(SAMPLE, [image]))[0]
 
     def _first(self, out: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """(input of the first text layer [L, hidden], rope positions that the model hands to its text model)."""
@@ -376,7 +376,7 @@ class Native(Adapter):
 
     def reach(self, image: Image.Image) -> int:
         """How many rope positions an image's span takes; notes how many axes there are."""
-        out = self._processed(SAMPLE, [image])
+        out = self.processed(SAMPLE, [image])
         _, positions = self._first(out)
         start, length = len(self.lead), out["input_ids"].shape[1]
         stop = length - len(self.trail)
