@@ -1,10 +1,10 @@
 """Every image-text type of the installed transformers through vgtool, each as a tiny random checkpoint.
 
     python perf/families.py [TYPE ...] [--json FILE] [--markdown FILE]
-Goes over the mapping of AutoModelForImageTextToText, builds what tests/families.yaml knows how to build, and says of each:
-refused how, or how far attention rows and logits are from the untouched model's on two image shapes, whether questions
-share a prefix, what grid was found and its worst edge error, and whether probe, heads, refine and report run end to end.
-A family whose image processor is written for torchvision alone needs it installed. `rows` is the largest difference of
+Goes over the mapping of AutoModelForImageTextToText, builds what tests/families.yaml knows how to build, and says of
+each: refused how, or how far attention rows and logits are from the untouched model's on two image shapes, whether
+questions share a prefix, what grid was found and its worst edge error, and whether probe, heads, refine and report run
+end to end. A family whose image processor is written for torchvision alone needs it installed. `rows` is the largest difference of
 an attention weight, `logits` of a logit over the largest, with two tokens decoded by transformers' own generate.
 """
 
@@ -136,13 +136,13 @@ def commands(model: Path, folder: Path) -> dict[str, Any]:
     from vgtool.commands import app
 
     probe, refine, heads = folder / "probe", folder / "refine", folder / "heads.json"
-    head = [f"vgrefine:layers={_layer(model)}", "random-keep", "pai"]
+    method = f"vgrefine:layers={_layer(model)}"
     lines = {
         "probe": ["probe", "--model", str(model), "--benchmark", "scenes", "--limit", "3", "--out", str(probe)],
         "heads": ["heads", str(probe), "-o", str(heads)],
         "refine": ["refine", "--model", str(model), "--benchmark", "phantom", "--limit", "2", "--out", str(refine),
-                   "--heads", str(heads), *(word for one in head[:1] for word in ("--method", one))],
-        "report": ["report", str(probe), str(refine), "-o", str(folder / "report")],
+                   "--heads", str(heads), "--method", method],
+        "report": ["report", str(probe), str(refine), "--out", str(folder / "report")],
     }  # fmt: skip
     out = {}
     for name, line in lines.items():
@@ -162,19 +162,18 @@ def _layer(model: Path) -> int:
 
 def markdown(found: dict[str, dict[str, Any]]) -> str:
     """The table of docs/models.md."""
-    lines = ["| type | rows | logits | prompts | grid, wide; tall | edge, stripes | end to end |", "|---|---|---|---|---|---|---|"]
+    lines = ["| type | rows | logits | prompts | grid: wide; tall | edge | end to end |", "|---|---|---|---|---|---|---|"]
     for name, one in sorted(found.items()):
         if one.get("built"):
             continue
         if "refused" in one:
             lines.append(f"| {name} | refused: {one['refused']} | | | | | |")
             continue
-        grid = "; ".join(f"{size}{'' if how == 'squash' else f' ({how})'}" for size, how in zip(one["grid"], one["how"], strict=True))
+        sizes = [size.removesuffix(" + 0") for size in one["grid"]]
+        grid = "; ".join(size if how in ("squash", "none") else f"{size}, {how}" for size, how in zip(sizes, one["how"]))
         ends = [step for step, said in one["commands"].items() if said != "yes"]
-        lines.append(
-            f"| {name} | {one['rows']:.0e} | {one['logits']:.0e} | {one['session']} | {grid if not one['why'] else 'none: ' + one['why']} "
-            f"| {one['stripes']:.1f} | {'yes' if not ends else 'not ' + ', '.join(ends)} |"
-        )
+        cells = [name, f"{one['rows']:.0e}", f"{one['logits']:.0e}", one["session"], grid, f"{one['stripes']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} | {'not ' + ', '.join(ends) if ends else 'yes'} |")
     return "\n".join(lines) + "\n"
 
 

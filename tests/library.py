@@ -24,6 +24,7 @@ WRITERS = {
     "chiron-o1-8b": published.intern_chat,
     "fleming-vl-8b": published.intern_chat,
     "lingshu-i-8b": published.intern_chat,
+    "hulu-med-7b": published.hulu,
 }
 NAMES = tuple(WRITERS)
 KINDS = tuple({writer: name for name, writer in reversed(WRITERS.items())}.values())[::-1]

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests import checkpoints
-from tests.test_models import vgtool
+from tests.library import vgtool
 from tests.test_scoring import cells, refine_run
 from vgtool.errors import VgError
 from vgtool.registry import Thinking, models
@@ -16,6 +16,7 @@ from vgtool.scoring.tables import ANSWERS, accuracy, counts, open_answers, read_
 from vgtool.scoring.thinking import final
 
 TAGS = {"opens": "<answer>", "closes": "</answer>"}
+OPTIONAL = {"opens": "</think>", "closes": None, "begins": "<think>"}
 BOX = {"opens": "\\boxed{", "closes": "}"}
 
 
@@ -32,6 +33,9 @@ BOX = {"opens": "\\boxed{", "closes": "}"}
     (BOX, r"\boxed{A} no: \boxed{B", "A"),
     (BOX, r"\boxed{a{b}", None),
     ({"opens": "</think>", "closes": None}, "<think>a</think>\n yes", "yes"),
+    (OPTIONAL, "<think>a</think>\n yes", "yes"),
+    (OPTIONAL, " yes ", "yes"),
+    (OPTIONAL, "<think>a", None),
     ({"opens": "### The final answer is:", "closes": None}, "Step 1.\n### The final answer is: CT ", "CT"),
 ])  # fmt: skip
 def test_the_last_whole_answer_is_read_where_its_format_puts_it(form: Any, text: str, answer: str | None) -> None:
@@ -87,7 +91,7 @@ def test_a_thinking_model_writes_within_its_own_budget_and_its_run_says_how_it_i
     )  # fmt: skip
     assert code == 0
     decoding = json.loads((out / "run.json").read_text())["identity"]["decoding"]
-    assert decoding["thinking"] == TAGS and decoding["max_new_tokens"] == 7
+    assert decoding["thinking"] == {**TAGS, "begins": None} and decoding["max_new_tokens"] == 7
     table = accuracy(read_run(out, ANSWERS))
     assert cells(table, "unfinished") == [2, 2] and cells(table, "accuracy %") == ["0.0", "0.0"]
     written = read_run(out, ANSWERS).rows["answer"].to_list()

@@ -24,6 +24,9 @@ NATIVE = {
 }
 """model_type of a transformers-native checkpoint -> adapter key."""
 
+CHAT = {"internvl_chat": "internvl-chat", "hulumed_qwen2": "hulu-med", "hulumed_qwen3": "hulu-med"}
+"""model_type of a layout that names the code of its repository -> adapter key."""
+
 ORIGINAL = ("llava_qwen2", "llava_mistral", "llava_llama")
 """model_type of checkpoints as the LLaVA repositories save them."""
 
@@ -55,16 +58,14 @@ def _adapter(config: dict[str, Any], folder: Path) -> str:
         return "vila"
     if kind in ORIGINAL or (kind == "llava" and "mm_projector_type" in config):  # as the earliest LLaVA-1.5 files do
         return "llava-original"
-    if kind == "internvl_chat":
-        return "internvl-chat"
     vision = config.get("vision_config")
     if kind == "llava" and isinstance(vision, dict) and vision.get("model_type") == "pixtral":
         return "native"  # keeps the image's shape, which no square of the llava adapter does
     if isinstance(kind, str):
-        return NATIVE.get(kind, "native")  # which asks transformers whether it knows the type
+        return (NATIVE | CHAT).get(kind, "native")  # which asks transformers whether it knows the type
     raise VgError(
         f"config.json of '{folder}' names no model_type.",
-        f"Known: {', '.join((*NATIVE, *ORIGINAL))}, internvl_chat, VILA's three folders, types of transformers.",
+        f"Known: {', '.join((*NATIVE, *ORIGINAL, *CHAT))}, VILA's three folders, image-text types of transformers.",
     )
 
 
