@@ -4,8 +4,9 @@
 Goes over the mapping of AutoModelForImageTextToText, builds what tests/families.yaml knows how to build, and says of
 each: refused how, or how far attention rows and logits are from the untouched model's on two image shapes, whether
 questions share a prefix, what grid was found and its worst edge error, and whether probe, heads, refine and report run
-end to end. A family whose image processor is written for torchvision alone needs it installed. `rows` is the largest difference of
-an attention weight, `logits` of a logit over the largest, with two tokens decoded by transformers' own generate.
+end to end. A family whose image processor is written for torchvision alone needs it installed. `rows` is the largest
+difference of an attention weight, `logits` of a logit over the largest, with two tokens decoded by transformers' own
+generate; `edge` is in stripes.
 """
 
 import argparse
@@ -162,15 +163,16 @@ def _layer(model: Path) -> int:
 
 def markdown(found: dict[str, dict[str, Any]]) -> str:
     """The table of docs/models.md."""
-    lines = ["| type | rows | logits | prompts | grid: wide; tall | edge | end to end |", "|---|---|---|---|---|---|---|"]
+    lines = ["| type | rows | logits | prompts | grid: wide; tall | edge | end to end |", "|---" * 7 + "|"]
     for name, one in sorted(found.items()):
         if one.get("built"):
             continue
         if "refused" in one:
             lines.append(f"| {name} | refused: {one['refused']} | | | | | |")
             continue
-        sizes = [size.removesuffix(" + 0") for size in one["grid"]]
-        grid = "; ".join(size if how in ("squash", "none") else f"{size}, {how}" for size, how in zip(sizes, one["how"]))
+        grids = zip(one["grid"], one["how"], strict=True)
+        named = [(size.removesuffix(" + 0"), how) for size, how in grids]
+        grid = "; ".join(size if how in ("squash", "none") else f"{size}, {how}" for size, how in named)
         ends = [step for step, said in one["commands"].items() if said != "yes"]
         cells = [name, f"{one['rows']:.0e}", f"{one['logits']:.0e}", one["session"], grid, f"{one['stripes']:.1f}"]
         lines.append(f"| {' | '.join(cells)} | {'not ' + ', '.join(ends) if ends else 'yes'} |")
