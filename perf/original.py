@@ -13,6 +13,7 @@ import ast
 import importlib
 import json
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ LAYOUTS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "internvl-hermes": (
         "intern_chat", "internvl-chat", "<IMG_CONTEXT>", {"ps_version": "v1", "template": "Hermes-2"},
     ),
+    "citrus": ("citrus", "citrus-v", "<|image_pad|>", {}),
     "hulu-qwen2": ("hulu", "hulu-med", "<image>", {}),
     "hulu-qwen3": ("hulu", "hulu-med", "<image>", {"kind": "qwen3"}),
 }  # fmt: skip
@@ -129,6 +131,44 @@ def internvl(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]
         embeds[seen["input_ids"] == model.img_context_token_id] = model.extract_feature(pixels).flatten(0, 1)
         logits = model.language_model(inputs_embeds=embeds, use_cache=False).logits[0]
         return seen["input_ids"][0].tolist(), {"pixel_values": pixels.numpy()}, logits.numpy()
+
+    return run
+
+
+def citrus(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
+    """jdh-algo/Citrus-V, its parts that segment replaced by nothing (they need packages and weights of their own)."""
+    from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    class Nothing(torch.nn.Module):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__()
+            self.sam2_model, self.hidden_dim = MagicMock(), 4
+
+    package = types.ModuleType("architectures")  # without its own __init__, which imports SAM 2
+    package.__path__ = [str(source / "architectures")]
+    sys.modules["architectures"] = package
+    sys.modules["architectures.sam2_train"] = MagicMock(SAM2TrainRunner=Nothing)
+    sys.modules["architectures.third_parts.mmdet.models.losses"] = MagicMock()
+    kinds = importlib.import_module("architectures.citrus_v_transformers")
+    settings = json.loads((checkpoint / "config.json").read_text())
+    model = kinds.CitrusV(kinds.CitrusVConfig(**settings, torch_dtype="float32")).float().eval()
+    tensors = {name: value for name, value in weights(checkpoint).items() if name.startswith("mllm.")}
+    lacking = model.load_state_dict(tensors, strict=False)
+    assert not lacking.unexpected_keys and all(name.startswith("seg_") for name in lacking.missing_keys), lacking
+    prepared = json.loads((checkpoint / "preprocessor_config.json").read_text())
+    chat = json.loads((checkpoint / "chat_template.json").read_text())["chat_template"]
+    processor = Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(**prepared), AutoTokenizer.from_pretrained(checkpoint, use_fast=False),
+        Qwen2VLVideoProcessor(), chat_template=chat,
+    )  # fmt: skip
+
+    def run(image: Image.Image) -> Outcome:
+        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+        given = processor(
+            images=[image], text=[processor.apply_chat_template(said, add_generation_prompt=True)], return_tensors="pt"
+        )
+        logits = model.mllm(**given).logits[0]
+        return given["input_ids"][0].tolist(), {"pixel_values": given["pixel_values"].numpy()}, logits.numpy()
 
     return run
 

@@ -1,5 +1,6 @@
 """Tiny random checkpoints in layouts of repositories outside transformers, beside those of `checkpoints`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.checkpoints import (
     Published,
     byte_level,
     published,
+    qwen25,
     randomised,
     save,
     sentence_piece,
@@ -165,3 +167,25 @@ def hulu(folder: Path, kind: str = "qwen2", **config: Any) -> Published:
         "min_tokens": 16, "max_tokens": 16384, "patch_size": 14, "resample": 3, "do_resize": True,
     })  # fmt: skip
     return Published(folder, twin, encode, 4, 4)
+
+
+def citrus(folder: Path, *, older: bool = False) -> Published:
+    """Citrus-V: a Qwen2.5-VL under `mllm.` beside parts that segment. `older`: in the key names that transformers gave
+    a Qwen2.5-VL before 4.52, and with a nested text_config."""
+    made = qwen25(folder)
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    table = (("model.language_model.", "model."), ("model.visual.", "visual.")) if older else ()
+    tensors = {f"mllm.{name}": value for name, value in published(made.twin, table).items()}
+    tensors["seg_projector.0.weight"] = torch.ones(4, 4)
+    tensors["grounding_encoder.sam2_model.memory_encoder.weight"] = torch.ones(3)
+    save(folder, tensors)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "citrus_v", "architectures": ["CitrusV"], "seg_token_idx": 7, "use_seg_loss": True,
+               "frozen_sam2_decoder": False, "loss_mask_config": {"reduction": "mean"}, "loss_dice_config": {},
+               "grounding_encoder_config": {"cfg_path": "/home/somebody/sam2_hiera_l.yaml"}}  # fmt: skip
+    if older:
+        text = {*text_fields(9, 4, 4, 2), "rope_theta", "rope_scaling", "rms_norm_eps", "eos_token_id"}
+        config["text_config"] = {"model_type": "qwen2_5_vl_text", **{name: config[name] for name in sorted(text)}}
+    write(folder / "config.json", config)
+    return made

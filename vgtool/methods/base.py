@@ -5,7 +5,7 @@ wants to read, and plans one question at a time; the refine task runs every plan
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from zlib import crc32
@@ -38,6 +38,8 @@ class Facts:
     seed: int
     follows_image: bool = False
     """Whether the model's input takes the size of the image (Qwen, tiles) instead of its own."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know: whose heads these are, where they are another model's."""
     without: frozenset[int] = frozenset()
     """Layers that have no softmax attention to read or edit."""
 
@@ -52,10 +54,12 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
     architecture's, or was made on any of these images; knockout layers are the model's own, else the file's."""
     ranked: tuple[tuple[int, int], ...] = tuple((layer, head) for layer, head in adapter.spec.heads_ranked or ())
     knockout = tuple(adapter.spec.knockout_layers or ())
+    notes: tuple[str, ...] = ()
     if heads is not None:
         file = head_files.read(heads)
         head_files.refuse_mismatch(file, adapter.spec.name, adapter.layers, adapter.heads)
         head_files.refuse_overlap(file, image_ids)
+        notes = head_files.foreign(file, adapter.spec.name, adapter.revision)
         ranked = tuple((layer, head) for layer, head, _ in file.ranked)
         knockout = knockout or tuple(file.knockout_layers)
     for layer, head in ranked:
@@ -70,9 +74,8 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
                 f"Head {[layer, head]} is ranked, but layer {layer} of '{adapter.spec.name}' has no softmax attention.",
                 "Rank this model's own heads with vgtool probe and vgtool heads, and give --heads FILE.",
             )
-    return Facts(
-        adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image, frozenset(adapter.without)
-    )
+    facts = Facts(adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image, notes)
+    return replace(facts, without=frozenset(adapter.without))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +147,8 @@ class Method(Protocol):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    needs_grid: ClassVar[bool]
-    """Whether it needs to know where in the image each token stands."""
+    # A method may also say `role: ClassVar[Role]` (vgtool.methods.names), one that does not is a claim; and
+    # `needs_grid: ClassVar[bool]`, whether it must know where in the image each token stands.
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         """Layers to read, by row. VgError when the method cannot run on this model."""

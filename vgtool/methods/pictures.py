@@ -33,7 +33,6 @@ class Blank(_Picture):
 
     name: ClassVar[str] = "blank"
     summary: ClassVar[str] = "control: a mid-grey picture of the same size"
-    needs_grid: ClassVar[bool] = False
 
     def plan(self, scene: Scene) -> Plan:
         return Plan(images=tuple(Image.new("RGB", image.size, (128, 128, 128)) for image in scene.images), key="blank")
@@ -45,7 +44,6 @@ class Noise(_Picture):
 
     name: ClassVar[str] = "noise"
     summary: ClassVar[str] = "control: uniform noise of the same size"
-    needs_grid: ClassVar[bool] = False
 
     def plan(self, scene: Scene) -> Plan:
         rng = np.random.default_rng([scene.facts.seed, crc32(scene.sample.image_id.encode())])
@@ -60,7 +58,6 @@ class NoImage(_Picture):
 
     name: ClassVar[str] = "no-image"
     summary: ClassVar[str] = "control: the prompt without its image"
-    needs_grid: ClassVar[bool] = False
 
     def plan(self, scene: Scene) -> Plan:
         return Plan(blind=True)

@@ -25,7 +25,6 @@ class Pai:
 
     name: ClassVar[str] = "pai"
     summary: ClassVar[str] = "rival: louder image tokens and guidance against no image (Liu et al. 2024)"
-    needs_grid: ClassVar[bool] = False
 
     alpha: float = field(default=0.2, metadata={"help": "how much louder"})
     gamma: float = field(default=1.1, metadata={"help": "guidance; 1 is none"})
@@ -67,7 +66,6 @@ class AdaptVis:
 
     name: ClassVar[str] = "adaptvis"
     summary: ClassVar[str] = "rival: image attention scaled by the baseline's confidence (Chen et al. 2025)"
-    needs_grid: ClassVar[bool] = False
 
     threshold: float = field(default=0.4, metadata={"help": "confidence that counts as sure"})
     unsure: float = field(default=0.5, metadata={"help": "weight below the threshold"})

@@ -25,7 +25,6 @@ class VGRefine:
 
     name: ClassVar[str] = "vgrefine"
     summary: ClassVar[str] = "attention triage, then knockout of irrelevant image tokens (the paper's method)"
-    needs_grid: ClassVar[bool] = False
 
     top_k: int = field(default=TOP_K, metadata={"help": "heads used, from the top of the ranking"})
     percentile: float = field(default=50.0, metadata={"help": "tokens below this percentile of the map are hidden"})

@@ -24,7 +24,12 @@ NATIVE = {
 }
 """model_type of a transformers-native checkpoint -> adapter key."""
 
-CHAT = {"internvl_chat": "internvl-chat", "hulumed_qwen2": "hulu-med", "hulumed_qwen3": "hulu-med"}
+CHAT = {
+    "internvl_chat": "internvl-chat",
+    "hulumed_qwen2": "hulu-med",
+    "hulumed_qwen3": "hulu-med",
+    "citrus_v": "citrus-v",
+}
 """model_type of a layout that names the code of its repository -> adapter key."""
 
 ORIGINAL = ("llava_qwen2", "llava_mistral", "llava_llama")

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import vgtool
 from vgtool import console
+from vgtool.benchmarks.load import SUFFIXES
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
 from vgtool.runs import cluster, plan, trial
 from vgtool.runs.progress import reporting
 from vgtool.runs.store import Shard, Store
+from vgtool.version import __version__
 
 if TYPE_CHECKING:  # torch is imported by what runs
     from vgtool.attention.sharing import Sessions
@@ -28,10 +29,18 @@ class Launch:
     store: Store
     place: cluster.Place
     batch: int | None
+    checkpoint: Path | None = None
+    """The model's folder, where one was named."""
 
     def device(self, wanted: str | None, device_map: str | None) -> str | None:
         """The device to load on."""
         return cluster.device(wanted, device_map)
+
+
+def folder(kind: str, model: str, benchmark: str, above: Path) -> Path:
+    """Where a run goes that is not given a folder; of a benchmark that is a file, its name counts."""
+    name = Path(benchmark).stem if benchmark.endswith(SUFFIXES) else benchmark
+    return above / f"{kind}-{model}-{name}"
 
 
 def prepare(
@@ -40,10 +49,10 @@ def prepare(
     """Everything that can be settled before a model is loaded; images that ended two processes are tried here."""
     if batch != "auto" and not (batch.isdecimal() and int(batch) > 0):
         raise VgError(f"--batch-size '{batch}' is not auto or a number above 0.", "Leave it out to let packs decide.")
-    place, name = cluster.place(shard), resolve(model, registry)[0].name
-    store = Store(out or Path("runs") / f"{kind}-{name}-{Path(rows.name).stem if rows.is_file else rows.name}")
+    place, (spec, checkpoint) = cluster.place(shard), resolve(model, registry)
+    store = Store(out or folder(kind, spec.name, rows.name, Path("runs")))
     trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
-    return Launch(store, place, None if batch == "auto" else int(batch))
+    return Launch(store, place, None if batch == "auto" else int(batch), checkpoint)
 
 
 def load(
@@ -85,8 +94,13 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     from vgtool.runs.runner import Outcome, run
 
     store, place, adapter = at.store, at.place, opened.adapter
-    notes = [*adapter.spec.notes, *adapter.notes, *rows.notes]
-    recorded = {"batch_size": at.batch or "auto", "device": str(adapter.device), "shards": place.shard.count}
+    notes = [*adapter.spec.notes, *adapter.notes, *rows.notes, *task.notes]
+    recorded: dict[str, Any] = {"batch_size": at.batch or "auto", "device": str(adapter.device)}
+    recorded |= {"shards": place.shard.count}
+    for note in (*adapter.notes, *task.notes):
+        console.say(f"Note: {note}")
+    recorded |= {"checkpoint": str(at.checkpoint)} if at.checkpoint else {}
+    recorded |= {"roles": task.roles} if task.roles else {}
     store.open(task.kind, identity(task, opened, rows), notes, recorded)
     if trial.on_trial() is None:
         _require_space(task, adapter, rows, store, place.shard)
@@ -129,7 +143,7 @@ def identity(task: "Task", opened: "Sessions", rows: "Benchmark") -> Mapping[str
         "rows": rows.rows,
         "data_digest": rows.digest,
         "versions": {
-            "vgtool": vgtool.__version__,
+            "vgtool": __version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
