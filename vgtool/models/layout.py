@@ -100,6 +100,11 @@ def _original(config: dict[str, Any], folder: Path) -> str:
 
 def _config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
+    if not config and any(folder.glob("*hlora*")):  # HealthGPT's own repositories
+        raise VgError(
+            f"'{folder}' holds H-LoRA weights without their language model, and no merge of them is exact.",
+            "HealthGPT-Pro's checkpoints load.",
+        )
     if not config:
         raise VgError(f"'{folder}' has no config.json.", "Give the folder of a whole checkpoint.")
     return config
