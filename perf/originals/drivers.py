@@ -136,9 +136,8 @@ def llava_med(folder, cases):
     from llava.constants import DEFAULT_IMAGE_TOKEN
     from llava.conversation import conv_templates
     from llava.mm_utils import process_images, tokenizer_image_token
-    from llava.model.builder import load_pretrained_model
-
     from llava.model import LlavaMistralForCausalLM
+    from llava.model.builder import load_pretrained_model
 
     read = LlavaMistralForCausalLM.from_pretrained
 

@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from PIL import Image
-from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter, Vision
-from vgtool.models.chat import conversation
+from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.records import Grid
 
 VICUNA = "USER: <image>\n{question} ASSISTANT:"
 """What llava-hf's LLaVA-1.5 was asked in before chat templates were kept with checkpoints."""
+NATIVE = "Read it with an entry of your own that says adapter: native, in DIR/models.yaml, and add --registry DIR."
 
 
 @dataclass(kw_only=True)
@@ -36,7 +37,6 @@ class Llava(Adapter):
         processor = checkpoint.image_processor()
         layout(processor, 64, 64, Grid(1, 1))  # refuses settings this adapter does not know, before weights are read
         tokenizer = checkpoint.tokenizer()
-        ends = config.get_text_config().eos_token_id
         silent = checkpoint.spec.prompt is None and not (checkpoint.chat_template() or tokenizer.chat_template)
         silent = silent and config.get_text_config().model_type == "llama"
         if silent:
@@ -44,7 +44,7 @@ class Llava(Adapter):
             spec = checkpoint.spec.model_copy(update={"notes": [*checkpoint.spec.notes, note]})
             checkpoint = replace(checkpoint, spec=spec)
         words = conversation(
-            checkpoint, tokenizer, config.image_token_index, ends, prompt=VICUNA if silent else None
+            checkpoint, tokenizer, config.image_token_index, *ends(config), prompt=VICUNA if silent else None
         )
         return cls(
             model=checkpoint.build(LlavaForConditionalGeneration, config, placement),
@@ -61,6 +61,11 @@ class Llava(Adapter):
 def _grid(config: Any, processor: Any) -> Grid:
     height, width = canvas(processor)
     patch = config.vision_config.patch_size
+    if config.vision_feature_select_strategy == "full" and isinstance(config.vision_config, CLIPVisionConfig):
+        raise VgError(
+            "vision_feature_select_strategy 'full' keeps CLIP's class token, which stands nowhere in the image.",
+            NATIVE,
+        )
     if config.vision_feature_select_strategy not in ("default", "full"):
         raise VgError(f"vision_feature_select_strategy '{config.vision_feature_select_strategy}' is not known.")
     return Grid(height // patch, width // patch)
@@ -85,7 +90,7 @@ def layout(processor: Any, width: int, height: int, grid: Grid) -> Geometry:
     rows, cols = canvas(processor)
     shortest = size.shortest_edge
     if not processor.do_resize or rows != cols or size.longest_edge:
-        raise VgError("The checkpoint's image processor does not make one square image.", "vgtool cannot place boxes.")
+        raise VgError("The checkpoint's image processor does not make one square image.", NATIVE)
     if pads(processor) and (shortest or size.height) == rows:
         return Geometry.pad(width, height, rows, grid)
     if not pads(processor) and crops and shortest and shortest >= rows:
@@ -95,5 +100,5 @@ def layout(processor: Any, width: int, height: int, grid: Grid) -> Geometry:
     raise VgError(
         f"The checkpoint's image processor resizes to {shortest or size.height} and keeps {rows} pixels, which vgtool "
         "cannot place boxes under.",
-        "Use a processor that pads, crops or squashes to one square.",
+        NATIVE,
     )
