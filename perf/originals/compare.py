@@ -208,7 +208,7 @@ def compared(work: Path, spec: ModelSpec, cases: dict[str, Any]) -> dict[str, An
     logits, attention, tried = Counter[bool](), Counter[bool](), 0
     worst = [0.0, 0.0]
     for at, case in enumerate(original["rows"]):
-        if case["prompt"] not in tails:
+        if case["prompt"] not in tails or f"logits {at}" not in arrays:
             continue
         asked = tails[case["prompt"]]
         with torch.inference_mode():

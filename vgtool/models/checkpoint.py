@@ -163,7 +163,8 @@ class Checkpoint:
         `missing`, `unexpected`: patterns of names that may be absent from, or left over in, the checkpoint.
         """
         tensors = dict(self.tensors() if tensors is None else tensors)
-        if config.get_text_config().tie_word_embeddings and not any(n.endswith("lm_head.weight") for n in tensors):
+        tied = getattr(config.get_text_config(), "tie_word_embeddings", False)
+        if tied and not any(n.endswith("lm_head.weight") for n in tensors):
             config.tie_word_embeddings = True  # some files say so of the text model alone
         verbosity = logging.get_verbosity()
         logging.set_verbosity(logging.CRITICAL)  # transformers prints a table of what is refused below anyway
