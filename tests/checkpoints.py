@@ -274,24 +274,28 @@ single word or phrase. A chat between a curious user and an artificial intellige
 ASSISTANT: [INST] [/INST] Write a general description of the image. yes no""".splitlines()
 
 
-def sentence_piece(folder: Path, symbols: tuple[str, ...] = (), added: tuple[str, ...] = (), **config: Any) -> tuple[
-    Callable[[str], list[int]], dict[str, int]
-]:  # fmt: skip
+def sentence_piece(
+    folder: Path, symbols: tuple[str, ...] = (), added: tuple[str, ...] = (), *, prefix: bool = True,
+    listed: bool = True, rule: str = "identity", squeeze: bool = False, **config: Any
+) -> tuple[Callable[[str], list[int]], dict[str, int]]:  # fmt: skip
     """tokenizer.model of the Llama kind, trained here, and its tokenizer_config.json. `symbols` are pieces of the
-    model (Yi's chat marks), `added` tokens after it."""
+    model (Yi's chat marks), `added` tokens after it. `prefix`: its add_dummy_prefix; `listed`: whether the symbols
+    stand in added_tokens_decoder too; `rule`, `squeeze`: its normalizer, and whether that drops blanks it finds extra.
+    The encoder that is returned is sentencepiece's own, one stretch of text at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES * 4), model_prefix=str(folder / "tokenizer"), vocab_size=360 + len(symbols),
         model_type="bpe", byte_fallback=True, character_coverage=1.0, unk_id=0, bos_id=1, eos_id=2, pad_id=-1,
-        normalization_rule_name="identity", remove_extra_whitespaces=False, hard_vocab_limit=False,
-        user_defined_symbols=list(symbols), minloglevel=2,
+        normalization_rule_name=rule, remove_extra_whitespaces=squeeze, hard_vocab_limit=False,
+        user_defined_symbols=list(symbols), minloglevel=2, add_dummy_prefix=prefix,
     )  # fmt: skip
     (folder / "tokenizer.vocab").unlink()
     processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     size = processor.get_piece_size()
     extra = {word: size + index for index, word in enumerate(added)}
     marks = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    tokens = {"<unk>": 0, "<s>": 1, "</s>": 2, **{s: processor.piece_to_id(s) for s in symbols}, **extra}
+    known = {symbol: processor.piece_to_id(symbol) for symbol in symbols}
+    tokens = {"<unk>": 0, "<s>": 1, "</s>": 2, **(known if listed else {}), **extra}
     decoder = {
         str(index): {"content": word, "special": True, "lstrip": False, "rstrip": False, "normalized": False,
                      "single_word": False}
@@ -304,9 +308,22 @@ def sentence_piece(folder: Path, symbols: tuple[str, ...] = (), added: tuple[str
         write(folder / "added_tokens.json", extra)
 
     def encode(text: str) -> list[int]:
-        return [tokens[text]] if text in tokens else processor.encode(text)
+        whole = tokens | known
+        return [whole[text]] if text in whole else processor.encode(text)
 
     return encode, {**{processor.id_to_piece(i): i for i in range(size)}, **extra}
+
+
+def converted(folder: Path, *, prepends: bool = True) -> None:
+    """A tokenizer.json beside a tokenizer.model, as transformers 4 converted and saved it. `prepends`: whether its
+    normalizer puts a space before the first word, which tokenizer.model need not agree with."""
+    backend = tf.AutoTokenizer.from_pretrained(folder, config=tf.PreTrainedConfig()).backend_tokenizer
+    space = normalizers.Replace(" ", "\u2581")
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), space]) if prepends else space
+    backend.pre_tokenizer = None
+    value = json.loads(backend.to_str())
+    value["model"]["merges"] = [" ".join(pair) for pair in value["model"]["merges"]]  # as files before 2025 have them
+    write(folder / "tokenizer.json", value)
 
 
 # ---- the original LLaVA layout -----------------------------------------------------------------------------------
@@ -400,11 +417,9 @@ def huatuo_7b(folder: Path) -> Published:
     return made
 
 
-def huatuo_34b(folder: Path) -> Published:
-    encode, vocabulary = sentence_piece(folder, ("<|im_start|>", "<|im_end|>"))
-    tf.AutoTokenizer.from_pretrained(folder, config=tf.PreTrainedConfig()).backend_tokenizer.save(
-        str(folder / "tokenizer.json")
-    )
+def huatuo_34b(folder: Path, *, prepends: bool = True, **kind: Any) -> Published:
+    encode, vocabulary = sentence_piece(folder, ("<|im_start|>", "<|im_end|>"), **kind)
+    converted(folder, prepends=prepends)
     text = text_fields(
         len(vocabulary), 60, 56, 8, rope_theta=5000000.0, rms_norm_eps=1e-6, bos_token_id=1, eos_token_id=2,
         pad_token_id=0, pretraining_tp=1, rope_scaling=None, attention_bias=False,
@@ -421,8 +436,8 @@ def huatuo_bio(folder: Path) -> Published:
     )  # fmt: skip
 
 
-def llava_med(folder: Path) -> Published:
-    encode, vocabulary = sentence_piece(folder)
+def llava_med(folder: Path, **kind: Any) -> Published:
+    encode, vocabulary = sentence_piece(folder, **kind)
     text = text_fields(
         len(vocabulary), 4, 4, 2, rope_theta=1000000.0, rms_norm_eps=1e-5, sliding_window=None, bos_token_id=1,
         eos_token_id=2,
@@ -438,8 +453,8 @@ def llava_tri(folder: Path) -> Published:
     )
 
 
-def llava_original(folder: Path) -> Published:
-    encode, vocabulary = sentence_piece(folder)
+def llava_original(folder: Path, **kind: Any) -> Published:
+    encode, vocabulary = sentence_piece(folder, **kind)
     text = text_fields(len(vocabulary), 4, 4, 4, rope_theta=10000.0, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
     return original(folder, "llava_llama", "LlavaLlamaForCausalLM", text, encode, tower=False, pickled=True)
 
@@ -447,10 +462,10 @@ def llava_original(folder: Path) -> Published:
 # ---- InternVL's relatives ----------------------------------------------------------------------------------------
 
 
-def vila(folder: Path, *, sentence: bool) -> Published:
+def vila(folder: Path, *, sentence: bool, **kind: Any) -> Published:
     """VILA's three folders. `sentence`: the 13B kind (Vicuna); otherwise the 8B kind (Llama 3)."""
     if sentence:
-        encode, vocabulary = sentence_piece(folder / "llm")
+        encode, vocabulary = sentence_piece(folder / "llm", **kind)
         text = text_fields(len(vocabulary), 4, 4, 4, rope_theta=10000.0, rms_norm_eps=1e-5, eos_token_id=2)
     else:
         encode, vocabulary = byte_level(
@@ -486,9 +501,9 @@ def vila(folder: Path, *, sentence: bool) -> Published:
     return Published(folder, twin, encode, 4, 4)
 
 
-def medrega(folder: Path) -> Published:
+def medrega(folder: Path, **kind: Any) -> Published:
     added = ("<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
-    encode, vocabulary = sentence_piece(folder, ("<|im_start|>", "<|im_end|>"), added, add_bos_token=False)
+    encode, vocabulary = sentence_piece(folder, ("<|im_start|>", "<|im_end|>"), added, add_bos_token=False, **kind)
     text = text_fields(
         len(vocabulary), 4, 4, 2, rope_theta=5000000.0, rms_norm_eps=1e-5, bos_token_id=1,
         eos_token_id=vocabulary["<|im_end|>"],
@@ -656,10 +671,7 @@ def medgemma(folder: Path) -> Published:
 
 def llava_hf(folder: Path) -> Published:
     encode, vocabulary = sentence_piece(folder, (), ("<image>", "<pad>"), pad_token="<pad>")
-    backend = tf.AutoTokenizer.from_pretrained(folder, config=tf.PreTrainedConfig()).backend_tokenizer
-    marks = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]  # as transformers 4 converted it
-    backend.normalizer, backend.pre_tokenizer = normalizers.Sequence(marks), None
-    backend.save(str(folder / "tokenizer.json"))
+    converted(folder)
     text = text_fields(len(vocabulary), 4, 4, 4, rope_theta=10000.0, rms_norm_eps=1e-5)
     fields = {
         "image_token_index": vocabulary["<image>"], "vision_feature_layer": -2, "projector_hidden_act": "gelu",

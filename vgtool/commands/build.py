@@ -19,7 +19,7 @@ def build(
     masks: Annotated[Path, typer.Option(help="Folder with images and masks, or a COCO FILE.json.")],
     out: Annotated[Path, typer.Option(help="New folder for the benchmark.")],
     name: Annotated[str | None, typer.Option(help="Its name; that of --out when not given.")] = None,
-    form: Annotated[str, typer.Option("--format", help="auto, samed2d, pairs, coco, slake or nifti.")] = "auto",
+    form: Annotated[str, typer.Option("--format", help="auto, samed2d, pairs, coco, slake, nifti or dicom.")] = "auto",
     names: Annotated[Path | None, typer.Option(help="File that names a label map's values.")] = None,
     modality: Annotated[str | None, typer.Option(help="Modality of all images, where their files do not say.")] = None,
     patient: Annotated[
@@ -35,9 +35,9 @@ def build(
     min_pixels: Annotated[int, whole("Fewest pixels of an instance.", "--min-pixels", least=1)] = 16,
     grid: Annotated[int, whole("Cells along a side, for --max-share.", "--grid", least=1, most=256)] = 24,
     axis: Annotated[int, whole("Volumes: 0 sagittal, 1 coronal, 2 axial.", "--axis", most=2)] = 2,
-    slices: Annotated[str, typer.Option(help="Volumes: largest, all, or N for every Nth labelled slice.")] = "largest",
+    slices: Annotated[str, typer.Option(help="Of a volume or series: largest, all or every Nth slice.")] = "largest",
     window: Annotated[
-        str | None, typer.Option(help="Volumes: LOW,HIGH shown; the 0.5 and 99.5 percentiles when not given.")
+        str | None, typer.Option(help="Values LOW,HIGH shown of volumes and DICOM; see docs/images.md.")
     ] = None,
     domain: Annotated[DomainKind, one_of(DomainKind, "What the images are.", "--domain")] = "medical",
     seed: Seed = 0,
@@ -47,16 +47,18 @@ def build(
 
     Example: vgtool build --masks scans --out scans-bench --splits train=0.8,test=0.2
     """
-    from vgtool.build import make
+    from vgtool.build import count, make
+    from vgtool.build.questions import KINDS
+    from vgtool.build.settings import Settings, read_options, shares
     from vgtool.scoring.render import render
 
-    options = make.read_options(names, modality, patient, axis, slices, window)
-    kinds = make.KINDS if questions == "all" else tuple(part.strip() for part in questions.split(","))
-    settings = make.Settings(
+    options = read_options(names, modality, patient, axis, slices, window)
+    kinds = KINDS if questions == "all" else tuple(part.strip() for part in questions.split(","))
+    settings = Settings(
         name or out.resolve().name,
         domain,
         kinds,
-        make.shares(splits),
+        shares(splits),
         group,
         negatives,
         max_share,
@@ -65,7 +67,7 @@ def build(
         seed,
     )
     built = make.build(masks, out, form, options, settings)
-    text = json.dumps(built.counts, indent=1) if as_json else render(make.tables(built.counts), "table").strip()
+    text = json.dumps(built.counts, indent=1) if as_json else render(count.tables(built.counts), "table").strip()
     console.show(text)
     if built.failures:
         console.say(f"{built.failures:,} inputs skipped; {out / 'skipped.jsonl'} names each.")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vgtool.errors import SampleError
-from vgtool.images import dicom, pictures
+from vgtool.images import dicom, pictures, volumes
 from vgtool.images.files import MAX_PIXELS, read_bytes, reading
 from vgtool.images.names import Names
 from vgtool.records import ImageSource
@@ -28,7 +28,7 @@ class _Stored:
     values: NDArray[np.int64]
     """[height, width]: grey values, palette indices, or colours as 0xRRGGBB."""
     kind: str
-    """grey, palette or colour."""
+    """grey, palette, colour or volume."""
     palette: NDArray[np.int64] | None = None
     """Index -> 0xRRGGBB."""
     opaque: NDArray[np.int64] | None = None
@@ -40,9 +40,14 @@ class _Stored:
         return self.values if self.palette is None else self.palette[self.values]
 
 
-def open_mask(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int64]:
-    """The stored values of a label map [height, width]: grey values or palette indices. SampleError for colours."""
-    stored = _stored(source, max_pixels)
+def open_mask(
+    source: ImageSource, *, image: ImageSource | None = None, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.int64]:
+    """The stored values of a label map [height, width]: grey values or palette indices. SampleError for colours.
+
+    Of a NIfTI volume, the slice that `source` names; on the grid of `image`, where that is given.
+    """
+    stored = _stored(source, max_pixels, image)
     if stored.kind == "colour":
         raise SampleError("mask_in_colours", f"'{source.name}' marks classes by colours, not by values")
     return _without_transparent(stored, source.name)
@@ -59,9 +64,12 @@ def open_labels(source: ImageSource, names: Names, *, max_pixels: int = MAX_PIXE
     return _without_transparent(stored, source.name)
 
 
-def open_region(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
-    """Where a mask is set [height, width], by however many values: not black, not transparent."""
-    return _set(_stored(source, max_pixels), source.name)
+def open_region(
+    source: ImageSource, *, image: ImageSource | None = None, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.bool_]:
+    """Where a mask is set [height, width], by however many values: not black, not transparent. `image` as above."""
+    stored = _stored(source, max_pixels, image)
+    return stored.values != 0 if stored.kind == "volume" else _set(stored, source.name)
 
 
 def open_binary(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
@@ -80,9 +88,12 @@ def open_binary(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> NDArray
 # ---- as stored -------------------------------------------------------------------------------------------------------
 
 
-def _stored(source: ImageSource, max_pixels: int) -> _Stored:
+def _stored(source: ImageSource, max_pixels: int, under: ImageSource | None = None) -> _Stored:
     data, name = read_bytes(source), source.name
     try:
+        if volumes.is_volume(data):
+            marked = None if under is None else read_bytes(under)
+            return _Stored(volumes.label_slice(data, name, source.view, marked).astype(np.int64), "volume")
         if dicom.is_dicom(data):
             return _Stored(dicom.labels(data, name, max_pixels, source.view).astype(np.int64), "grey")
         with pictures.header(data, name, max_pixels, source.view) as image:

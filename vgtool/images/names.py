@@ -19,8 +19,10 @@ from vgtool.errors import VgError
 IGNORED = 255
 """A label map's value for pixels nobody labelled, unless the names say otherwise."""
 NO_CLASS = frozenset(
-    ("background", "bg", "ignore", "ignored", "ignore label", "unlabelled", "unlabeled", "clear", "clear label")
-    + ("unknown", "void", "none", "no label", "unspecified")
+    (
+        *("background", "bg", "ignore", "ignored", "ignore label", "unlabelled", "unlabeled"),
+        *("clear", "clear label", "unknown", "void", "none", "no label"),
+    )
 )
 """Names of values that are no class."""
 _ITK_SNAP = re.compile(r'(-?\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+[\d.]+\s+\d+\s+\d+\s+"(.*)"')
@@ -79,8 +81,17 @@ def parse(text: str, name: str) -> Names:
 
 
 def _line(line: str, name: str) -> Entry:
-    if match := _ITK_SNAP.fullmatch(line):
+    found = entry(line)
+    if found is None:
+        raise VgError(f"'{name}' has the line '{line[:80]}'.", "Write one value and name a line.")
+    return found
+
+
+def entry(line: str) -> Entry | None:
+    """What one line names, quoted and ended by a comma or not; None for nothing."""
+    if match := _ITK_SNAP.fullmatch(line.strip()):
         return match[5], int(match[1]), _rgb(match[2], match[3], match[4])
+    line = line.replace("：", ":").replace('"', "").strip(", \t\n")
     if match := _TABLE.fullmatch(line):
         return match[2], int(match[1]), _rgb(match[3], match[4], match[5])
     if match := _COLOUR_FIRST.fullmatch(line):
@@ -91,7 +102,7 @@ def _line(line: str, name: str) -> Entry:
         return match[2], int(match[1]), None
     if match := _NAME_FIRST.fullmatch(line):
         return match[1], int(match[2]), None
-    raise VgError(f"'{name}' has the line '{line[:80]}'.", "Write one value and name a line.")
+    return None
 
 
 def _rgb(red: Any, green: Any, blue: Any) -> int | None:

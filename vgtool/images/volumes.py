@@ -121,22 +121,28 @@ def size(data: bytes, name: str, max_pixels: int, view: View) -> tuple[int, int]
 
 def picture(data: bytes, name: str, max_pixels: int, view: View) -> Image.Image:
     """The slice that `view` names, in grey."""
-    volume, axis = load(data, name), _axis(view, name)
-    slices = volume.values.shape[axis]
-    if view.slice is None and slices > 1:
-        raise SampleError("image_animated", f"'{name}' has {slices} slices; name one with `slice` (from 0)")
-    at = view.slice or 0
-    if not 0 <= at < slices:
-        raise SampleError("image_slice", f"'{name}' has {slices} slices; slice {at} is none of 0 to {slices - 1}")
+    volume = load(data, name)
+    plane = _plane(volume.values, name, view)
     if isinstance(view.window, int) or (isinstance(view.window, str) and view.window != "full"):
         raise SampleError("image_window", f"'{name}' states no windows; give [low, high] or full")
     low, high = window(volume.values, name, given(view.window), full=view.window == "full")
-    plane = volume.values.take(at, axis)
     refuse_large(plane.shape[0], plane.shape[1], name, max_pixels)
     image = Image.fromarray(grey(plane, low, high)).convert("RGB")
     kind = "" if given(view.window) else "full range, " if view.window else "percentiles 0.5 and 99.5, "
     image.info[USED] = kind + between(low, high)
     return image
+
+
+def _plane(values: NDArray[Any], name: str, view: View) -> NDArray[Any]:
+    """The slice that a view names. SampleError where it names none, or one that is not there."""
+    axis = _axis(view, name)
+    slices = values.shape[axis]
+    if view.slice is None and slices > 1:
+        raise SampleError("image_animated", f"'{name}' has {slices} slices; name one with `slice` (from 0)")
+    at = view.slice or 0
+    if not 0 <= at < slices:
+        raise SampleError("image_slice", f"'{name}' has {slices} slices; slice {at} is none of 0 to {slices - 1}")
+    return values.take(at, axis)
 
 
 def _axis(view: View, name: str) -> int:
@@ -202,6 +208,16 @@ def labels_on(label: Volume, image: Volume, name: str) -> tuple[NDArray[np.int32
     if values.any() and not placed.any():
         raise SampleError("mask_frame", f"'{name}' marks nothing inside its image: the two lie in different places")
     return placed, True
+
+
+def label_slice(data: bytes, name: str, view: View, image: bytes | None) -> NDArray[np.int32]:
+    """The labels of a slice as rows and columns of a picture, on the grid of the volume `image` where it is given."""
+    label = load(data, name)
+    if image is None:
+        return displayed(_plane(whole_numbers(label, name), name, view))
+    if not is_volume(image):
+        raise SampleError("mask_frame", f"'{name}' is a volume, and its image is none")
+    return displayed(_plane(labels_on(label, load(image, name), name)[0], name, view))
 
 
 def _same_grid(one: Volume, other: Volume) -> bool:

@@ -4,11 +4,14 @@ The registry's prompt wins; a model without one speaks its checkpoint's own chat
 `<image>` and `{question}` in the places of the image and the user's text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vgtool.errors import VgError
 from vgtool.models.checkpoint import Checkpoint
+from vgtool.models.pieces import contradiction
+from vgtool.models.wording import marks, wording
+from vgtool.registry import ModelSpec
 
 IMAGE, QUESTION = "<image>", "{question}"
 
@@ -31,32 +34,69 @@ def conversation(
     written: str | None = None,
     sub: str = "",
     prompt: str | None = None,
+    strip: str = "both",
 ) -> dict[str, Any]:
     """The fields of an Adapter that concern text.
 
     `image_token`: the id that the chat template writes for an image (`written` when its text is another);
     `wrap`: what the model's processor writes around it. `eos`: ids from the config. `sub`: the language model's folder.
     `prompt`: the words of a layout that names them otherwise than by a chat template; the entry's win over them.
+    `strip`: which blanks around a question the family's own code takes away.
     """
     generation = checkpoint.json(f"{sub}generation_config.json")
-    stops = checkpoint.spec.options.get("stop", [])
-    ids = {*_ids(generation.get("eos_token_id")), *(i for group in eos for i in _ids(group))}
-    ids |= _ids(tokenizer.eos_token_id) | _ids(checkpoint.spec.options.get("eos", []))
-    ids |= {i for word in stops if (i := _single(tokenizer, word)) is not None}
+    options = checkpoint.spec.options
+    stops = options.get("stop", [])
+    ends = _ends(checkpoint, tokenizer, generation, eos)
+    stopping = {index for word in stops if (index := _single(tokenizer, word)) is not None}
     mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
     template, separator = _template(checkpoint, tokenizer, mark, wrap, prompt)
     template = template.replace(QUESTION, checkpoint.spec.question)
     return {
-        "spec": checkpoint.spec,
+        "spec": _told(checkpoint, sub),
         "revision": checkpoint.revision,
         "tokenizer": tokenizer,
         "template": template,
         "separator": separator,
-        "eos": frozenset(ids),
-        "bos": bool(checkpoint.spec.options.get("bos", True)),
+        "eos": frozenset(ends | stopping),
+        "held": frozenset(ends),
+        "bos": bool(options.get("bos", True)),
+        "wording": wording(options, strip, template),
+        "marks": marks(tokenizer),
+        "min_new_tokens": int(options.get("min_new_tokens", 0)),
         "stop": tuple(word for word in stops if _single(tokenizer, word) is None),
         "generation": {key: value for key, value in generation.items() if key not in IDS},
     }
+
+
+def _ends(
+    checkpoint: Checkpoint,
+    tokenizer: Any,
+    generation: Mapping[str, Any],
+    configured: Iterable[int | Iterable[int] | None],
+) -> set[int]:
+    """Ids that end an answer: the entry's alone where it names them (its original passes them to `generate`), else
+    those of generation_config.json alone, which is what `generate` takes, else the config's and the tokenizer's."""
+    asked = checkpoint.spec.options.get("eos")
+    if asked is None:
+        of_config = {index for group in configured for index in _ids(group)}
+        return _ids(generation.get("eos_token_id")) or of_config | _ids(tokenizer.eos_token_id)
+    found: set[int] = set()
+    for one in asked if isinstance(asked, list) else [asked]:
+        index = _single(tokenizer, one) if isinstance(one, str) else one
+        index = tokenizer.eos_token_id if one == "tokenizer" else index
+        if index is None:
+            raise VgError(f"The tokenizer of '{checkpoint.spec.name}' has no '{one}' to end an answer.", "Correct eos.")
+        found.add(index)
+    return found
+
+
+def _told(checkpoint: Checkpoint, sub: str) -> ModelSpec:
+    """The entry, with a note where the tokenizer's files contradict each other."""
+    said = contradiction(checkpoint.folder / sub)
+    if said is None:
+        return checkpoint.spec
+    notes = [*checkpoint.spec.notes, f"Its tokenizer files disagree: {said}."]
+    return checkpoint.spec.model_copy(update={"notes": notes})
 
 
 def _ids(value: int | Iterable[int] | None) -> set[int]:

@@ -110,7 +110,7 @@ class InternVLChat(Adapter):
         end = tokenizer.get_vocab().get(END)
         words = conversation(
             checkpoint, tokenizer, context, llm.get("eos_token_id"), end, wrap=(OPEN, CLOSE),
-            prompt=_prompt(checkpoint, config),
+            prompt=_prompt(checkpoint, config), strip="none",
         )  # fmt: skip
         model = checkpoint.build(
             InternVLForConditionalGeneration, host, placement, tensors=tensors, renames=cls.renames
