@@ -181,6 +181,7 @@ def test_no_option_is_read_by_chance(answer: str) -> None:
         ("-2", ("2", "-2", "+2"), "-2"),
         (">5", ("<5", ">5"), ">5"),
         ("> 5 mm", ("< 5 mm", "> 5 mm"), "> 5 mm"),
+        ("It is < 5 mm.", ("< 5 mm", "> 5 mm"), "< 5 mm"),
         ("ER-", ("ER+", "ER-"), "ER-"),
         ("The tumour is ER+.", ("ER+", "ER-"), "ER+"),
         ("CT", ("CT.", "ct", "CT"), "CT"),

@@ -22,7 +22,7 @@ _BOXED = regex.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX = regex.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}|\$")
 _BOLD = regex.compile(r"(?<![\w*])\*{1,3}\s*\(?([A-Z])\)?[.:]?\s*\*{1,3}(?![\w*])")
 _MARKS = regex.compile(r"\*+|__|`|^#+\s*", regex.M)
-_OPENING, _CLOSING = "[{【「『<", "]}】」』>"
+_OPENING, _CLOSING = "[{【「『", "]}】」』"
 
 _FOLLOW = (
     r"because|since|as|for|which|that|is|was|would|seems|looks|due|based|given|so|but|while|where|here|it|this|these|"
@@ -41,7 +41,7 @@ _SAYS = (
 _LETTER = r"[(\"'“]*\s*(?<![\p{Latin}\p{N}-])([A-Za-z])"
 _MARKED = regex.compile(rf"(?:{_SAYS}){_LETTER}(?![\p{{L}}\p{{N}}]){_STANDS}", regex.M)
 _ALONE = regex.compile(r"[(\"'“‘]*\s*([A-Za-z])\s*[)\"'”’]*\s*[.:!,;。]*[\"'”’]*")
-_FIRST = regex.compile(r"\s*(?:\(([A-Z])\)|([A-Z])(?:[.:)]\)?(?=\s|$)|\s*\n|(?=,\s)|\s+[-–—=]\s|\s+(?=\()))")
+_FIRST = regex.compile(r"\s*(?:\(([A-Z])\)|([A-Z])(?:[.:)]\)?(?=\s|$)|\s*[\n\t]|(?=,\s)|\s+[-–—=]\s|\s+(?=\()))")
 _VERDICT = regex.compile(
     r"(?<![\p{Latin}\p{N}-])\(?([A-Z])\)?\s*(?i:(?:is|would\s+be|seems|looks|must\s+be)\s+(?:the\s+)?(?:most\s+|best\s+)?"
     r"(?:correct|right|best|likely|answer|true|appropriate|accurate)\b|(?:选项)?(?:是)?(?:正确|对的))"
