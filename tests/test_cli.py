@@ -63,14 +63,14 @@ def test_probe_heads_refine_score_and_report_work_together(home: Path) -> None:
         ("vgrefine", 40),
     ]
     scored = vgtool("score", home / "refined", home / "scenes", "--json", "--by", "question_type")
-    tables = json.loads(scored.stdout)
-    assert [row["method"] for row in tables[0]["rows"]] == ["baseline", "vgrefine", "random-keep"]
-    assert sum(row["rows"] for row in tables[1]["rows"] if row["method"] == "baseline") == 40
+    found = [row for row in json.loads(scored.stdout) if row["table"] == "accuracy" and row["metric"] == "accuracy"]
+    assert [row["method"] for row in found if row["field"] is None] == ["baseline", "vgrefine", "random-keep"]
+    assert sum(row["n"] for row in found if row["method"] == "baseline" and row["field"] == "question_type") == 40
     drawn = vgtool("report", home / "refined", home / "scenes", "--out", home / "report")
     assert drawn.returncode == 0, drawn.stderr
     page = (home / "report" / "index.html").read_text()
     assert "default-src 'none'" in page and str(home) not in page and "://" not in page.replace("http-equiv", "")
-    assert {p.suffix for p in (home / "report").iterdir()} == {".html", ".pdf", ".svg", ".png"}
+    assert {p.suffix for p in (home / "report").iterdir()} == {".html", ".pdf", ".svg", ".png", ".json", ".parquet"}
 
 
 def test_shards_add_up_to_the_whole(home: Path, tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class Thinking(BaseModel):
     """The text after which the answer stands (`<answer>`, `</think>`); the last of several counts."""
     closes: str | None = None
     """The text that ends it; None: the end of what was written."""
+    begins: str | None = None
+    """The text that a reasoning begins with; what was written without it is the answer itself."""
 
 
 class ModelSpec(Entry):

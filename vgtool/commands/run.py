@@ -98,7 +98,7 @@ def refine(
     placed = here.device(at.device, at.device_map) if here else at.device
     opened = launch.load(model, registry, at.dtype, placed, at.device_map, at.offline, at.lora)
     facts = read_facts(opened.adapter, heads, (sample.image_id for sample in found.samples), at.seed)
-    partner = other_image(found.samples, at.seed)
+    partner = other_image(found.samples, at.seed, opened.adapter.alpha)
     task = Refine(opened, methods, facts, found.decoding, mapping=box_mapping, partner=partner)
     if here is None:
         from vgtool.methods.explain import explain as explained

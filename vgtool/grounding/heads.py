@@ -107,6 +107,15 @@ def refuse_mismatch(file: HeadFile, model: str, layers: int, heads: int) -> None
         )
 
 
+def foreign(file: HeadFile, model: str, revision: str) -> tuple[str, ...]:
+    """What to tell of heads that were ranked on another model of equal shape, or on another revision."""
+    if file.model != model:
+        return (f"The heads are those of '{file.model}', whose shape is equal; '{model}' was not ranked.",)
+    if file.revision != revision:
+        return (f"The heads are those of '{model}' at revision {file.revision[:12]}; this is {revision[:12]}.",)
+    return ()
+
+
 def refuse_overlap(file: HeadFile, image_ids: Iterable[str]) -> None:
     """VgError when a calibration image is a test image."""
     used = set(file.selected_by.get("image_ids", []))

@@ -7,6 +7,7 @@ space that both state: a label on another grid is resampled to the image's, each
 
 import gzip
 import io
+import logging
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -60,9 +61,11 @@ def load(data: bytes, name: str, max_voxels: int = 4 * MAX_BYTES) -> Volume:
     """A volume of one number a voxel, in three dimensions. SampleError for what is none."""
     try:
         import nibabel
+        from nibabel.imageglobals import logger
         from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
     except ImportError:
         raise SampleError("nifti_support_missing", f"'{name}' is NIfTI; install vgtool[masks]") from None
+    logger.handlers = [logging.NullHandler()]  # it prints what it finds odd, beside the exception that says so
     with reading(name, "image_unreadable", "cannot be read as NIfTI"):
         plain = _unpacked(data, name)
         kind = nibabel.Nifti2Image if int.from_bytes(plain[:4], "little") in (540, 469893120) else nibabel.Nifti1Image

@@ -38,6 +38,8 @@ class Facts:
     seed: int
     follows_image: bool = False
     """Whether the model's input takes the size of the image (Qwen, tiles) instead of its own."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know: whose heads these are, where they are another model's."""
 
 
 def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
@@ -45,10 +47,12 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
     architecture's, or was made on any of these images; knockout layers are the model's own, else the file's."""
     ranked: tuple[tuple[int, int], ...] = tuple((layer, head) for layer, head in adapter.spec.heads_ranked or ())
     knockout = tuple(adapter.spec.knockout_layers or ())
+    notes: tuple[str, ...] = ()
     if heads is not None:
         file = head_files.read(heads)
         head_files.refuse_mismatch(file, adapter.spec.name, adapter.layers, adapter.heads)
         head_files.refuse_overlap(file, image_ids)
+        notes = head_files.foreign(file, adapter.spec.name, adapter.revision)
         ranked = tuple((layer, head) for layer, head, _ in file.ranked)
         knockout = knockout or tuple(file.knockout_layers)
     for layer, head in ranked:
@@ -58,7 +62,7 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
                 f"head {[layer, head]}.",
                 "Correct heads_ranked, or rank this model's own heads and give --heads FILE.",
             )
-    return Facts(adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image)
+    return Facts(adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image, notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ class Method(Protocol):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    # A method may also say `role: ClassVar[Role]` (vgtool.methods.names); one that does not is a claim.
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         """Layers to read, by row. VgError when the method cannot run on this model."""

@@ -18,7 +18,8 @@ def explain(task: Refine, samples: Sequence[Sample], wanted: str) -> str:
     if wanted not in found:
         raise VgError(f"No sample '{wanted}' in this benchmark, split and limit.", did_you_mean(wanted, list(found)))
     sample = found[wanted]
-    images = tuple(open_image(source) for source in (sample.image, *sample.extra_images))
+    alpha = task.adapter.alpha
+    images = tuple(open_image(source, alpha=alpha) for source in (sample.image, *sample.extra_images))
     rows = task.run(ImageGroup((sample,), images, tuple(task.adapter.prepare(image) for image in images)), None)
     lines = [f"{sample.id}: {sample.question}", f"reference: {sample.reference or 'none'}"]
     if sample.choices:

@@ -14,6 +14,7 @@ from vgtool.errors import SampleError
 from vgtool.grounding.geometry import BoxMapping, Geometry
 from vgtool.grounding.metrics import grounding, relative_attention
 from vgtool.images.levels import USED
+from vgtool.methods.names import Role
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.adapter import Adapter, Prompt
 from vgtool.records import Rejected, Sample
@@ -96,6 +97,8 @@ class Probe:
 
     kind = "probe"
     rows_per_sample = 1
+    notes: Sequence[str] = ()
+    roles: Mapping[str, Role] = {}
     schema = pa.schema(
         [
             *COMMON,

@@ -21,6 +21,7 @@ from vgtool.attention.whole import WholeSession
 from vgtool.errors import SampleError
 from vgtool.grounding.geometry import BoxMapping
 from vgtool.methods.base import Facts, Method, Plan, Scene
+from vgtool.methods.names import Role, role_of
 from vgtool.methods.probe import COMMON, FLOATS, PACK_TOKENS, chunks, common, failure
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.adapter import Prompt, Vision
@@ -82,6 +83,10 @@ class Refine:
         self.sessions, self.adapter, self.methods, self.facts = sessions, sessions.adapter, methods, facts
         self.mapping, self.partner = mapping, partner
         self.rows_per_sample = 1 + len(methods)
+        self.notes: Sequence[str] = facts.notes
+        self.roles: Mapping[str, Role] = {
+            label: getattr(method, "role", role_of(label)) for label, method in ((BASELINE, None), *methods.items())
+        }
         self.reads: dict[Rows, frozenset[int]] = {"last": frozenset()}
         self.keep: frozenset[int] = frozenset()
         for method in methods.values():

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from PIL import Image
 
+from vgtool.methods.names import Role
 from vgtool.models.adapter import Vision
 from vgtool.records import Rejected, Sample
 
@@ -37,6 +38,11 @@ class Task(Protocol):
     """The columns of the Parquet parts; `sample_id` always, `error` always."""
     rows_per_sample: int
     """1 for probe; the number of methods, baseline included, for refine."""
+
+    notes: Sequence[str]
+    """What a reader of its numbers must know."""
+    roles: Mapping[str, Role]
+    """Of each method, what it is to a result; empty for a probe."""
 
     def identity(self) -> Mapping[str, Any]:
         """The settings that make this run this run: prompts, row, maps, methods, heads digest. JSON values only."""

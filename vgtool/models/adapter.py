@@ -17,6 +17,7 @@ from transformers import Cache, DynamicCache
 
 from vgtool.errors import SampleError
 from vgtool.grounding.geometry import Geometry
+from vgtool.images import Alpha
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.wording import Wording, refused
 from vgtool.registry import ModelSpec
@@ -103,6 +104,8 @@ class Adapter:
     placeholder: ClassVar[bool] = True
     """True: the tokenizer knows an image token, and the prompt is tokenised in one pass around it, as the model's
     processor does. False: text is tokenised in pieces around the image, as repositories with a sentinel do."""
+    alpha: ClassVar[Alpha] = "white"
+    """What becomes of a transparent picture: laid over white, or its alpha dropped as the original's code drops it."""
     penalises_prompt: ClassVar[bool] = True
     """False: the published code generates from embeddings alone, so a repetition penalty never sees the prompt."""
     settings: ClassVar[frozenset[str]] = frozenset(

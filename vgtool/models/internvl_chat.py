@@ -54,6 +54,7 @@ class InternVLChat(Adapter):
     tiling: Tiling | None
     """None: one squash of the whole image, whatever its shape."""
 
+    alpha = "drop"
     penalises_prompt = False
     settings = Adapter.settings | {"tiles", "max_tiles", "opening"}
     renames: ClassVar[Mapping[str, str]] = {

@@ -24,6 +24,14 @@ NATIVE = {
 }
 """model_type of a transformers-native checkpoint -> adapter key."""
 
+CHAT = {
+    "internvl_chat": "internvl-chat",
+    "hulumed_qwen2": "hulu-med",
+    "hulumed_qwen3": "hulu-med",
+    "citrus_v": "citrus-v",
+}
+"""model_type of a layout that names the code of its repository -> adapter key."""
+
 ORIGINAL = ("llava_qwen2", "llava_mistral", "llava_llama")
 """model_type of checkpoints as the LLaVA repositories save them."""
 
@@ -55,13 +63,11 @@ def _adapter(config: dict[str, Any], folder: Path) -> str:
         return "vila"
     if kind in ORIGINAL or (kind == "llava" and "mm_projector_type" in config):  # as the earliest LLaVA-1.5 files do
         return "llava-original"
-    if kind == "internvl_chat":
-        return "internvl-chat"
-    if kind in NATIVE:
-        return NATIVE[kind]
+    if kind in NATIVE or kind in CHAT:
+        return (NATIVE | CHAT)[kind]
     raise VgError(
         f"'{folder}' is of a layout vgtool does not know (model_type {kind!r}).",
-        f"Known: {', '.join((*NATIVE, *ORIGINAL))}, internvl_chat, VILA's three folders.",
+        f"Known: {', '.join((*NATIVE, *ORIGINAL, *CHAT))}, VILA's three folders.",
     )
 
 

@@ -26,6 +26,8 @@ ADAPTERS = {
     "qwen2-vl": "vgtool.models.qwen:Qwen2",
     "qwen2.5-vl": "vgtool.models.qwen:Qwen25",
     "qwen3-vl": "vgtool.models.qwen:Qwen3",
+    "citrus-v": "vgtool.models.citrus:Citrus",
+    "hulu-med": "vgtool.models.hulu:Hulu",
     "gemma3": "vgtool.models.gemma:Gemma3",
 }
 """Short key -> module:Class."""

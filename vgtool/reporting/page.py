@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -24,7 +23,11 @@ from vgtool.reporting.folder import replaced
 from vgtool.reporting.inputs import Source, families, found_runs, sources
 from vgtool.reporting.pack import Pack, encoded
 from vgtool.reporting.samples import Pictures, index
-from vgtool.scoring.tables import SPLITS, Cell, Table, accuracy, grounding
+from vgtool.scoring.export import exported
+from vgtool.scoring.frame import Estimates, joined
+from vgtool.scoring.runs import FIELDS
+from vgtool.scoring.score import estimates
+from vgtool.scoring.views import Cell, Table, view
 
 
 def write(
@@ -51,7 +54,10 @@ def write(
             listed = index(grouped, pack, pictures)
             shown = [] if pictures is None else examples(read, pictures)
             drawn = figures.draw(read, grouped, chosen, seed, folder, shown)
-            tables = [_summary(read), *_failures(read), *_tables(read, rule, seed)]
+            parts = _estimates(read, seed)
+            for form in ("json", "parquet"):
+                (folder / f"results.{form}").write_bytes(exported(joined(parts), form))
+            tables = [_summary(read), *_failures(read), *map(view, parts)]
             (folder / "index.html").write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
     except OSError as error:
         raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
@@ -97,20 +103,11 @@ def _hashed(text: str) -> str:
 # ---- tables ------------------------------------------------------------------------------------------------------
 
 
-def _tables(read: Sequence[Source], rule: str | None, seed: int) -> list[Table]:
-    """Accuracy of every refine run, whole and split, then grounding of every probe run; no two of one title."""
-    twins = Counter((one.run.kind, one.run.title) for one in read)
-    tables: list[Table] = []
-    for one in sorted(read, key=lambda one: one.run.kind == "probe"):
-        run = one.run
-        name = run.title if twins[run.kind, run.title] == 1 else f"{run.title}, {run.path.name}"
-        if run.kind == "probe" and one.measured.height:
-            tables.append(replace(grounding(run, seed), title=f"Grounding, {name}"))
-        elif run.kind == "refine" and run.rows.height:
-            tables.append(replace(accuracy(run, rule, None, seed), title=f"Accuracy, {name}"))
-            for by in [by for by in SPLITS if run.rows[by].drop_nulls().n_unique() > 1]:
-                tables.append(replace(accuracy(run, rule, by, seed), title=f"Accuracy by {by}, {name}"))
-    return tables
+def _estimates(read: Sequence[Source], seed: int) -> list[Estimates]:
+    """Every table these runs allow, split by each field that has several values; runs that differ are labelled."""
+    runs = [one.scored for one in read if (one.measured if one.run.kind == "probe" else one.run.rows).height]
+    found = estimates(runs, FIELDS, seed, allow_mixed=True)
+    return [part for part in found if part.frame["field"][0] not in FIELDS or part.frame["level"].n_unique() > 1]
 
 
 def _summary(read: Sequence[Source]) -> Table:

@@ -23,7 +23,7 @@ from vgtool.reporting.figures import best_layer, stacked
 from vgtool.reporting.inputs import Family, Source, without_folders
 from vgtool.reporting.pack import Pack
 from vgtool.runs.store import Store
-from vgtool.scoring.tables import METRICS
+from vgtool.scoring.runs import METRICS
 
 BATCH = 32
 LONGEST = 1024
@@ -91,7 +91,7 @@ def _head(family: Family) -> dict[str, Any]:
     for one in family.refines:
         start = len(methods)
         several = len(family.refines) > 1
-        methods += [f"{m} ({one.run.path.stem})" if several else m for m in one.methods]
+        methods += [f"{m} ({one.apart})" if several else m for m in one.methods]
         own = start + one.methods.index("baseline") if "baseline" in one.methods else -1
         base += [own if start + i != own else -1 for i in range(len(one.methods))]
     names = ("model", "revision", "benchmark", "split", "protocol")

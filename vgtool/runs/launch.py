@@ -28,6 +28,8 @@ class Launch:
     store: Store
     place: cluster.Place
     batch: int | None
+    checkpoint: Path | None = None
+    """The model's folder, where one was named."""
 
     def device(self, wanted: str | None, device_map: str | None) -> str | None:
         """The device to load on."""
@@ -40,10 +42,11 @@ def prepare(
     """Everything that can be settled before a model is loaded; images that ended two processes are tried here."""
     if batch != "auto" and not (batch.isdecimal() and int(batch) > 0):
         raise VgError(f"--batch-size '{batch}' is not auto or a number above 0.", "Leave it out to let packs decide.")
-    place, name = cluster.place(shard), resolve(model, registry)[0].name
+    place, (spec, checkpoint) = cluster.place(shard), resolve(model, registry)
+    name = spec.name
     store = Store(out or Path("runs") / f"{kind}-{name}-{Path(rows.name).stem if rows.is_file else rows.name}")
     trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
-    return Launch(store, place, None if batch == "auto" else int(batch))
+    return Launch(store, place, None if batch == "auto" else int(batch), checkpoint)
 
 
 def load(
@@ -85,8 +88,13 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     from vgtool.runs.runner import Outcome, run
 
     store, place, adapter = at.store, at.place, opened.adapter
-    notes = [*adapter.spec.notes, *rows.notes]
-    recorded = {"batch_size": at.batch or "auto", "device": str(adapter.device), "shards": place.shard.count}
+    notes = [*adapter.spec.notes, *rows.notes, *task.notes]
+    recorded: dict[str, Any] = {"batch_size": at.batch or "auto", "device": str(adapter.device)}
+    recorded |= {"shards": place.shard.count}
+    for note in task.notes:
+        console.say(f"Note: {note}")
+    recorded |= {"checkpoint": str(at.checkpoint)} if at.checkpoint else {}
+    recorded |= {"roles": task.roles} if task.roles else {}
     store.open(task.kind, identity(task, opened, rows), notes, recorded)
     if trial.on_trial() is None:
         _require_space(task, adapter, rows, store, place.shard)

@@ -97,9 +97,10 @@ class Store:
         try:
             found = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
             kind, identity, notes = found["kind"], found["identity"], found.get("notes", [])
-            if not isinstance(identity, dict) or not isinstance(notes, list):
+            recorded = found.get("recorded", {})
+            if not isinstance(identity, dict) or not isinstance(notes, list) or not isinstance(recorded, dict):
                 raise ValueError("identity or notes are not what vgtool writes")
-            return {"kind": kind, "identity": identity, "notes": notes}
+            return {"kind": kind, "identity": identity, "notes": notes, "recorded": recorded}
         except OSError:
             raise VgError(f"'{self.root}' is no run folder: it has no run.json.", "Name the --out of a run.") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
