@@ -242,25 +242,3 @@ def test_what_a_user_may_not_open_is_one_sentence(
 def test_a_number_out_of_range_is_refused_by_its_option(args: list[str]) -> None:
     done = vgtool("probe", "--model", "phantom-vlm", "--benchmark", "scenes", *args)
     assert done.returncode == 2 and args[0] in done.stderr and "Traceback" not in done.stderr
-
-
-def test_explain_shows_one_sample_and_writes_nothing(home: Path) -> None:
-    command = ["refine", "--model", "phantom-vlm", "--benchmark", "phantom", "--limit", "10"]
-    command += ["--heads", str(home / "heads.json"), "--method", "vgrefine", "--method", "no-image"]
-    before = sorted(home.rglob("*"))
-    sample = rows_of(command, home)
-    shown = vgtool(*command, "--explain", sample["sample_id"], cwd=home / "explained")
-    assert shown.returncode == 0, shown.stderr
-    assert f"baseline: {sample['answer']}" in shown.stdout and f"{sample['confidence']:.3f}" in shown.stdout
-    assert "kept: 32 tokens" in shown.stdout and "no-image:" in shown.stdout
-    assert sorted((home / "explained").rglob("*")) == [] and before
-    wrong = vgtool(*command, "--explain", sample["sample_id"] + "x")
-    assert wrong.returncode == 2 and "Did you mean" in wrong.stderr
-
-
-def rows_of(command: list[str], home: Path) -> dict[str, object]:
-    """The first baseline row of a real run; also makes the folder the explanation runs in."""
-    (home / "explained").mkdir()
-    done = vgtool(*command, "--out", home / "whole")
-    assert done.returncode == 0, done.stderr
-    return rows(home / "whole").filter(pl.col("method") == "baseline").sort("sample_id").row(0, named=True)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import vgtool
 from vgtool import console
+from vgtool.benchmarks.load import SUFFIXES
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
 from vgtool.runs import cluster, plan, trial
 from vgtool.runs.progress import reporting
 from vgtool.runs.store import Shard, Store
+from vgtool.version import __version__
 
 if TYPE_CHECKING:  # torch is imported by what runs
     from vgtool.attention.sharing import Sessions
@@ -36,6 +37,12 @@ class Launch:
         return cluster.device(wanted, device_map)
 
 
+def folder(kind: str, model: str, benchmark: str, above: Path) -> Path:
+    """Where a run goes that is not given a folder; of a benchmark that is a file, its name counts."""
+    name = Path(benchmark).stem if benchmark.endswith(SUFFIXES) else benchmark
+    return above / f"{kind}-{model}-{name}"
+
+
 def prepare(
     kind: str, model: str, registry: Path | None, rows: "Benchmark", out: Path | None, shard: str, batch: str
 ) -> Launch:
@@ -43,8 +50,7 @@ def prepare(
     if batch != "auto" and not (batch.isdecimal() and int(batch) > 0):
         raise VgError(f"--batch-size '{batch}' is not auto or a number above 0.", "Leave it out to let packs decide.")
     place, (spec, checkpoint) = cluster.place(shard), resolve(model, registry)
-    name = spec.name
-    store = Store(out or Path("runs") / f"{kind}-{name}-{Path(rows.name).stem if rows.is_file else rows.name}")
+    store = Store(out or folder(kind, spec.name, rows.name, Path("runs")))
     trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
     return Launch(store, place, None if batch == "auto" else int(batch), checkpoint)
 
@@ -67,7 +73,7 @@ def load(
 
     spec, source = resolve(model, registry)
     if source is not None:
-        console.say(f"{spec.name}: {spec.notes[0]}")
+        console.say(f"{spec.name}: {' '.join(spec.notes[:1]) or 'Local checkpoint.'}")
     logging.disable_progress_bar()
     placed: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map}
     adapter = load_model(spec, source=source, offline=offline, lora=lora, **placed)
@@ -88,10 +94,10 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     from vgtool.runs.runner import Outcome, run
 
     store, place, adapter = at.store, at.place, opened.adapter
-    notes = [*adapter.spec.notes, *rows.notes, *task.notes]
+    notes = [*adapter.spec.notes, *adapter.notes, *rows.notes, *task.notes]
     recorded: dict[str, Any] = {"batch_size": at.batch or "auto", "device": str(adapter.device)}
     recorded |= {"shards": place.shard.count}
-    for note in task.notes:
+    for note in (*adapter.notes, *task.notes):
         console.say(f"Note: {note}")
     recorded |= {"checkpoint": str(at.checkpoint)} if at.checkpoint else {}
     recorded |= {"roles": task.roles} if task.roles else {}
@@ -137,7 +143,7 @@ def identity(task: "Task", opened: "Sessions", rows: "Benchmark") -> Mapping[str
         "rows": rows.rows,
         "data_digest": rows.digest,
         "versions": {
-            "vgtool": vgtool.__version__,
+            "vgtool": __version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
