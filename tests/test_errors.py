@@ -112,7 +112,8 @@ CASES: dict[str, list[Case]] = {
     ],
     "A run folder": [
         Case(f"{P} --out runs/probe --row text", '"text"', said="after the same command without `--row text`"),
-        Case(f"{P[:-1]}4 --out runs/probe", "rows = 3", said="after the same command with `--limit 3`"),
+        Case(f"{P[:-1]}2 --out runs/probe", "rows = 3", said="after the same command with `--limit 3`"),
+        Case(f"{P} --out runs/probe --split test", '"calibration"', said="after the same on the split `calibration`"),
         Case("vgtool score runs/half", "runs/half", said="after `--shard 1/2` only"),
         Case("vgtool heads runs/half -o heads.json", "runs/half"),
         Case(f"{P} --out /proc/nothing", "/proc/nothing"),

@@ -7,6 +7,7 @@ wants to read, and plans one question at a time; the refine task runs every plan
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Protocol
 from zlib import crc32
 
@@ -20,6 +21,7 @@ from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter
 from vgtool.records import Sample
+from vgtool.registry import ModelSpec
 
 Array = NDArray[np.float64]
 Maps = Mapping[int, Array]
@@ -63,6 +65,19 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
                 "Correct heads_ranked, or rank this model's own heads and give --heads FILE.",
             )
     return Facts(adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image, notes)
+
+
+UNKNOWN = 1 << 20
+"""Layers and heads of a model whose sizes nobody has told: every layer and head fits."""
+
+
+def expected_facts(spec: ModelSpec, heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
+    """Facts as `read_facts` will find them, before the model is loaded: its sizes are those of its entry or of the head
+    file."""
+    file = None if heads is None else head_files.read(heads)
+    layers, each = (file.layers, file.heads) if file else (spec.layers or UNKNOWN, spec.heads or UNKNOWN)
+    stand_in: Any = SimpleNamespace(spec=spec, layers=layers, heads=each, follows_image=False, revision="")
+    return read_facts(stand_in, heads, image_ids, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +142,12 @@ class Plan:
     triage: Array | None = None
     opposite: Change | None = None
     """Cuts what `change` keeps: measured for faithfulness, not answered."""
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether its answer is the baseline's."""
+        edited = self.change is not None and not self.change.empty
+        return not (edited or self.images or self.blind or self.gamma is not None)
 
 
 class Method(Protocol):
