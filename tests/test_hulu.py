@@ -92,6 +92,12 @@ def test_what_would_be_got_wrong_is_refused(change: Any, said: str, tmp_path: Pa
     whole = published.hulu(tmp_path / "whole")
     with pytest.raises(VgError, match="option sides 'turned'"):
         opened(whole.folder, sides="turned")
+    prepared = json.loads((whole.folder / "preprocessor_config.json").read_text())
+    for broken, told in (({"image_mean": [0.5]}, "not three numbers"), ({"min_tokens": "few"}, "min_tokens 'few'"),
+                         ({"patch_size": 16}, "patch_size 16")):  # fmt: skip
+        write(whole.folder / "preprocessor_config.json", {**prepared, **broken})
+        with pytest.raises(VgError, match=told):
+            opened(whole.folder)
     write(whole.folder / "preprocessor_config.json", {})
     with pytest.raises(VgError, match=r"preprocessor_config\.json"):
         opened(whole.folder)

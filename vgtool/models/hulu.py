@@ -9,7 +9,7 @@ with it, and so is this (`sides: kept` turns it off, as that code does for an im
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
@@ -61,6 +61,7 @@ class Hulu(Adapter):
                 "Give a checkpoint as the hub has it, its vision encoder inside.",
             )
         parts.ask(config.get("mm_projector_type", "mlp2x_gelu"), "mlp2x_gelu", "mm_projector_type", checkpoint)
+        parts.ask(prepared.get("patch_size", 14), fields.get("patch_size", 16), "patch_size", checkpoint)
         sides = checkpoint.spec.options.get("sides", "swapped")
         parts.ask(sides, SIDES, "option sides", checkpoint)
         tensors = checkpoint.tensors()
@@ -80,14 +81,15 @@ class Hulu(Adapter):
         )
         own = checkpoint.chat_template() or tokenizer.chat_template
         words = conversation(checkpoint, tokenizer, image, config.get("eos_token_id"), prompt=None if own else CHAT)
-        mean, std = (torch.tensor(prepared[name]).reshape(3, 1, 1) for name in ("image_mean", "image_std"))
+        least = parts.whole(prepared.get("min_tokens", 16), "min_tokens", checkpoint, 1)
+        most = parts.whole(prepared.get("max_tokens", 16384), "max_tokens", checkpoint, least)
         return cls(
             model=checkpoint.build(
                 LlavaForConditionalGeneration, host, placement, tensors=tensors, renames=cls.renames
             ),
-            patch=int(prepared.get("patch_size", vision.patch_size)),
-            budget=(int(prepared.get("min_tokens", 16)), int(prepared.get("max_tokens", 16384))),
-            normal=(mean, std),
+            patch=vision.patch_size,
+            budget=(least, most),
+            normal=(_channels(prepared, "image_mean", checkpoint), _channels(prepared, "image_std", checkpoint)),
             sides=sides,
             **words,
         )
@@ -111,6 +113,17 @@ class Hulu(Adapter):
     def features(self, vision: Vision) -> Tensor:
         inner = self.model.model
         return inner.multi_modal_projector(inner.vision_tower(**self.placed(vision)).last_hidden_state)
+
+
+def _channels(prepared: Mapping[str, Any], name: str, checkpoint: Checkpoint) -> Tensor:
+    """Three numbers of preprocessor_config.json, [3, 1, 1]."""
+    values = prepared.get(name)
+    if not isinstance(values, list) or len(values) != 3 or not all(isinstance(one, float | int) for one in values):
+        raise VgError(
+            f"preprocessor_config.json of '{checkpoint.spec.name}' has {name} {values!r}, not three numbers.",
+            "Fetch it again.",
+        )
+    return torch.tensor(values, dtype=torch.float32).reshape(3, 1, 1)
 
 
 def patches(height: int, width: int, patch: int, least: int, most: int) -> tuple[int, int]:

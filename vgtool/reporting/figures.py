@@ -18,6 +18,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from vgtool.grounding.heads import HeadFile, known_mean
+from vgtool.reporting import fonts
 from vgtool.reporting.inputs import Family, Source
 from vgtool.scoring.runs import METRICS
 from vgtool.scoring.statistics import clustered_mean, clustered_means, wilson
@@ -67,14 +68,14 @@ def draw(
 ) -> list[tuple[str, Path]]:
     """Write every figure these runs allow into `out`, then the `further` ones; their captions and SVG files."""
     written = []
-    with rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a character that the font lacks is drawn as a box
+    with rc_context({**STYLE, "font.family": fonts.families()}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # said in the caption
         for one in chain(_all(sources, families, heads, seed), further):
             for suffix in SUFFIXES:
                 # No dates in the files, so that the same run gives the same figure.
                 metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[suffix]
                 one.figure.savefig(out / f"{one.stem}.{suffix}", dpi=220, metadata=metadata)
-            written.append((one.caption, out / f"{one.stem}.svg"))
+            written.append((one.caption + fonts.remark(one.figure), out / f"{one.stem}.svg"))
     return written
 
 

@@ -29,6 +29,8 @@ from vgtool.scoring.runs import FIELDS
 from vgtool.scoring.score import estimates
 from vgtool.scoring.views import Cell, Table, view
 
+SCRIPTS = ("picture.js", "tables.js", "browser.js")
+
 
 def write(
     inputs: Sequence[Path],
@@ -71,7 +73,8 @@ def _page(
         loader=jinja2.PackageLoader("vgtool.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     templates = resources.files("vgtool.reporting") / "templates"
-    script, style = ((templates / name).read_text("utf-8") for name in ("browser.js", "page.css"))
+    script = "".join((templates / name).read_text("utf-8") for name in SCRIPTS)
+    style = (templates / "page.css").read_text("utf-8")
     beside = pack.chunks > len(pack.kept)
     policy = [
         "default-src 'none'",
