@@ -5,9 +5,8 @@ wants to read, and plans one question at a time; the refine task runs every plan
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar, Protocol
 from zlib import crc32
 
@@ -51,7 +50,7 @@ class Facts:
         return frozenset(range(self.layers)) - self.without
 
 
-def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
+def read_facts(adapter: "Adapter | _Unloaded", heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
     """Facts of a model, its heads from a head file or else the published ones. VgError when the file is another
     architecture's, or was made on any of these images; knockout layers are the model's own, else the file's."""
     ranked: tuple[tuple[int, int], ...] = tuple((layer, head) for layer, head in adapter.spec.heads_ranked or ())
@@ -89,8 +88,19 @@ def expected_facts(spec: ModelSpec, heads: Path | None, image_ids: Iterable[str]
     file."""
     file = None if heads is None else head_files.read(heads)
     layers, each = (file.layers, file.heads) if file else (spec.layers or UNKNOWN, spec.heads or UNKNOWN)
-    stand_in: Any = SimpleNamespace(spec=spec, layers=layers, heads=each, follows_image=False, revision="")
-    return read_facts(stand_in, heads, image_ids, seed)
+    return read_facts(_Unloaded(spec, layers, each), heads, image_ids, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unloaded:
+    """Stands for a model that is not loaded; it has what `read_facts` asks an adapter for."""
+
+    spec: ModelSpec
+    layers: int
+    heads: int
+    revision: str = ""
+    follows_image: bool = False
+    without: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
