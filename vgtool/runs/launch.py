@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vgtool import console
-from vgtool.benchmarks.load import SUFFIXES
+from vgtool.benchmarks.tables import is_data
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
 from vgtool.runs import cluster, plan, trial
@@ -39,7 +39,7 @@ class Launch:
 
 def folder(kind: str, model: str, benchmark: str, above: Path) -> Path:
     """Where a run goes that is not given a folder; of a benchmark that is a file, its name counts."""
-    name = Path(benchmark).stem if benchmark.endswith(SUFFIXES) else benchmark
+    name = Path(benchmark).stem if is_data(benchmark) else benchmark
     return above / f"{kind}-{model}-{name}"
 
 
