@@ -188,6 +188,13 @@ def test_settings_that_would_be_got_wrong_are_refused(change: Any, said: str, tm
         opened(made.folder)
 
 
+def test_a_checkpoint_that_is_native_after_all_is_sent_to_its_own_layout(tmp_path: Path) -> None:
+    write(tmp_path / "model" / "config.json", {"model_type": "internvl", "text_config": {}, "vision_config": {}})
+    with pytest.raises(VgError, match=r"native layout of InternVL .* --model"):
+        opened(tmp_path / "model")
+    assert resolve(str(tmp_path / "model"))[0].adapter == "internvl"
+
+
 def test_half_of_a_lora_is_named_and_refused(tmp_path: Path) -> None:
     weight = torch.ones(2, 2)
     kept = merged({"a.base_layer.weight": weight, "a.lora_A.default.weight": weight}, 2.0)

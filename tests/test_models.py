@@ -399,6 +399,10 @@ def test_models_are_listed_with_what_is_on_disk(library: Library, capsys: pytest
     assert "69.5 GB" in text and "Apache-2.0" in text and "24 x 24" in text
 
 
+def test_every_entry_has_a_tiny_checkpoint_in_its_layout() -> None:
+    assert set(NAMES) == {name for name, spec in models().items() if not spec.embedded}
+
+
 def test_every_entry_says_what_it_takes() -> None:
     for spec in models().values():
         if spec.embedded:

@@ -9,6 +9,7 @@ added to the model's OWN mask (the released code replaces that mask by a plain t
 windows and Gemma3's bidirectional image block).
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +25,8 @@ from transformers.masking_utils import sdpa_mask
 from vgtool.errors import VgError
 
 NAME = "vgtool"
+UNEXPLAINED = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Largest difference between weights @ values and a layer's output, over the largest output, that rounding explains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,10 @@ class Tap:
     """Rows of each slot; given with `slots`, so that no layer has to wait for the device to count them."""
     edits: Sequence[Edit] = ()
     pack: Pack | None = None
+    explain: bool = False
+    """Whether to note how far each read row's weights are from explaining the layer's own output."""
+    unexplained: dict[int, float] = field(default_factory=dict)
+    """Result: layer -> largest difference between weights @ values and the output, over the largest output."""
     maps: dict[int, Tensor] = field(default_factory=dict)
     """Result: layer -> float32 [B, slots, H, N] on the layer's device, rows normalised over all keys they may see."""
     _edited: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
@@ -132,6 +139,12 @@ class _Call:
             return (torch.arange(keys, device=rows.device)[None, :] <= (rows + keys - queries)[:, None])[None, None]
         return self.mask[:, :, rows, :keys]
 
+    def mixed(self, weights: Tensor) -> Tensor:
+        """Attention weights [B, H, R, k] times the values, float32 [B, R, H, D]."""
+        batch, heads, rows, keys = weights.shape
+        out = weights.reshape(batch, self.key.shape[1], -1, keys) @ self.value.float()
+        return out.view(batch, heads, rows, -1).transpose(1, 2)
+
     def at(self, columns: Tensor, rows: int, heads: int) -> Tensor:
         """Gather index of the image columns, [B, heads, rows, N]."""
         columns = columns.to(self.query.device).expand(self.query.shape[0], -1)
@@ -162,6 +175,11 @@ def _attention(
             out[:, edit.rows] = _multiplied(call, edit, tap.columns).to(out.dtype)
     if layer in tap.read and tap.rows is not None:
         tap.maps[layer] = _read(call, tap, rows, mask)
+        if tap.explain:
+            at = tap.rows.to(query.device)
+            own = out[:, at].float()
+            found = call.mixed(_masked(call.scores(at), call.allowed(at)).softmax(-1))
+            tap.unexplained[layer] = float((found - own).abs().max() / own.abs().max().clamp(min=1e-6))
     return out, None
 
 
@@ -214,11 +232,7 @@ def _multiplied(call: _Call, edit: Edit, columns: Tensor) -> Tensor:
     index = call.at(columns, len(rows), heads)
     assert edit.cut is not None
     kept = weights.gather(3, index) * ~edit.cut.to(weights.device)[:, None].expand(batch, heads, len(rows), -1)
-    weights = weights.scatter(3, index, kept)
-    shared = call.key.shape[1]
-    value = call.value.float()
-    out = weights.reshape(batch, shared, -1, weights.shape[3]) @ value
-    return out.view(batch, heads, len(rows), -1).transpose(1, 2)
+    return call.mixed(weights.scatter(3, index, kept))
 
 
 def _read(call: _Call, tap: Tap, edited_rows: Tensor | None, edited_mask: Tensor | None) -> Tensor:
@@ -240,13 +254,19 @@ def _read(call: _Call, tap: Tap, edited_rows: Tensor | None, edited_mask: Tensor
     return mean.index_add_(1, tap.slots.to(weights.device), weights) / sizes.view(1, -1, 1, 1)
 
 
-def attach(model: Any, text: nn.Module) -> None:
+WITHOUT = re.compile(r"linear|conv|mamba|recurrent|delta|ssm|lightning")
+"""What a config calls layers that have no softmax attention."""
+
+
+def attach(model: Any, text: nn.Module) -> dict[int, str]:
     """Send the text model's attention through the engine; the vision tower keeps SDPA.
 
+    Returns the layers that have no softmax attention, by the kind their config gives them (`linear_attention`, `conv`).
     cuDNN's kernels are switched off for the process: they plan anew for every shape, and here nearly every pass has its
     own. `text`, the text model inside `model`, then reads a padded line as it did under transformers' own SDPA, bit for
-    bit. VgError where it does not: the mask was lost on the way (huggingface/transformers#46132), or the model's
-    attention bypasses AttentionInterface, and every number would be wrong.
+    bit, and the rows read explain each layer's output. VgError where not: the mask was lost on the way
+    (huggingface/transformers#46132), attention bypasses AttentionInterface or is more than softmax(q k) v, and every
+    number would be wrong.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
     embed = model.get_input_embeddings()
@@ -256,18 +276,20 @@ def attach(model: Any, text: nn.Module) -> None:
     rows = torch.tensor([4], device=ids.device)
 
     def states() -> Tensor:
-        return text(inputs_embeds=embed(ids), attention_mask=padding, use_cache=False).last_hidden_state[0, 3:]
+        return text(input_ids=ids, attention_mask=padding, use_cache=False).last_hidden_state[0, 3:]
 
     with torch.inference_mode():
         model.set_attn_implementation({"text_config": "sdpa"})
         expected = states()
         model.set_attn_implementation({"text_config": NAME})
         every = frozenset(range(len(text.layers)))  # type: ignore[arg-type]
-        with tapped(Tap(rows[None], every, rows)) as tap:
+        with tapped(Tap(rows[None], every, rows, explain=True)) as tap:
             found = states()
-    if set(tap.maps) != every:
+    kinds = _kinds(text, len(every))
+    without = {layer: kinds[layer] for layer in sorted(every - set(tap.maps))}
+    if not tap.maps or any(not WITHOUT.search(kind) for kind in without.values()):
         raise VgError(
-            f"'{type(model).__name__}' computes attention its own way in {len(every - set(tap.maps))} layers.",
+            f"'{type(model).__name__}' computes attention its own way in {len(without)} layers.",
             "vgtool reads attention through transformers' AttentionInterface; use a model class that goes through it.",
         )
     if not torch.equal(found, expected):
@@ -275,3 +297,19 @@ def attach(model: Any, text: nn.Module) -> None:
             "The attention mask is lost: the same text gives other states under vgtool's attention.",
             "This transformers version does not pass masks to custom attention; install a version vgtool supports.",
         )
+    if bad := sorted(layer for layer, off in tap.unexplained.items() if off > UNEXPLAINED[embed.weight.dtype]):
+        raise VgError(
+            f"'{type(model).__name__}' does more than softmax attention in {len(bad)} layers, from layer {bad[0]} on.",
+            "Sinks, soft caps and the like cannot be read yet; use another model.",
+        )
+    return without
+
+
+def _kinds(text: nn.Module, layers: int) -> list[str]:
+    """What the config calls each layer; "" where it says nothing."""
+    config: Any = getattr(text, "config", None)
+    for name in ("layer_types", "layers_block_type", "block_types"):
+        kinds = getattr(config, name, None)
+        if isinstance(kinds, (list, tuple)) and len(kinds) == layers:
+            return [str(kind) for kind in kinds]
+    return [""] * layers

@@ -10,7 +10,7 @@ import torch
 from vgtool.attention.session import Ask, Asked, Rows, Session
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.attention.whole import WholeSession
-from vgtool.errors import SampleError
+from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping, Geometry
 from vgtool.grounding.metrics import grounding, relative_attention
 from vgtool.images.levels import USED
@@ -76,9 +76,9 @@ def common(sample: Sample, group: ImageGroup, region: Sequence[int]) -> Row:
         "width": geometry.width,
         "height": geometry.height,
         "window": group.images[0].info.get(USED),
-        "grid_rows": geometry.grid.rows,
-        "grid_cols": geometry.grid.cols,
-        "grid_box": list(geometry.grid_box()),
+        "grid_rows": geometry.grid.rows if geometry.placed else None,
+        "grid_cols": geometry.grid.cols if geometry.placed else None,
+        "grid_box": list(geometry.grid_box()) if geometry.placed else None,
         "boxes": [box.as_list() for box in sample.boxes],
         "region": list(region),
         "error": None,
@@ -121,7 +121,11 @@ class Probe:
     ) -> None:
         self.sessions, self.adapter = sessions, sessions.adapter
         self.maps, self.row, self.mapping, self.region = maps, row, mapping, region
-        self.every = frozenset(range(self.adapter.layers))
+        if why := self.adapter.ungridded:
+            raise VgError(
+                f"'{self.adapter.spec.name}' cannot be probed: {why}, so no region of the image is any of them.",
+                "vgtool refine answers with it, with methods that need no grid.",
+            )
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -146,14 +150,14 @@ class Probe:
                 rows += [failure(sample, str(error)) for sample, error in failed]
                 prompts = [prompt for _, prompt in ready] + ([general] if below is None else [])
                 asked = self._ask(session, prompts)
-                maps = stacked(asked)
+                maps = stacked(asked, self.adapter.layers)
                 if below is None:
                     below = maps[-1]
                 rows += [self._row(sample, group, maps[i], below) for i, (sample, _) in enumerate(ready)]
         return rows
 
     def _ask(self, session: Session | WholeSession, prompts: Sequence[Prompt]) -> Asked:
-        return session.ask([Ask(p.tail, p.question, self.row) for p in prompts], self.every)
+        return session.ask([Ask(p.tail, p.question, self.row) for p in prompts], self.adapter.readable)
 
     def _region(self, sample: Sample, geometry: Geometry) -> list[int]:
         """Tokens under the boxes, or under the mask; none for a sample that shows neither (an absent class)."""
@@ -175,6 +179,8 @@ class Probe:
 
     def _row(self, sample: Sample, group: ImageGroup, question: np.ndarray, general: np.ndarray) -> Row:
         geometry = group.visions[0].geometry
+        if not geometry.placed:
+            return failure(sample, "no_grid: the tokens of an image of this shape form no grid")
         question, general = question[..., : geometry.tokens], general[..., : geometry.tokens]
         try:
             region = self._region(sample, geometry)
@@ -182,6 +188,7 @@ class Probe:
             return failure(sample, str(error))
         row = common(sample, group, region) | {"domain": sample.domain}
         broken = ~(np.isfinite(question).all((1, 2)) & np.isfinite(general).all((1, 2)))
+        broken[list(self.adapter.without)] = False
         if broken.any():
             row["warning"] = f"not_finite: layers {', '.join(map(str, np.flatnonzero(broken)))}"
         levels = {"layer": (question.mean(1), general.mean(1)), "head": (question, general)}
@@ -192,16 +199,21 @@ class Probe:
                     row[f"{level}_{name}"] = nullable(getattr(metrics, name))
         if self.maps != "none":
             for name, values in (("attention", levels["layer"][0]), ("general_attention", levels["layer"][1])):
-                row[name] = values.astype(np.float32).ravel()
+                row[name] = self._map(values)
         if self.maps == "heads":
             for name, values in (("head_attention", question), ("general_head_attention", general)):
-                row[name] = values.astype(np.float32).ravel()
+                row[name] = self._map(values)
         return row
 
+    def _map(self, values: np.ndarray) -> np.ndarray | list[float | None]:
+        """A map's column [L, ...]: null in layers that have no attention."""
+        return nullable(values) if self.adapter.without else values.astype(np.float32).ravel()
 
-def stacked(asked: Asked) -> np.ndarray:
-    """[Q, L, H, T] float64 of the layers read, in order."""
-    return torch.stack([asked.maps[layer] for layer in sorted(asked.maps)], 1).double().numpy()
+
+def stacked(asked: Asked, layers: int) -> np.ndarray:
+    """[Q, L, H, T] float64; NaN in layers that were not read."""
+    nothing = torch.full_like(next(iter(asked.maps.values())), torch.nan)
+    return torch.stack([asked.maps.get(layer, nothing) for layer in range(layers)], 1).double().numpy()
 
 
 def nullable(values: np.ndarray) -> list[float | None]:

@@ -18,7 +18,7 @@ from vgtool.attention.decode import Answer, Ending, Guide, decode
 from vgtool.attention.session import Ask, Asked, Rows, Session
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.attention.whole import WholeSession
-from vgtool.errors import SampleError
+from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping
 from vgtool.methods.base import Facts, Method, Plan, Scene
 from vgtool.methods.names import Role, role_of
@@ -90,6 +90,13 @@ class Refine:
         self.reads: dict[Rows, frozenset[int]] = {"last": frozenset()}
         self.keep: frozenset[int] = frozenset()
         for method in methods.values():
+            # A method of another package may not say; then it sees tokens alone.
+            if self.adapter.ungridded and getattr(method, "needs_grid", False):
+                raise VgError(
+                    f"--method {method.name} needs to know where image tokens stand, and with "
+                    f"'{self.adapter.spec.name}' {self.adapter.ungridded}.",
+                    "vgtool methods says which need it.",
+                )
             for row, layers in method.reads(facts).items():
                 self.reads[row] = self.reads.get(row, frozenset()) | layers
             self.keep |= method.starts(facts)

@@ -36,10 +36,16 @@ class Pai:
     def starts(self, facts: Facts) -> frozenset[int]:
         if not 0 <= self.start < facts.layers:
             raise VgError(f"pai: start={self.start} does not fit a model of {facts.layers} layers.")
-        return frozenset({self.start})
+        return frozenset({min(self._layers(facts))})
+
+    def _layers(self, facts: Facts) -> frozenset[int]:
+        layers = frozenset(layer for layer in facts.readable if layer >= self.start)
+        if not layers:
+            raise VgError(f"pai: no layer from start={self.start} on has softmax attention.", "Give a lower start.")
+        return layers
 
     def plan(self, scene: Scene) -> Plan:
-        layers = frozenset(range(self.start, scene.facts.layers))
+        layers = self._layers(scene.facts)
         change = Change(layers=layers, rescore=_louder(self.alpha), rows="last", decode=True)
         return Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)
 
@@ -70,13 +76,13 @@ class AdaptVis:
         return {}
 
     def starts(self, facts: Facts) -> frozenset[int]:
-        return frozenset({0})
+        return frozenset({min(facts.readable)})
 
     def plan(self, scene: Scene) -> Plan:
         weight = self.unsure if scene.probabilities.max() < self.threshold else self.sure
         if weight == 1:
             return Plan()
-        layers = frozenset(range(scene.facts.layers))
+        layers = scene.facts.readable
         return Plan(Change(layers=layers, rescore=_scaled(weight), rows="last", decode=self.decode == "on"))
 
 
@@ -86,6 +92,7 @@ class ViCrop:
 
     name: ClassVar[str] = "vicrop"
     summary: ClassVar[str] = "rival: the image and a crop of where the model looks (Zhang et al. 2025)"
+    needs_grid: ClassVar[bool] = True
 
     layer: int | None = field(default=None, metadata={"help": "layer of the map; 14 of 32 layers, in proportion"})
     side: float | None = field(
@@ -94,9 +101,13 @@ class ViCrop:
     )
 
     def where(self, facts: Facts) -> int:
-        layer = round(14 / 32 * facts.layers) if self.layer is None else self.layer
+        proportion = round(14 / 32 * facts.layers)
+        nearest = min(facts.readable, key=lambda layer: (abs(layer - proportion), layer))
+        layer = nearest if self.layer is None else self.layer
         if not 0 <= layer < facts.layers:
             raise VgError(f"vicrop: layer={layer} does not fit a model of {facts.layers} layers.")
+        if layer in facts.without:
+            raise VgError(f"vicrop: layer={layer} has no softmax attention.", f"The nearest with it is {nearest}.")
         return layer
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:

@@ -84,6 +84,11 @@ class InternVLChat(Adapter):
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         config = checkpoint.config()
         vision, llm = config.get("vision_config"), config.get("llm_config")
+        if config.get("model_type") == "internvl":
+            raise VgError(
+                f"'{checkpoint.spec.name}' turns out to be in the native layout of InternVL (-hf).",
+                f"Load its folder: --model {checkpoint.folder}.",
+            )
         if not isinstance(vision, dict) or not isinstance(llm, dict):
             raise VgError(
                 f"config.json of '{checkpoint.spec.name}' lacks vision_config or llm_config.", "Fetch it again."

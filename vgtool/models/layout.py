@@ -63,11 +63,14 @@ def _adapter(config: dict[str, Any], folder: Path) -> str:
         return "vila"
     if kind in ORIGINAL or (kind == "llava" and "mm_projector_type" in config):  # as the earliest LLaVA-1.5 files do
         return "llava-original"
-    if kind in NATIVE or kind in CHAT:
-        return (NATIVE | CHAT)[kind]
+    vision = config.get("vision_config")
+    if kind == "llava" and isinstance(vision, dict) and vision.get("model_type") == "pixtral":
+        return "native"  # keeps the image's shape, which no square of the llava adapter does
+    if isinstance(kind, str):
+        return (NATIVE | CHAT).get(kind, "native")  # which asks transformers whether it knows the type
     raise VgError(
-        f"'{folder}' is of a layout vgtool does not know (model_type {kind!r}).",
-        f"Known: {', '.join((*NATIVE, *ORIGINAL, *CHAT))}, VILA's three folders.",
+        f"config.json of '{folder}' names no model_type.",
+        f"Known: {', '.join((*NATIVE, *ORIGINAL, *CHAT))}, VILA's three folders, image-text types of transformers.",
     )
 
 

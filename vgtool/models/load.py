@@ -29,6 +29,7 @@ ADAPTERS = {
     "citrus-v": "vgtool.models.citrus:Citrus",
     "hulu-med": "vgtool.models.hulu:Hulu",
     "gemma3": "vgtool.models.gemma:Gemma3",
+    "native": "vgtool.models.native:Native",
 }
 """Short key -> module:Class."""
 

@@ -25,7 +25,7 @@ from transformers import (
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter, Inputs, Vision
-from vgtool.models.chat import conversation
+from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.records import Grid
 
@@ -50,8 +50,7 @@ class Qwen25(Adapter):
         checkpoint.refuse_remote_code("config.json")
         config = checkpoint.configured(cls.host[0], checkpoint.config())
         processor = processor_of(checkpoint, config)
-        text = config.get_text_config()
-        words = conversation(checkpoint, checkpoint.tokenizer(), config.image_token_id, text.eos_token_id)
+        words = conversation(checkpoint, checkpoint.tokenizer(), config.image_token_id, *ends(config))
         return cls(model=checkpoint.build(cls.host[1], config, placement), image_processor=processor, **words)
 
     def prepare(self, image: Image.Image) -> Vision:

@@ -85,7 +85,8 @@ def _panel(axis: Any, row: Mapping[str, Any], heat: np.ndarray, picture: Any, la
         axis.text(0.5, 0.5, "no picture", ha="center", transform=axis.transAxes)
     else:
         picture.thumbnail((PIXELS, PIXELS))
-        pixels = np.asarray(picture.convert("L"))
+        # As it is: its colours, and its own brightness, never stretched to the panel.
+        pixels = np.asarray(picture.convert("RGB"))
     panel(axis, pixels, heat, (row["width"], row["height"]), row["grid_box"], row["boxes"])
     lines = textwrap.wrap(label(row["question"], 76), 38)
     axis.set_title("\n".join(lines), fontsize=6.5)

@@ -31,7 +31,7 @@ def panel(
     The grid covers `grid_box`; boxes are dashed. A cell is as opaque as it is bright: the picture shows elsewhere."""
     width, height = size
     if picture is not None:
-        axis.imshow(picture, cmap="gray", extent=(0, width, height, 0))
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
     x0, y0, x1, y1 = grid_box
     bright = share(heat)
     axis.imshow(bright, cmap="inferno", vmin=0, vmax=1, alpha=0.8 * bright**0.7, extent=(x0, x1, y1, y0))

@@ -73,7 +73,7 @@ def load(
 
     spec, source = resolve(model, registry)
     if source is not None:
-        console.say(f"{spec.name}: {spec.notes[0]}")
+        console.say(f"{spec.name}: {' '.join(spec.notes[:1]) or 'Local checkpoint.'}")
     logging.disable_progress_bar()
     placed: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map}
     adapter = load_model(spec, source=source, offline=offline, lora=lora, **placed)
@@ -94,12 +94,13 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     from vgtool.runs.runner import Outcome, run
 
     store, place, adapter = at.store, at.place, opened.adapter
-    notes = [*adapter.spec.notes, *rows.notes, *task.notes]
+    notes = [*adapter.spec.notes, *adapter.notes, *rows.notes, *task.notes]
     recorded: dict[str, Any] = {"batch_size": at.batch or "auto", "device": str(adapter.device)}
     recorded |= {"shards": place.shard.count}
-    for note in task.notes:
+    for note in (*adapter.notes, *task.notes):
         console.say(f"Note: {note}")
-    recorded |= {"checkpoint": str(at.checkpoint)} if at.checkpoint else {}
+    # the end of the path alone: enough to tell two checkpoints of one name apart, and no folder of this machine
+    recorded |= {"checkpoint": "/".join(at.checkpoint.absolute().parts[1:][-3:])} if at.checkpoint else {}
     recorded |= {"roles": task.roles} if task.roles else {}
     store.open(task.kind, identity(task, opened, rows), notes, recorded)
     if trial.on_trial() is None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 
+from vgtool.benchmarks.options import either_or, right_option
 from vgtool.benchmarks.tables import Malformed, is_data, read_rows
 from vgtool.errors import VgError
 from vgtool.runs.store import DamagedPart, Store, read_part
 from vgtool.scoring import thinking
 from vgtool.scoring.answers import check_rule, judge
-from vgtool.words import either_or
 
 ANSWERS = [
     *("sample_id", "image_id", "group", "question_type", "question"),
@@ -186,7 +186,9 @@ def judged(run: Run, rule: str | None) -> pl.DataFrame:
                 outcomes.append("unfinished")
                 continue
         if kind == "closed" and not choices:
-            choices = either_or(question or "", reference)
+            choices = either_or(question or "")
+            if choices and right_option(reference or "", choices) is None:
+                choices = None
         key = (answer, reference, kind, None if choices is None else tuple(choices))
         if key not in known:
             known[key] = judge(answer or "", reference or "", kind, choices, name)
