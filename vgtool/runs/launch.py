@@ -85,7 +85,7 @@ def load(
             "Use a larger card or --device-map auto.",
         ) from None
     if not opened.shared:
-        console.say(f"'{spec.name}' cannot share an image's prefix (its image tokens see the question): whole prompts.")
+        console.say(f"'{spec.name}' cannot share an image's prefix ({opened.unshared}): whole prompts.")
     return opened
 
 
