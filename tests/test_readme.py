@@ -38,8 +38,8 @@ def test_readmes_vgtool_commands_run_in_order(tmp_path: Path) -> None:
     ran = []
     for command in typed(README.replace("`", "")):
         words = [INSTEAD.get(word, word) for word in shlex.split(command)]
-        if words[0] != "vgtool" or "FILE" in words:
-            continue
+        if words[0] != "vgtool" or {"FILE", "FILE.yaml", "scan.png", "build", "--fetch"} & {*words}:
+            continue  # their own pages follow them; what is fetched needs the network
         if "--data-root" in words:
             del words[words.index("--data-root") : words.index("--data-root") + 2]
         if words[1] in ("probe", "refine"):
