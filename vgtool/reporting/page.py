@@ -8,9 +8,10 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import polars as pl
@@ -59,7 +60,7 @@ def write(
             parts = _estimates(read, seed)
             for form in ("json", "parquet"):
                 (folder / f"results.{form}").write_bytes(exported(joined(parts), form))
-            tables = [_summary(read), *_failures(read), *map(view, parts)]
+            tables = [_summary(read, joined(parts)), *_failures(read), *map(view, parts)]
             (folder / "index.html").write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
     except OSError as error:
         raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
@@ -113,28 +114,44 @@ def _estimates(read: Sequence[Source], seed: int) -> list[Estimates]:
     return [part for part in found if part.frame["field"][0] not in FIELDS or part.frame["level"].n_unique() > 1]
 
 
-def _summary(read: Sequence[Source]) -> Table:
+def _summary(read: Sequence[Source], found: pl.DataFrame) -> Table:
     """A line for each run: what it holds and its main number."""
     lines: list[list[Cell]] = []
     for one in read:
         rows, i = one.run.rows, one.run.identity
         samples = rows["sample_id"].n_unique()
         failed = rows.filter(pl.col("error").is_not_null())["sample_id"].n_unique()
-        said = "no rows" if not samples else _refined(one) if one.run.kind == "refine" else _probed(one)
+        said = "no rows" if not samples else _refined(one, found) if one.run.kind == "refine" else _probed(one)
         lines.append([one.run.kind, i["model"], i["benchmark"], i.get("split"), samples, failed, said])
     columns = ["run", "model", "benchmark", "split", "samples", "with a failure", "in short"]
     notes = [f"{one.name}: {note}" for one in read for note in one.run.notes]
     return Table("Summary", columns, lines, list(dict.fromkeys(notes)))
 
 
-def _refined(one: Source) -> str:
-    found = {method: figures.share(one.run.rows.filter(pl.col("method") == method)) for method in one.methods}
-    scored = {method: mean for method, (mean, _, _, rows) in found.items() if rows}
-    if not scored:
+def _refined(one: Source, found: pl.DataFrame) -> str:
+    """The baseline, the claim of greatest gain beside random tokens, and the ceiling, each named as what it is."""
+    mine = (pl.col("table") == "accuracy") & pl.col("field").is_null() & (pl.col("run") == one.name)
+    rows = found.filter(mine & pl.col("value").is_not_null())
+    levels = {row["method"]: row["value"] for row in rows.filter(pl.col("metric") == "accuracy").iter_rows(named=True)}
+    if not levels:
         return "no answer to score"
-    best = max(scored, key=lambda method: scored[method])
-    base = f"baseline {scored['baseline']:.1f} %, " if "baseline" in scored else ""
-    return f"{base}best {best} {scored[best]:.1f} %"
+    gains = rows.filter(pl.col("metric") == "gain").sort("value", descending=True, maintain_order=True)
+    claim = gains.filter(pl.col("kind") == "claim").head(1)
+    random = gains.filter(pl.col("method").str.starts_with("random-keep")).head(1)
+    ceiling = gains.filter(pl.col("kind") == "ceiling").head(1)
+    said = [f"baseline {100 * levels['baseline']:.1f} %"] if "baseline" in levels else []
+    for word, few in (("best claim", claim), ("control", random), ("ceiling", ceiling)):
+        said += [f"{word} {_gained(row)}" for row in few.iter_rows(named=True)]
+    if not gains.height:
+        said += [f"{method} {100 * level:.1f} %" for method, level in levels.items() if method != "baseline"]
+    return "; ".join(said)
+
+
+def _gained(row: Mapping[str, Any]) -> str:
+    """A method's paired gain in points, its interval (from two images on) and the larger p, with Holm's for a claim."""
+    ends = "" if row["low"] is None else f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+    holm = "" if row["p_holm"] is None else f", Holm {row['p_holm']:.3g}"
+    return f"{row['method']} {100 * row['value']:+.1f}{ends}, p {max(row['p'], row['p_image']):.3g}{holm}"
 
 
 def _probed(one: Source) -> str:
