@@ -37,9 +37,9 @@ class Sessions:
         """For run.json: how attention was computed."""
         return "sdpa, shared prefix" if self.shared else "sdpa, whole prompts"
 
-    def open(self, visions: Sequence[Vision], head: tuple[int, ...]) -> Session | WholeSession:
-        """A session on one prompt's images."""
-        return (Session if self.shared else WholeSession)(self.adapter, visions, head)
+    def open(self, scenes: Sequence[Sequence[Vision]], head: tuple[int, ...]) -> Session | WholeSession:
+        """A session on several prompts, each with its images, all of one form."""
+        return (Session if self.shared else WholeSession)(self.adapter, scenes, head)
 
 
 def sessions(adapter: Adapter) -> Sessions:
@@ -51,7 +51,7 @@ def sessions(adapter: Adapter) -> Sessions:
     with torch.inference_mode():
         inputs = adapter.inputs([vision], prompt.head, prompt.tail)
         plain = adapter.forward(inputs.kwargs, [inputs.length - 1])[0]
-        packed = Session(adapter, [vision], prompt.head).ask([Ask(prompt.tail)]).logits
+        packed = Session(adapter, [[vision]], prompt.head).ask([Ask(prompt.tail)]).logits
     if not bool(torch.isfinite(plain).all()):
         raise VgError(
             f"'{adapter.spec.name}' gives logits that are not finite in {str(adapter.dtype).removeprefix('torch.')}.",

@@ -19,7 +19,7 @@ def explain(task: Refine, samples: Sequence[Sample], wanted: str) -> str:
         raise VgError(f"No sample '{wanted}' in this benchmark, split and limit.", did_you_mean(wanted, list(found)))
     sample = found[wanted]
     images = tuple(open_image(source) for source in (sample.image, *sample.extra_images))
-    rows = task.run(ImageGroup((sample,), images, tuple(task.adapter.prepare(image) for image in images)), None)
+    rows = task.run([ImageGroup((sample,), images, tuple(map(task.adapter.prepare, images)))], None)
     lines = [f"{sample.id}: {sample.question}", f"reference: {sample.reference or 'none'}"]
     if sample.choices:
         lines.append(f"choices: {' | '.join(sample.choices)}")

@@ -1,5 +1,6 @@
 """One process's run, from its place among the others to its exit code: what `vgtool probe` and `refine` share."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -154,12 +155,14 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
         return
     found = {"out": str(store.root), "done": outcome.done, "skipped": outcome.skipped, "failed": dict(outcome.failed)}
     if as_json:
-        found |= {"warned": outcome.warned, "shard": place.shard.name, "halved": outcome.halved}
+        found |= {"warned": outcome.warned, "shard": place.shard.name, "limits": dataclasses.asdict(outcome.limits)}
         console.show(json.dumps(found))
     failed = "".join(f", {count} failed ({code})" for code, count in sorted(outcome.failed.items()))
     warned = f", {outcome.warned} with layers that are not finite" if outcome.warned else ""
     memory = "".join(
-        f", {most} questions a pass on images of {tokens} tokens (memory)" for tokens, most in outcome.halved.items()
+        f", {most} {what} a pass on images of {tokens} tokens (memory)"
+        for what, known in dataclasses.asdict(outcome.limits).items()
+        for tokens, most in known.items()
     )
     shard = "" if place.shard.count == 1 else f" shard {place.shard.name}:"
     again = " Stopped; the same command goes on from here." if outcome.stopped else ""
