@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,24 +274,28 @@ single word or phrase. A chat between a curious user and an artificial intellige
 ASSISTANT: [INST] [/INST] Write a general description of the image. yes no""".splitlines()
 
 
-def sentence_piece(folder: Path, symbols: tuple[str, ...] = (), added: tuple[str, ...] = (), **config: Any) -> tuple[
-    Callable[[str], list[int]], dict[str, int]
-]:  # fmt: skip
+def sentence_piece(
+    folder: Path, symbols: tuple[str, ...] = (), added: tuple[str, ...] = (), *, prefix: bool = True,
+    listed: bool = True, rule: str = "identity", squeeze: bool = False, **config: Any
+) -> tuple[Callable[[str], list[int]], dict[str, int]]:  # fmt: skip
     """tokenizer.model of the Llama kind, trained here, and its tokenizer_config.json. `symbols` are pieces of the
-    model (Yi's chat marks), `added` tokens after it."""
+    model (Yi's chat marks), `added` tokens after it. `prefix`: its add_dummy_prefix; `listed`: whether the symbols
+    stand in added_tokens_decoder too; `rule`, `squeeze`: its normalizer, and whether that drops blanks it finds extra.
+    The encoder that is returned is sentencepiece's own, one stretch of text at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES * 4), model_prefix=str(folder / "tokenizer"), vocab_size=360 + len(symbols),
         model_type="bpe", byte_fallback=True, character_coverage=1.0, unk_id=0, bos_id=1, eos_id=2, pad_id=-1,
-        normalization_rule_name="identity", remove_extra_whitespaces=False, hard_vocab_limit=False,
-        user_defined_symbols=list(symbols), minloglevel=2,
+        normalization_rule_name=rule, remove_extra_whitespaces=squeeze, hard_vocab_limit=False,
+        user_defined_symbols=list(symbols), minloglevel=2, add_dummy_prefix=prefix,
     )  # fmt: skip
     (folder / "tokenizer.vocab").unlink()
     processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     size = processor.get_piece_size()
     extra = {word: size + index for index, word in enumerate(added)}
     marks = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    tokens = {"<unk>": 0, "<s>": 1, "</s>": 2, **{s: processor.piece_to_id(s) for s in symbols}, **extra}
+    known = {symbol: processor.piece_to_id(symbol) for symbol in symbols}
+    tokens = {"<unk>": 0, "<s>": 1, "</s>": 2, **(known if listed else {}), **extra}
     decoder = {
         str(index): {"content": word, "special": True, "lstrip": False, "rstrip": False, "normalized": False,
                      "single_word": False}
@@ -303,9 +308,22 @@ def sentence_piece(folder: Path, symbols: tuple[str, ...] = (), added: tuple[str
         write(folder / "added_tokens.json", extra)
 
     def encode(text: str) -> list[int]:
-        return [tokens[text]] if text in tokens else processor.encode(text)
+        whole = tokens | known
+        return [whole[text]] if text in whole else processor.encode(text)
 
     return encode, {**{processor.id_to_piece(i): i for i in range(size)}, **extra}
+
+
+def converted(folder: Path, *, prepends: bool = True) -> None:
+    """A tokenizer.json beside a tokenizer.model, as transformers 4 converted and saved it. `prepends`: whether its
+    normalizer puts a space before the first word, which tokenizer.model need not agree with."""
+    backend = tf.AutoTokenizer.from_pretrained(folder, config=tf.PreTrainedConfig()).backend_tokenizer
+    space = normalizers.Replace(" ", "\u2581")
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), space]) if prepends else space
+    backend.pre_tokenizer = None
+    value = json.loads(backend.to_str())
+    value["model"]["merges"] = [" ".join(pair) for pair in value["model"]["merges"]]  # as files before 2025 have them
+    write(folder / "tokenizer.json", value)
 
 
 # ---- the original LLaVA layout -----------------------------------------------------------------------------------
@@ -399,11 +417,9 @@ def huatuo_7b(folder: Path) -> Published:
     return made
 
 
-def huatuo_34b(folder: Path) -> Published:
-    encode, vocabulary = sentence_piece(folder, ("<|im_start|>", "<|im_end|>"))
-    tf.AutoTokenizer.from_pretrained(folder, config=tf.PreTrainedConfig()).backend_tokenizer.save(
-        str(folder / "tokenizer.json")
-    )
+def huatuo_34b(folder: Path, *, prepends: bool = True, **kind: Any) -> Published:
+    encode, vocabulary = sentence_piece(folder, ("<|im_start|>", "<|im_end|>"), **kind)
+    converted(folder, prepends=prepends)
     text = text_fields(
         len(vocabulary), 60, 56, 8, rope_theta=5000000.0, rms_norm_eps=1e-6, bos_token_id=1, eos_token_id=2,
         pad_token_id=0, pretraining_tp=1, rope_scaling=None, attention_bias=False,
@@ -420,8 +436,8 @@ def huatuo_bio(folder: Path) -> Published:
     )  # fmt: skip
 
 
-def llava_med(folder: Path) -> Published:
-    encode, vocabulary = sentence_piece(folder)
+def llava_med(folder: Path, **kind: Any) -> Published:
+    encode, vocabulary = sentence_piece(folder, **kind)
     text = text_fields(
         len(vocabulary), 4, 4, 2, rope_theta=1000000.0, rms_norm_eps=1e-5, sliding_window=None, bos_token_id=1,
         eos_token_id=2,
@@ -437,8 +453,8 @@ def llava_tri(folder: Path) -> Published:
     )
 
 
-def llava_original(folder: Path) -> Published:
-    encode, vocabulary = sentence_piece(folder)
+def llava_original(folder: Path, **kind: Any) -> Published:
+    encode, vocabulary = sentence_piece(folder, **kind)
     text = text_fields(len(vocabulary), 4, 4, 4, rope_theta=10000.0, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
     return original(folder, "llava_llama", "LlavaLlamaForCausalLM", text, encode, tower=False, pickled=True)
 
@@ -446,10 +462,10 @@ def llava_original(folder: Path) -> Published:
 # ---- InternVL's relatives ----------------------------------------------------------------------------------------
 
 
-def vila(folder: Path, *, sentence: bool) -> Published:
+def vila(folder: Path, *, sentence: bool, **kind: Any) -> Published:
     """VILA's three folders. `sentence`: the 13B kind (Vicuna); otherwise the 8B kind (Llama 3)."""
     if sentence:
-        encode, vocabulary = sentence_piece(folder / "llm")
+        encode, vocabulary = sentence_piece(folder / "llm", **kind)
         text = text_fields(len(vocabulary), 4, 4, 4, rope_theta=10000.0, rms_norm_eps=1e-5, eos_token_id=2)
     else:
         encode, vocabulary = byte_level(
@@ -485,9 +501,9 @@ def vila(folder: Path, *, sentence: bool) -> Published:
     return Published(folder, twin, encode, 4, 4)
 
 
-def medrega(folder: Path) -> Published:
+def medrega(folder: Path, **kind: Any) -> Published:
     added = ("<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
-    encode, vocabulary = sentence_piece(folder, ("<|im_start|>", "<|im_end|>"), added, add_bos_token=False)
+    encode, vocabulary = sentence_piece(folder, ("<|im_start|>", "<|im_end|>"), added, add_bos_token=False, **kind)
     text = text_fields(
         len(vocabulary), 4, 4, 2, rope_theta=5000000.0, rms_norm_eps=1e-5, bos_token_id=1,
         eos_token_id=vocabulary["<|im_end|>"],
@@ -553,10 +569,12 @@ def internvl3(folder: Path) -> Published:
 # ---- Qwen and Gemma ----------------------------------------------------------------------------------------------
 
 
-def qwen(folder: Path, *, third: bool) -> Published:
-    """Qwen2.5-VL in its flat config.json and first key layout, or Qwen3-VL in its nested one (`third`)."""
+def qwen(folder: Path, *, kind: str) -> Published:
+    """Qwen2-VL and Qwen2.5-VL in their flat config.json and first key layout, Qwen3-VL in its nested one."""
+    third = kind == "qwen3_vl"
     marks = [*QWEN_MARKS, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-    system = "" if third else "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    assistant = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    system = "" if third else f"{{% if messages[0].role != 'system' %}}{assistant}{{% endif %}}"
     chat = system + CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
     encode, ids = byte_level(
         folder, marks, kind="Qwen2Tokenizer", eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=chat
@@ -577,16 +595,24 @@ def qwen(folder: Path, *, third: bool) -> Published:
         config: Any = tf.Qwen3VLConfig.from_dict({**fields, "vision_config": vision})
         twin = randomised(tf.Qwen3VLForConditionalGeneration(config))
         save(folder, published(twin, ()))
-        kind, patch, budget = "qwen3_vl", 16, {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
+        patch, budget = 16, {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
         processor = "Qwen2VLImageProcessorFast"
     else:
-        vision |= dict(patch_size=14, window_size=112, fullatt_block_indexes=[1])
+        vision |= dict(patch_size=14)
+        if kind == "qwen2_vl":  # names its widths otherwise
+            vision |= {"embed_dim": 32, "mlp_ratio": 2, "spatial_patch_size": 14, "in_chans": 3}
+            for other in ("intermediate_size", "out_hidden_size"):
+                del vision[other]
+        else:
+            vision |= dict(window_size=112, fullatt_block_indexes=[1])
         fields = {**text, **common, "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}}
         fields |= {"use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 28}
-        config = tf.Qwen2_5_VLConfig.from_dict({**fields, "vision_config": vision})
-        twin = randomised(tf.Qwen2_5_VLForConditionalGeneration(config))
+        second = kind == "qwen2_vl"
+        config = (tf.Qwen2VLConfig if second else tf.Qwen2_5_VLConfig).from_dict({**fields, "vision_config": vision})
+        host = tf.Qwen2VLForConditionalGeneration if second else tf.Qwen2_5_VLForConditionalGeneration
+        twin = randomised(host(config))
         save(folder, published(twin, QWEN25))
-        kind, patch, budget = "qwen2_5_vl", 14, {"min_pixels": 3136, "max_pixels": 12845056}
+        patch, budget = 14, {"min_pixels": 3136, "max_pixels": 12845056}
         processor = "Qwen2VLImageProcessor"
     write(folder / "config.json", {"model_type": kind, **fields, "vision_config": vision})
     write(folder / "generation_config.json", {"repetition_penalty": 1.05, "eos_token_id": [ids["<|im_end|>"]]})
@@ -645,10 +671,7 @@ def medgemma(folder: Path) -> Published:
 
 def llava_hf(folder: Path) -> Published:
     encode, vocabulary = sentence_piece(folder, (), ("<image>", "<pad>"), pad_token="<pad>")
-    backend = tf.AutoTokenizer.from_pretrained(folder, config=tf.PreTrainedConfig()).backend_tokenizer
-    marks = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]  # as transformers 4 converted it
-    backend.normalizer, backend.pre_tokenizer = normalizers.Sequence(marks), None
-    backend.save(str(folder / "tokenizer.json"))
+    converted(folder)
     text = text_fields(len(vocabulary), 4, 4, 4, rope_theta=10000.0, rms_norm_eps=1e-5)
     fields = {
         "image_token_index": vocabulary["<image>"], "vision_feature_layer": -2, "projector_hidden_act": "gelu",
@@ -669,22 +692,31 @@ def llava_hf(folder: Path) -> Published:
     return Published(folder, twin, encode, 4, 4)
 
 
+vila_8b, vila_13b = partial(vila, sentence=False), partial(vila, sentence=True)
+qwen2, qwen25, qwen3 = (partial(qwen, kind=kind) for kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"))
 WRITERS: dict[str, Callable[[Path], Published]] = {
     "huatuogpt-vision-7b": huatuo_7b,
     "huatuogpt-vision-34b": huatuo_34b,
     "huatuogpt-v-bio": huatuo_bio,
     "llava-med": llava_med,
     "llava-tri": llava_tri,
-    "vila-m3-8b": lambda folder: vila(folder, sentence=False),
-    "vila-m3-13b": lambda folder: vila(folder, sentence=True),
+    "vila-m3-8b": vila_8b,
+    "vila-m3-13b": vila_13b,
     "medrega": medrega,
     "llava-1.5-7b": llava_hf,
     "llava-1.5-7b-original": llava_original,
-    "qwen2.5-vl-7b": lambda folder: qwen(folder, third=False),
-    "lingshu-7b": lambda folder: qwen(folder, third=False),
-    "qwen3-vl-8b": lambda folder: qwen(folder, third=True),
+    "qwen2.5-vl-7b": qwen25,
+    "lingshu-7b": qwen25,
+    "qwen3-vl-8b": qwen3,
     "internvl3-8b": internvl3,
     "medgemma-4b": medgemma,
+    "aloe-vision-7b": qwen2,
+    **dict.fromkeys(("medvlm-r1", "med-r1"), qwen2),
+    **dict.fromkeys(
+        ("lingshu-32b", "huatuogpt-vision-7b-qwen2.5vl", "qoq-med-7b", "qoq-med-32b", "medvlthinker-7b"), qwen25
+    ),
+    **dict.fromkeys(("medmo-4b", "medmo-8b", "healthgpt-pro-4b", "healthgpt-pro-8b"), qwen3),
+    **dict.fromkeys(("medgemma-1.5-4b", "medgemma-27b"), medgemma),
 }
 """Registry entry -> writer of a tiny checkpoint in its published layout."""
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from vgtool.cli import app
+from vgtool.commands import app
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -30,7 +30,7 @@ def test_imports_go_down_only_and_results_are_read_without_torch() -> None:
 
 def test_help_of_every_command_imports_neither_torch_nor_polars() -> None:
     code = """import sys
-from vgtool.cli import main
+from vgtool.commands import main
 for command in %r:
     sys.argv = ["vgtool", *command, "--help"]
     try:
@@ -59,7 +59,8 @@ def test_help_groups_the_commands() -> None:
 
 def completed(words: str) -> set[str]:
     """What a bash user is offered after these words; no torch may be imported on the way."""
-    code = "import sys\nfrom vgtool.cli import main\ntry:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
+    code = "import sys\nfrom vgtool.commands import main\n"
+    code += "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
     env = {**os.environ, "_VGTOOL_COMPLETE": "complete_bash", "COMP_WORDS": words}
     env["COMP_CWORD"] = str(len(words.split(" ")) - 1)
     script = f"import sys\nsys.argv = ['vgtool']\n{code}"

@@ -34,7 +34,7 @@ from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.slake import detections, mask_values
 from vgtool.benchmarks.sources import Archive, Files, safe_name
 from vgtool.benchmarks.tables import read_rows
-from vgtool.cli import app
+from vgtool.commands import app
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.images import open_image

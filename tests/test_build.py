@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from masked import SIZE, blank, coco, drawn, label_map, made, random_mask, rows, samed2d, save
 from PIL import Image
 from scipy import ndimage
 from skimage.draw import disk, ellipse, polygon2mask
@@ -19,65 +20,12 @@ from skimage.morphology import dilation
 from typer.testing import CliRunner
 
 from vgtool.benchmarks.load import load
-from vgtool.build import make, measure, questions, sources
-from vgtool.cli import app
+from vgtool.build import measure, questions
+from vgtool.commands import app
 from vgtool.errors import VgError
 from vgtool.grounding import runlength
 from vgtool.grounding.geometry import Geometry
 from vgtool.records import Box, Grid
-
-SIZE = 96
-
-
-def blank(height: int = SIZE, width: int = SIZE) -> np.ndarray:
-    return np.zeros((height, width), bool)
-
-
-def drawn(shape: Any, height: int = SIZE, width: int = SIZE) -> np.ndarray:
-    mask = blank(height, width)
-    mask[shape] = True
-    return mask
-
-
-def save(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values.astype(np.uint8)).save(path)
-
-
-def random_mask(seed: int, height: int = 61, width: int = 83) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return ndimage.gaussian_filter(rng.standard_normal((height, width)), 4) > 0.06
-
-
-def samed2d(root: Path, pictures: int = 12, start: int = 0) -> Path:
-    """Pictures with a liver (always), a bright kidney (even ones), two tumour spots (every third)."""
-    rng = np.random.default_rng(5 + start)
-    for index in range(start, start + pictures):
-        stem = f"ct_00--demo--case{index // 2}--x_{index:04d}"
-        image = rng.integers(60, 80, (SIZE, SIZE))
-        spots = {"liver_000": drawn(ellipse(30, 30, 20, 8))}
-        if index % 2 == 0:
-            spots["kidney_000"] = drawn(disk((70, 70), 9))
-        if index % 3 == 0:
-            spots["small_tumor_spot_000"] = drawn(disk((20, 70), 5))
-            spots["small_tumor_spot_001"] = drawn(disk((40, 75), 5))
-        for name, mask in spots.items():
-            image[mask] += 90
-            save(root / "masks" / f"{stem}_{name}.png", mask * 255)
-        save(root / "images" / f"{stem}.png", image)
-    return root
-
-
-def made(path: Path, out: Path, form: str = "auto", **changes: Any) -> make.Built:
-    options = sources.Options(
-        **{key: changes.pop(key) for key in ("names", "modality", "axis", "slices") if key in changes}
-    )
-    return make.build(path, out, form, options, make.Settings(**{"name": "demo", **changes}))
-
-
-def rows(out: Path, split: str = "test") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / f"{split}.jsonl").read_text().splitlines()]
-
 
 # ---- measured against others -----------------------------------------------------------------------------------------
 
@@ -306,160 +254,6 @@ def test_seed_and_content_decide_not_the_order_of_the_input(tmp_path: Path) -> N
     made(root, tmp_path / "a-out")
     assert content(tmp_path / "a-out") == content(tmp_path / "same-out")
     assert content(tmp_path / "a-out")["test.jsonl"] != content(tmp_path / "other-out")["test.jsonl"]
-
-
-# ---- layouts ---------------------------------------------------------------------------------------------------------
-
-
-def coco(root: Path) -> Path:
-    """Four pictures: a square polygon each; in the first also run lengths; in the second a box; in the last nothing."""
-    square = [10.0, 10.0, 40.0, 10.0, 40.0, 30.0, 10.0, 30.0]
-    images, marks = [], []
-    for index in range(4):
-        save(root / "images" / f"{index}.png", np.random.default_rng(index).integers(0, 255, (SIZE, SIZE)))
-        images.append({"id": index, "file_name": f"{index}.png", "width": SIZE, "height": SIZE})
-        if index < 3:
-            marks.append(
-                {"id": index, "image_id": index, "category_id": 1, "segmentation": [square], "bbox": [10, 10, 30, 20]}
-            )
-    runs = runlength.encode(drawn(disk((70, 70), 8)))
-    marks.append({"id": 10, "image_id": 0, "category_id": 2, "segmentation": runs})
-    marks.append({"id": 11, "image_id": 1, "category_id": 3, "bbox": [50, 60, 20, 10]})
-    classes = [{"id": i, "name": name} for i, name in ((1, "plate"), (2, "ball"), (3, "card_box"))]
-    (root / "set.json").write_text(json.dumps({"images": images, "annotations": marks, "categories": classes}))
-    return root / "set.json"
-
-
-def test_coco_polygons_run_lengths_and_boxes_are_read(tmp_path: Path) -> None:
-    built = made(coco(tmp_path / "in"), tmp_path / "out", negatives="none")
-    assert built.failures == 0
-    found = {tuple(map(tuple, r["boxes"])): r for r in rows(tmp_path / "out") if r["id"].startswith("localization")}
-    ball = measure.box_around(drawn(disk((70, 70), 8)))
-    assert set(found) == {((10, 10, 40, 30),), (tuple(ball.as_list()),), ((50, 60, 70, 70),)}
-    assert "mask" not in found[((50, 60, 70, 70),)] and "card box" in found[((50, 60, 70, 70),)]["question"]
-
-
-def test_compressed_run_lengths_are_read_through_pycocotools(tmp_path: Path) -> None:
-    tools = pytest.importorskip("pycocotools.mask")
-    path = coco(tmp_path / "in")
-    raw = json.loads(path.read_text())
-    mask = drawn(disk((70, 30), 9))
-    packed = tools.encode(np.asfortranarray(mask.astype(np.uint8)))
-    raw["annotations"][-2]["segmentation"] = {"size": packed["size"], "counts": packed["counts"].decode()}
-    path.write_text(json.dumps(raw))
-    assert made(path, tmp_path / "out", negatives="none").failures == 0
-    assert measure.box_around(mask).as_list() in [row["boxes"][0] for row in rows(tmp_path / "out")]
-
-
-def label_map() -> np.ndarray:
-    values = np.zeros((SIZE, SIZE), int)
-    values[drawn(disk((20, 20), 8))] = 1
-    values[drawn(disk((70, 20), 8))] = 1
-    values[drawn(disk((60, 70), 12))] = 2
-    return values
-
-
-def test_one_folder_with_images_and_masks_and_json_maps_is_read(tmp_path: Path) -> None:
-    root = tmp_path / "in"
-    for stem in ("scan_one", "scan_one_b"):  # the longer name must win its own masks
-        save(root / f"{stem}.png", np.full((SIZE, SIZE), len(stem)))
-    save(root / "scan_one_left_lung_000.png", drawn(disk((30, 30), 8)) * 255)
-    save(root / "scan_one_b_left_lung_000.png", drawn(disk((60, 60), 8)))
-    save(root / "scan_one--0012_000.png", drawn(disk((70, 30), 8)))
-    save(root / "scan_two_left_lung_000.png", drawn(disk((30, 30), 8)))
-    save(root / "scan_one_b--elsewhere_0012_000.png", drawn(disk((20, 70), 8)))
-    (root / "classes.json").write_text('{"liver_tumor": 12}')
-    built = made(root, tmp_path / "out", "samed2d", negatives="none")
-    assert built.counts["skipped"] == {"mask_without_image": 1}
-    found = {(r["image"], r["boxes"][0][0]) for r in rows(tmp_path / "out") if r["id"].startswith("localization")}
-    names = ("images/scan_one.png", "images/scan_one_b.png")
-    assert found == {(names[0], 23.0), (names[1], 53.0), (names[0], 23.0), (names[1], 63.0)}
-    asked = [r["question"] for r in rows(tmp_path / "out") if r["id"].startswith("localization")]
-    assert sum("left lung" in question for question in asked) == 2
-    assert sum("liver tumor" in question for question in asked) == 1
-
-
-def test_label_maps_give_one_row_a_class_with_all_its_instances(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        save(tmp_path / "in" / "images" / f"{name}.png", np.full((SIZE, SIZE), 70 if name == "a" else 71))
-        save(tmp_path / "in" / "labels" / f"{name}.png", label_map())
-    (tmp_path / "in" / "names.txt").write_text("0 background\n1 lesion\n2: large_organ\n")
-    made(tmp_path / "in", tmp_path / "out", negatives="none", modality="CT")
-    found = [r for r in rows(tmp_path / "out") if r["id"].startswith("localization") and "lesion" in r["question"]]
-    assert len(found) == 2 and all(len(row["boxes"]) == 2 and row["group"] == "CT" for row in found)
-    counted = [
-        r["reference"] for r in rows(tmp_path / "out") if r["id"].startswith("count") and "lesion" in r["question"]
-    ]
-    assert counted == ["2", "2"]
-
-
-def test_slake_folders_are_read_from_masks_or_else_from_detections(tmp_path: Path) -> None:
-    for index in (1, 2):
-        folder = tmp_path / "in" / "imgs" / f"xmlab{index}"
-        save(folder / "source.jpg", np.full((SIZE, SIZE), 60 + index))
-        (folder / "question.json").write_text(json.dumps([{"modality": "CT"}]))
-    save(tmp_path / "in" / "imgs" / "xmlab1" / "mask.png", label_map())
-    (tmp_path / "in" / "imgs" / "xmlab2" / "detection.json").write_text('[{"Spleen": [5, 6, 20, 10]}]')
-    (tmp_path / "in" / "mask.txt").write_text("1:Left Lung\n2:Liver\n")
-    assert made(tmp_path / "in", tmp_path / "out", negatives="none").failures == 0
-    found = rows(tmp_path / "out")
-    assert {row["group"] for row in found} == {"CT"}
-    assert [[5.0, 6.0, 25.0, 16.0]] in [row["boxes"] for row in found]
-    assert not any("Left Lung" in row["question"] for row in found if row["id"].startswith(("side", "quadrant")))
-
-
-def test_a_slake_box_without_area_is_reported_and_the_images_other_boxes_are_kept(tmp_path: Path) -> None:
-    folder = tmp_path / "in" / "imgs" / "xmlab1"
-    save(folder / "source.jpg", np.full((SIZE, SIZE), 60))
-    (folder / "detection.json").write_text('[{"Spleen": [5, 6, 20, 10]}, {"Liver": [5, 6, 0, 10]}]')
-    assert made(tmp_path / "in", tmp_path / "out", negatives="none", modality="CT").failures == 1
-    assert [[5.0, 6.0, 25.0, 16.0]] in [row["boxes"] for row in rows(tmp_path / "out")]
-
-
-def test_nifti_slices_lie_as_radiologists_read_them(tmp_path: Path) -> None:
-    nibabel = pytest.importorskip("nibabel")
-    marks = np.zeros((40, 50, 6), np.uint8)
-    marks[30:38, 35:45, 4] = 1  # towards the patient's right (+x is left to right), front
-    marks[30:33, 35:38, 2] = 1
-    values = np.where(marks > 0, 100.0, -50.0).astype(np.float32)
-    for folder, data in (("imagesTr", values), ("labelsTr", marks)):
-        (tmp_path / "in" / folder).mkdir(parents=True)
-        name = "p1_0000.nii.gz" if folder == "imagesTr" else "p1.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), tmp_path / "in" / folder / name)
-    (tmp_path / "in" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "node": 1}}))
-    made(tmp_path / "in", tmp_path / "out", negatives="none", modality="CT", min_pixels=4)
-    (row,) = [r for r in rows(tmp_path / "out") if r["id"].startswith("localization")]
-    assert row["image"] == "images/p1_z0004.png"
-    assert Image.open(tmp_path / "out" / row["image"]).size == (40, 50)
-    assert row["boxes"] == [[2.0, 5.0, 10.0, 15.0]]
-    every = made(tmp_path / "in", tmp_path / "all", negatives="none", slices="all", min_pixels=4)
-    assert every.counts["images"] == 2
-
-
-def test_dicom_images_become_pictures_without_header_data(tmp_path: Path) -> None:
-    pydicom = pytest.importorskip("pydicom")
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-    for index in (1, 2):
-        meta = pydicom.dataset.FileMetaDataset()
-        meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
-        meta.TransferSyntaxUID, meta.MediaStorageSOPInstanceUID = ExplicitVRLittleEndian, generate_uid()
-        file = pydicom.dataset.Dataset()
-        file.file_meta = meta
-        file.PatientID, file.Modality, file.PhotometricInterpretation = "SECRET-1", "CT", "MONOCHROME2"
-        file.Rows = file.Columns = SIZE
-        file.BitsAllocated = file.BitsStored = 16
-        file.HighBit, file.PixelRepresentation, file.SamplesPerPixel = 15, 0, 1
-        file.PixelData = (label_map() * 300 + index).astype(np.uint16).tobytes()
-        (tmp_path / "in" / "images").mkdir(parents=True, exist_ok=True)
-        file.save_as(tmp_path / "in" / "images" / f"s{index}.dcm", enforce_file_format=True)
-        save(tmp_path / "in" / "labels" / f"s{index}.png", label_map())
-    (tmp_path / "in" / "names.json").write_text('{"lesion": 1, "organ": 2}')
-    made(tmp_path / "in", tmp_path / "out", negatives="none", splits={"train": 0.5, "test": 0.5})
-    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert not any(b"SECRET" in path.read_bytes() for path in written)
-    assert len(list((tmp_path / "out").glob("t*.jsonl"))) == 1  # one patient, one split
-    assert {Image.open(path).format for path in (tmp_path / "out" / "images").iterdir()} == {"PNG"}
 
 
 # ---- bad input and commands ------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from vgtool import cli
+from vgtool import commands
 
 LIGHT = """import sys
 sys.argv = ["vgtool", *{!r}]
-from vgtool.cli import main
+from vgtool.commands import main
 try:
     main()
 except SystemExit:
@@ -236,9 +236,9 @@ def test_what_a_user_may_not_open_is_one_sentence(
     def refused(*args: object, **settings: object) -> None:
         raise PermissionError(13, "Permission denied", "secret/run.json")
 
-    monkeypatch.setattr(cli, "app", refused)
+    monkeypatch.setattr(commands, "app", refused)
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        commands.main()
     assert end.value.code == 2 and "'secret/run.json'" in capsys.readouterr().err
 
 

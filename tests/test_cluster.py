@@ -57,6 +57,21 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
         ("auto", {"RANK": "0", "WORLD_SIZE": "1"}, Place(Shard(1, 1))),
         ("auto", {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Place(Shard(6, 8), 1, True)),
         ("auto", {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}, Place(Shard(1, 1))),
+        (
+            "auto",
+            {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "2", "TORCHELASTIC_RUN_ID": "none"},
+            Place(Shard(3, 4), 2, True),
+        ),
+        (
+            "auto",
+            {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
+            Place(Shard(4, 4), 1, True),
+        ),
+        ("auto", {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}, Place(Shard(2, 2), 1, True)),
+        ("auto", {"PMI_RANK": "0", "PMI_SIZE": "1"}, Place(Shard(1, 1))),
+        ("auto", {"JOB_COMPLETION_INDEX": "7", "JOB_COMPLETIONS": "8"}, Place(Shard(8, 8))),
+        ("lsf", {"LSB_JOBINDEX": "1", "LSB_JOBINDEX_END": "8", "LSB_JOBINDEX_STEP": "1"}, Place(Shard(1, 8))),
+        ("lsf", {"LSB_JOBINDEX": "8", "LSB_JOBINDEX_END": "8"}, Place(Shard(8, 8))),
         ("2/4", {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Place(Shard(2, 4), 1)),
         ("slurm", {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "8"}, Place(Shard(1, 8))),
         (
@@ -77,13 +92,21 @@ def test_a_process_finds_its_share_in_its_environment(text: str, env: Mapping[st
     assert place(text, env) == expected
 
 
+GAPS = {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "7"}
+"""--array=0,3,7, as Slurm 22.05 tells its tasks."""
+
+
 @pytest.mark.parametrize(
     "text,env,said",
     [
         ("slurm", {}, "SLURM_ARRAY_TASK_ID is not set"),
         ("slurm", {"SLURM_ARRAY_TASK_ID": "x"}, "SLURM_ARRAY_TASK_ID='x' in the environment is no number"),
         ("slurm", {"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "2"}, "is none of 2 tasks"),
+        ("slurm", GAPS | {"SLURM_ARRAY_TASK_ID": "0"}, "Array task 0 is none of 3 tasks from 0 in steps of 1"),
         ("auto", {"RANK": "8", "WORLD_SIZE": "8"}, "RANK=8 is not below WORLD_SIZE=8"),
+        ("auto", {"JOB_COMPLETION_INDEX": "7"}, "JOB_COMPLETION_INDEX=7, but JOB_COMPLETIONS is not set"),
+        ("lsf", {"LSB_JOBINDEX": "0"}, "--shard lsf, but LSB_JOBINDEX is not set"),
+        ("lsf", {"LSB_JOBINDEX": "4", "LSB_JOBINDEX_END": "8", "LSB_JOBINDEX_STEP": "3"}, "in steps of 3 has no share"),
         ("0/4", {}, "--shard '0/4' is not I/N"),
         ("²/4", {}, "is not I/N"),
     ],
@@ -171,7 +194,8 @@ def slurm(tmp_path: Path) -> Path:
     log.touch()
     commands = {
         "vgtool": f'exec {sys.executable} -m vgtool "$@"',
-        "scontrol": f'echo "scontrol $*" >> {log}',
+        "scontrol": f'[[ $2 == show ]] && echo "JobState=RUNNING TimeLimit=01:00:00" || echo "scontrol $*" >> {log}',
+        "srun": 'while [[ $1 == -* ]]; do shift; done; exec "$@"',
         "sbatch": f'echo "$*" >> {log}; wc -l < {log}',
     }
     for name, text in commands.items():
@@ -182,7 +206,7 @@ def slurm(tmp_path: Path) -> Path:
 
 def task(slurm: Path, index: int, out: Path) -> "subprocess.Popen[str]":
     """One task of an array of two, as Slurm starts it."""
-    env = {**ENV, "PATH": f"{slurm}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "77"}
+    env = {**ENV, "PATH": f"{slurm}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "77", "SLURM_JOB_ID": f"{77 + index}"}
     env |= {"SLURM_ARRAY_TASK_ID": str(index), "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "0"}
     command = ["bash", ROOT / "scripts" / "array.sbatch", *PROBE, "--out", out]
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
@@ -200,22 +224,12 @@ def test_an_array_task_warned_of_its_time_limit_is_requeued_and_goes_on(
     first.send_signal(signal.SIGUSR1)  # what --signal=B:USR1@300 sends to the script
     _, said = first.communicate(timeout=60)
     assert first.returncode == 0 and "Stopped; the same command goes on from here" in said
-    assert calls.read_text() == "scontrol requeue 77_0\n"
+    assert calls.read_text() == "scontrol requeue 77\n"
     assert not (out / "done" / "1of2").exists()
     running = [task(slurm, index, out) for index in (0, 1)]
     assert [one.wait(120) for one in running] == [0, 0]
-    assert calls.read_text() == "scontrol requeue 77_0\n" and len(list((out / "done").iterdir())) == 2
+    assert calls.read_text() == "scontrol requeue 77\n" and len(list((out / "done").iterdir())) == 2
     assert table(out).equals(alone)
-
-
-@pytest.mark.parametrize("code,restarts,ends,queued", [(137, "0", 0, True), (1, "2", 0, True), (137, "3", 137, False)])
-def test_an_array_task_that_dies_is_queued_again_three_times(
-    code: int, restarts: str, ends: int, queued: bool, tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (slurm / "vgtool").write_text(f"#!/bin/bash\nexit {code}\n")
-    monkeypatch.setitem(ENV, "SLURM_RESTART_COUNT", restarts)
-    assert task(slurm, 1, tmp_path / "run").wait(60) == ends
-    assert (tmp_path / "calls").read_text() == ("scontrol requeue 77_1\n" if queued else "")
 
 
 def study(slurm: Path, where: Path, **names: str) -> "subprocess.CompletedProcess[str]":
@@ -260,6 +274,7 @@ while [[ $1 == -* ]]; do
     shift
 done
 for ((task = 0; task <= last; task++)); do
+    export SLURM_JOB_ID=9 SLURM_ARRAY_JOB_ID=9
     SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=$((last + 1)) SLURM_ARRAY_TASK_MIN=0 bash "$@" >&2 || exit 1
 done
 wc -l < {tmp_path}/calls
@@ -278,14 +293,14 @@ wc -l < {tmp_path}/calls
 def test_the_scripts_are_shellcheck_clean() -> None:
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert shellcheck is not None, "it comes with the dev extra"
-    scripts = [*(ROOT / "scripts").glob("*.sbatch"), *(ROOT / "scripts").glob("*.sh")]
-    assert len(scripts) == 4
+    scripts = [path for path in (ROOT / "scripts").iterdir() if path.suffix in (".sbatch", ".sh", ".lsf")]
+    assert len(scripts) == 5
     done = subprocess.run([shellcheck, *scripts], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
 def test_every_script_is_valid_bash() -> None:
-    for script in (ROOT / "scripts").iterdir():
+    for script in (path for kind in ("*.sbatch", "*.sh", "*.lsf") for path in (ROOT / "scripts").glob(kind)):
         assert subprocess.run(["bash", "-n", script]).returncode == 0
 
 
@@ -310,7 +325,7 @@ def test_a_plan_of_one_image_is_worked_by_hand() -> None:
 
 
 def test_plan_speaks_before_any_model_is_loaded() -> None:
-    code = "import sys; from vgtool.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code = "import sys; from vgtool.commands import main\ntry: main()\nexcept SystemExit: pass\n"
     code += "assert 'transformers.models.llava.modeling_llava' not in sys.modules"
     args = ["plan", "--model", "phantom-vlm", "--benchmark", "phantom", "--shards", "3", "--json"]
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)

@@ -1,15 +1,13 @@
-"""Every model of the registry from its published layout: weights, prompts, geometry, commands, and what is refused.
+"""Every model of the registry from its published layout: weights, pixels, geometry and commands.
 
 Each entry's checkpoint is tiny and random, but has the published file names, weight names, config fields and tokenizer
 kind; it stands where the Hugging Face cache would have it, and is loaded by its registry name.
 """
 
 import json
-import pickle
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,63 +17,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration, SiglipImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from tests import checkpoints
-from vgtool import cli
+from tests.library import KINDS, NAMES, PLACEHOLDER, QUESTION, SHAPES, Library, copied, edit, picture, vgtool
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
-from vgtool.models import hub, layout
+from vgtool.models import hub
 from vgtool.models.adapter import Adapter
-from vgtool.models.load import load, resolve
+from vgtool.models.load import load
 from vgtool.records import Box
 from vgtool.registry import ModelSpec, models
-
-NAMES = tuple(checkpoints.WRITERS)
-QUESTION = "Is there a lesion in the left lung?"
-SHAPES = {"wide": (330, 150), "tall": (140, 300), "square": (240, 240)}
-
-
-class Library:
-    """The checkpoints, in a Hugging Face cache, and each loaded once."""
-
-    def __init__(self, root: Path) -> None:
-        self.cache = root / "hub"
-        self.published: dict[str, checkpoints.Published] = {}
-        registry = models()
-        for name, make in checkpoints.WRITERS.items():
-            at = registry[name].hub
-            self.published[name] = checkpoints.in_cache(self.cache, at, make) if at else make(root / name)
-        clip = next(self.cache.rglob("clip"))
-        checkpoints.in_cache(self.cache, "openai/clip-vit-large-patch14-336", lambda f: shutil.copytree(clip, f))
-        self.adapter: Callable[[str], Adapter] = cache(self.fresh)
-
-    def fresh(self, name: str, **settings: Any) -> Adapter:
-        """A newly loaded adapter, found as the commands find it."""
-        spec, source = resolve(self.argument(name))
-        return load(spec, source=source, device="cpu", offline=True, **settings)
-
-    def argument(self, name: str) -> str:
-        """What --model says."""
-        return name if models()[name].hub else str(self.published[name].folder)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    root = tmp_path_factory.mktemp("models")
-    patch = pytest.MonkeyPatch()
-    patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root / "hub"))
-    yield Library(root)
-    patch.undo()
-
-
-def picture(width: int = 330, height: int = 150, seed: int = 0) -> Image.Image:
-    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(values)
-
 
 # ---- weights -------------------------------------------------------------------------------------------------------
 
@@ -131,25 +85,15 @@ FEATURES = {
     "vila-m3-13b": vila_features,
     "medrega": medrega_features,
 }
-PLACEHOLDER = {
-    "llava-1.5-7b": "<image>",
-    "qwen2.5-vl-7b": "<|image_pad|>",
-    "lingshu-7b": "<|image_pad|>",
-    "qwen3-vl-8b": "<|image_pad|>",
-    "internvl3-8b": "<IMG_CONTEXT>",
-    "medgemma-4b": "<image_soft_token>",
-}
-
-
 def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: Any, tail: Any) -> Tensor:
     """The twin's last logits: fed as its own processor would, or as the original repository does (embeddings)."""
     twin, tensors = published.twin, dict(vision.tensors)
     if name in PLACEHOLDER:
         image = published.encode(PLACEHOLDER[name])
         ids = torch.tensor([[*head, *image * vision.tokens, *tail]])
-        if name.startswith(("qwen", "lingshu")):
+        if "image_grid_thw" in tensors:
             tensors["mm_token_type_ids"] = (ids == image[0]).long()
-        if name == "medgemma-4b":
+        if models()[name].adapter == "gemma3":
             tensors["token_type_ids"] = (ids == image[0]).long()
         return twin(input_ids=ids, **tensors).logits[0, -1]
     features = FEATURES.get(name, one_scale)(twin, tensors["pixel_values"])
@@ -308,7 +252,7 @@ def local(library: Library) -> Callable[[str], Adapter]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_bright_patch_changes_the_token_that_geometry_names(name: str, shape: str, local: Any) -> None:
     adapter, size = local(name), SHAPES[shape]
     plain = Image.new("RGB", size, (90, 90, 90))
@@ -345,7 +289,7 @@ def test_a_bright_patch_changes_the_token_that_geometry_names(name: str, shape: 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_cells_of_a_box_cover_it(name: str, shape: str, library: Library) -> None:
     width, height = SHAPES[shape]
     geometry = library.adapter(name).prepare(Image.new("RGB", (width, height))).geometry
@@ -375,129 +319,7 @@ def test_the_cells_of_a_box_cover_it(name: str, shape: str, library: Library) ->
         assert not any(c.x0 < right and left < c.x1 and c.y0 < bottom and top < c.y1 for c in missed)
 
 
-# ---- prompts -------------------------------------------------------------------------------------------------------
-
-LLAMA3 = ["<|start_header_id|>", "system", "<|end_header_id|>"]
-USER3 = ["<|eot_id|>", "<|start_header_id|>", "user", "<|end_header_id|>", "\n\n"]
-END3 = ["<|eot_id|>", "<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n"]
-VICUNA = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the user's questions."
-)
-VILA_SYSTEM = (
-    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
-    "provides, and assist the user with a variety of tasks using natural language."
-)
-BOS3 = "<|begin_of_text|>"
-IM = ("<|im_start|>", "<|im_end|>")
-HUATUO = (["<|user|>\n"], [f"\n{QUESTION}\n<|assistant|>\n"])
-HAND: dict[str, tuple[list[str], list[str]]] = {
-    "huatuogpt-vision-7b": HUATUO,
-    "huatuogpt-vision-34b": HUATUO,
-    "huatuogpt-v-bio": HUATUO,
-    "llava-med": (["<s>", "[INST] "], [f"\n{QUESTION} [/INST]"]),
-    "llava-tri": ([BOS3, BOS3, *LLAMA3, f"\n\n{VICUNA}", *USER3], [f"\n{QUESTION}", *END3]),
-    "vila-m3-8b": ([BOS3, BOS3, *LLAMA3, f"\n\n{VILA_SYSTEM}", *USER3], [f"\n{QUESTION}", *END3]),
-    "vila-m3-13b": (["<s>", f"{VICUNA} USER: "], [f"\n{QUESTION} ASSISTANT:"]),
-    "llava-1.5-7b-original": (["<s>", f"{VICUNA} USER: "], [f"\n{QUESTION} ASSISTANT:"]),
-    "llava-1.5-7b": (["<s>", "USER: "], [f"\n{QUESTION} ASSISTANT:"]),
-    "medrega": (
-        [
-            IM[0],
-            "system\nAnswer the questions.",
-            IM[1],
-            IM[0],
-            "user\nYou are a helpful medical assistant. You are required to answer the question based on the medical "
-            "image. ",
-            "<img>",
-        ],
-        ["</img>", f"\n{QUESTION}", IM[1], IM[0], "assistant\n"],
-    ),
-    "qwen2.5-vl-7b": (
-        [IM[0], "system\nYou are a helpful assistant.", IM[1], "\n", IM[0], "user\n", "<|vision_start|>"],
-        ["<|vision_end|>", QUESTION, IM[1], "\n", IM[0], "assistant\n"],
-    ),
-    "qwen3-vl-8b": (
-        [IM[0], "user\n", "<|vision_start|>"],
-        ["<|vision_end|>", QUESTION, IM[1], "\n", IM[0], "assistant\n"],
-    ),
-    "internvl3-8b": (
-        [IM[0], "user\n", "<img>"],
-        ["</img>", f"\n{QUESTION}", IM[1], "\n", IM[0], "assistant\n"],
-    ),
-    "medgemma-4b": (
-        ["<bos>", "<start_of_turn>", "user\n\n\n", "<start_of_image>"],
-        ["<end_of_image>", f"\n\n{QUESTION}", "<end_of_turn>", "\n", "<start_of_turn>", "model\n"],
-    ),
-}
-HAND["lingshu-7b"] = HAND["qwen2.5-vl-7b"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_prompts_are_the_originals_token_for_token(name: str, library: Library) -> None:
-    adapter, encode = library.adapter(name), library.published[name].encode
-    prompt = adapter.prompt(f" {QUESTION} ")
-    head, tail = ([token for piece in side for token in encode(piece)] for side in HAND[name])
-    assert list(prompt.head) == head
-    assert list(prompt.tail) == tail
-    text = adapter.tokenizer.decode(prompt.tail[slice(*prompt.question)])
-    assert QUESTION in text and len(text) <= len(QUESTION) + 2
-
-
-def test_medgemmas_prompt_is_its_processors(library: Library) -> None:
-    from transformers import Gemma3ImageProcessorPil, Gemma3Processor
-
-    adapter, image = library.adapter("medgemma-4b"), picture()
-    processor = Gemma3Processor(
-        Gemma3ImageProcessorPil(size={"height": 112, "width": 112}), adapter.tokenizer, image_seq_length=16
-    )
-    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
-    text = processor.apply_chat_template(
-        [{"role": "user", "content": content}], chat_template=checkpoints.GEMMA_CHAT, add_generation_prompt=True
-    )
-    out = processor(images=image, text=text.removeprefix("<bos>"), return_tensors="pt")
-    prompt = adapter.prompt(QUESTION)
-    ids = out.input_ids[0].tolist()
-    assert ids == [*prompt.head, *library.published["medgemma-4b"].encode("<image_soft_token>") * 16, *prompt.tail]
-
-
-def test_a_tokenizer_model_alone_keeps_the_space_before_the_first_word(library: Library, tmp_path: Path) -> None:
-    folder = copied(library, "llava-1.5-7b", tmp_path)
-    (folder / "tokenizer.json").unlink()
-    adapter = load(models()["llava-1.5-7b"], source=folder, device="cpu")
-    assert adapter.prompt(QUESTION) == library.adapter("llava-1.5-7b").prompt(QUESTION)
-
-
-@pytest.mark.parametrize("name,ends", [
-    ("huatuogpt-vision-7b", ["<|endoftext|>"]),
-    ("huatuogpt-vision-34b", ["</s>"]),
-    ("llava-med", ["</s>"]),
-    ("llava-tri", ["<|end_of_text|>", "<|eot_id|>"]),
-    ("vila-m3-8b", ["<|end_of_text|>", "<|eot_id|>"]),
-    ("vila-m3-13b", ["</s>"]),
-    ("medrega", ["</s>", "<|im_end|>"]),
-    ("qwen2.5-vl-7b", ["<|im_end|>"]),
-    ("medgemma-4b", ["<eos>", "<end_of_turn>"]),
-])  # fmt: skip
-def test_answers_end_where_the_original_ends_them(name: str, ends: list[str], library: Library) -> None:
-    encode = library.published[name].encode
-    assert library.adapter(name).eos >= {encode(word)[0] for word in ends}
-
-
-@pytest.mark.parametrize(
-    "name", ["qwen2.5-vl-7b", "internvl3-8b", "medgemma-4b", "medrega", "llava-1.5-7b", "llava-med"]
-)
-def test_an_image_placeholder_in_a_question_is_refused(name: str, library: Library) -> None:
-    with pytest.raises(SampleError, match="placeholder_in_question"):
-        library.adapter(name).prompt(f"Is {PLACEHOLDER.get(name, '<image>')} red?")
-
-
 # ---- commands ------------------------------------------------------------------------------------------------------
-
-
-def vgtool(*args: object) -> int:
-    """A command in this process; its exit code."""
-    return int(cli.app([str(arg) for arg in args], standalone_mode=False) or 0)
 
 
 def head_file(path: Path, name: str, layers: int, heads: int) -> Path:
@@ -506,7 +328,7 @@ def head_file(path: Path, name: str, layers: int, heads: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_probe_and_refine_run_end_to_end(name: str, library: Library, tmp_path: Path) -> None:
     import polars as pl
 
@@ -572,361 +394,6 @@ def test_a_model_that_is_not_on_disk_is_one_sentence_with_the_command(tmp_path: 
     assert "hf download FreedomIntelligence/HuatuoGPT-Vision-34B" in said and "69.5 GB" in said and "Apache" in said
     with pytest.raises(VgError, match="no public checkpoint"):
         load(models()["huatuogpt-v-bio"], device="cpu", offline=True)
-
-
-# ---- recognition ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("config,expected", [
-    ({"model_type": "llava_qwen2"}, ("llava-original", "huatuogpt-vision-7b")),
-    ({"model_type": "llava_llama", "vocab_size": 64000}, ("llava-original", "huatuogpt-vision-34b")),
-    ({"model_type": "llava_llama", "vocab_size": 64002}, ("llava-original", "huatuogpt-vision-34b")),
-    ({"model_type": "llava_llama", "vocab_size": 128256}, ("llava-original", "llava-tri")),
-    ({"model_type": "llava_llama", "vocab_size": 128257}, ("llava-original", "llava-tri")),
-    ({"model_type": "llava_llama", "vocab_size": 32000}, ("llava-original", "llava-1.5-7b-original")),
-    ({"model_type": "llava_llama", "vocab_size": 32003}, ("llava-original", "llava-1.5-7b-original")),
-    ({"model_type": "llava_mistral"}, ("llava-original", "llava-med")),
-    ({"model_type": "llava_qwen2", "mm_vision_tower": "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"},
-     ("llava-original", "huatuogpt-v-bio")),
-    ({"model_type": "llava", "mm_projector_type": "mlp2x_gelu"}, ("llava-original", "llava-1.5-7b-original")),
-])  # fmt: skip
-def test_original_layouts_are_told_apart_by_vocabulary(config: Any, expected: Any, tmp_path: Path) -> None:
-    checkpoints.write(tmp_path / "config.json", config)
-    assert layout.recognise(tmp_path) == expected
-
-
-@pytest.mark.parametrize("size", [151646, 259, None])
-def test_a_vocabulary_of_no_known_model_asks_for_an_entry_and_takes_no_prompt(size: Any, tmp_path: Path) -> None:
-    checkpoints.write(tmp_path / "config.json", {"model_type": "llava_llama", "vocab_size": size})
-    with pytest.raises(VgError, match=f"vocabulary of {size}") as caught:
-        resolve(str(tmp_path))
-    assert f"entry '{tmp_path.name}'" in str(caught.value) and "--registry DIR" in str(caught.value)
-
-
-def test_an_entry_called_as_a_local_folder_lends_it_its_prompt(
-    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = copied(library, "llava-tri", tmp_path)
-    entry = 'model:\n  title: Ours\n  adapter: llava-original\n  prompt: "Q <image> {question} A"\n'
-    (tmp_path / "models.yaml").write_text(entry)
-    monkeypatch.chdir(tmp_path)
-    for argument in (str(folder), "model"):
-        spec, source = resolve(argument, tmp_path)
-        adapter = load(spec, source=source, device="cpu", offline=True)
-        assert adapter.template == "Q <image> {question} A" and adapter.scales == 3  # type: ignore[attr-defined]
-
-
-def test_an_unknown_layout_is_named_with_what_is_known(tmp_path: Path) -> None:
-    checkpoints.write(tmp_path / "config.json", {"model_type": "blip", "auto_map": {"AutoModel": "evil.M"}})
-    with pytest.raises(VgError, match="'blip'") as caught:
-        resolve(str(tmp_path))
-    assert "llava_qwen2" in str(caught.value)
-    with pytest.raises(VgError, match=r"no config\.json"):
-        resolve(str(tmp_path.parent))
-    with pytest.raises(VgError, match="Did you mean 'medrega'"):
-        resolve("medreag")
-
-
-TOLD_BY_SIZE = ("huatuogpt-vision-34b", "llava-tri", "llava-1.5-7b-original", "vila-m3-13b")
-"""Models whose tiny copies have another vocabulary, or fewer layers, than tell them."""
-
-
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in TOLD_BY_SIZE])
-def test_a_local_folder_is_recognised(name: str, library: Library) -> None:
-    spec, folder = resolve(str(library.published[name].folder))
-    registered = models()[name]
-    assert spec.adapter == registered.adapter and folder == library.published[name].folder
-    assert spec.prompt == (None if registered.adapter == "llava" else registered.prompt)
-
-
-# ---- what is refused -----------------------------------------------------------------------------------------------
-
-
-def copied(library: Library, name: str, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(library.published[name].folder, tmp_path / "model"))
-
-
-def edit(path: Path, **fields: Any) -> None:
-    checkpoints.write(path, json.loads(path.read_text()) | fields)
-
-
-def refused(folder: Path, name: str) -> str:
-    """What loading says; one paragraph without line breaks."""
-    with pytest.raises(VgError) as caught:
-        load(models()[name], source=folder, device="cpu", offline=True)
-    assert "\n" not in str(caught.value) and caught.value.exit_code == 2
-    return str(caught.value)
-
-
-@pytest.mark.parametrize("name,key,native", [
-    ("huatuogpt-vision-7b", "model.layers.0.self_attn.q_proj.weight", "language_model.layers.0.self_attn.q_proj"),
-    ("llava-med", "model.vision_tower.vision_tower.vision_model.encoder.layers.1.mlp.fc1.bias", "1.mlp.fc1.bias"),
-    ("llava-tri", "model.mm_projector.2.weight", "linear_2.weight"),
-    ("medrega", "vision_model.encoder.layers.0.attn.qkv.weight", "layer.0.attention.q_proj.weight"),
-    ("qwen3-vl-8b", "model.visual.blocks.0.attn.qkv.weight", "visual.blocks.0.attn.qkv.weight"),
-    ("medgemma-4b", "multi_modal_projector.mm_input_projection_weight", "mm_input_projection_weight"),
-    ("internvl3-8b", "vision_tower.encoder.layer.0.attention.q_proj.weight", "layer.0.attention.q_proj.weight"),
-])  # fmt: skip
-def test_a_renamed_weight_is_named_and_refused(
-    name: str, key: str, native: str, library: Library, tmp_path: Path
-) -> None:
-    folder = copied(library, name, tmp_path)
-    file = folder / json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"][key]
-    tensors = load_file(file)
-    tensors[f"{key}_x"] = tensors.pop(key)
-    file.unlink()
-    save_file(tensors, file)
-    said = refused(folder, name)
-    assert "lacks model." in said and native in said
-
-
-def test_a_weight_of_another_shape_or_too_many_are_refused(library: Library, tmp_path: Path) -> None:
-    folder = copied(library, "llava-med", tmp_path)
-    file = sorted(folder.glob("*.safetensors"))[0]
-    tensors = load_file(file)
-    file.unlink()
-    save_file({**tensors, "model.extra.weight": torch.ones(2)}, file)
-    assert "model.extra.weight" in refused(folder, "llava-med")
-    cut = {n: v[:-1].contiguous() if n.endswith("up_proj.weight") else v for n, v in tensors.items()}
-    file.unlink()
-    save_file(cut, file)
-    assert "another shape" in refused(folder, "llava-med") or "up_proj" in refused(folder, "llava-med")
-
-
-def test_a_missing_shard_a_broken_one_and_an_lfs_pointer_are_refused(library: Library, tmp_path: Path) -> None:
-    folder = copied(library, "huatuogpt-vision-7b", tmp_path)
-    file = folder / "model-00002-of-00002.safetensors"
-    data = file.read_bytes()
-    file.unlink()
-    assert "lacks model-00002-of-00002.safetensors" in refused(folder, "huatuogpt-vision-7b")
-    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n")
-    assert "Git LFS pointer" in refused(folder, "huatuogpt-vision-7b")
-    file.write_bytes(data[:-100])
-    assert "not a whole safetensors file" in refused(folder, "huatuogpt-vision-7b")
-    file.write_bytes(data)
-    (folder / "tokenizer.json").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    assert "Git LFS pointer" in refused(folder, "huatuogpt-vision-7b")
-    (folder / "config.json").write_text("[1]")
-    assert "JSON object" in refused(folder, "huatuogpt-vision-7b")
-
-
-class Payload:
-    """Unpickling it would write a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.path,))
-
-
-def test_a_pickle_with_a_payload_is_refused_and_not_run(library: Library, tmp_path: Path) -> None:
-    folder, mark = copied(library, "llava-1.5-7b-original", tmp_path), tmp_path / "executed"
-    shard = folder / "pytorch_model-00002-of-00002.bin"
-    for write in (
-        lambda: torch.save({"w": Payload(mark)}, shard),
-        lambda: shard.write_bytes(pickle.dumps(Payload(mark))),
-    ):
-        write()
-        assert "nothing in it was run" in refused(folder, "llava-1.5-7b-original")
-        assert not mark.exists()
-    pickle.loads(pickle.dumps(Payload(mark)))  # noqa: S301 (the payload works, where something runs it)
-    assert mark.exists()
-
-
-def test_bin_files_of_either_age_are_read(library: Library, tmp_path: Path) -> None:
-    folder = copied(library, "llava-1.5-7b-original", tmp_path)
-    for shard in folder.glob("pytorch_model-*.bin"):
-        torch.save(torch.load(shard), shard, _use_new_zipfile_serialization=False)
-    old = load(models()["llava-1.5-7b-original"], source=folder, device="cpu", offline=True)
-    new = library.adapter("llava-1.5-7b-original")
-    pairs = zip(old.model.state_dict().values(), new.model.state_dict().values(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
-
-
-@pytest.mark.parametrize("name,file", [
-    ("llava-1.5-7b", "config.json"),
-    ("qwen2.5-vl-7b", "config.json"),
-    ("medgemma-4b", "preprocessor_config.json"),
-    ("internvl3-8b", "tokenizer_config.json"),
-    ("huatuogpt-vision-7b", "tokenizer_config.json"),
-    ("medrega", "tokenizer_config.json"),
-])  # fmt: skip
-def test_remote_code_is_refused(name: str, file: str, library: Library, tmp_path: Path) -> None:
-    folder, mark = copied(library, name, tmp_path), tmp_path / "executed"
-    (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")
-    edit(folder / file, auto_map={"AutoConfig": "evil.C", "AutoModel": "evil.M", "AutoTokenizer": ["evil.T", None]})
-    assert "auto_map" in refused(folder, name)
-    assert not mark.exists() and "evil" not in sys.modules
-
-
-def test_medregas_own_code_is_never_run(library: Library, tmp_path: Path) -> None:
-    folder, mark = copied(library, "medrega", tmp_path), tmp_path / "executed"
-    for module in ("configuration_internvl_chat", "modeling_chat"):
-        (folder / f"{module}.py").write_text(f"open({str(mark)!r}, 'w')\n")
-    assert "auto_map" in json.loads((folder / "config.json").read_text())
-    assert load(models()["medrega"], source=folder, device="cpu").layers == 4
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize("name,file,change,said", [
-    ("llava-med", "config.json", {"image_aspect_ratio": "anyres"}, "anyres"),
-    ("llava-med", "config.json", {"mm_vision_select_feature": "cls_patch"}, "cls_patch"),
-    ("llava-med", "config.json", {"mm_use_im_start_end": True}, "mm_use_im_start_end"),
-    ("llava-med", "config.json", {"s2": True}, "S2"),
-    ("llava-med", "config.json", {"num_attention_heads": "many"}, "num_attention_heads"),
-    ("llava-med", "config.json", {"quantization_config": {"bits": 4}}, "quantised"),
-    ("llava-tri", "config.json", {"s2_scales": "84,252"}, "84,252"),
-    ("vila-m3-8b", "config.json", {"image_aspect_ratio": "dynamic"}, "dynamic"),
-    ("vila-m3-8b", "mm_projector/config.json", {"mm_projector_type": "mlp_downsample_3x3_fix"}, "3x3"),
-    ("vila-m3-8b", "llm/config.json", {"model_type": "gpt9"}, "gpt9"),
-    ("medrega", "config.json", {"template": "internvl2_5"}, "internvl2_5"),
-    ("medrega", "config.json", {"llm_config": None}, "llm_config"),
-    ("qwen2.5-vl-7b", "preprocessor_config.json", {"patch_size": 16}, "patches"),
-    ("internvl3-8b", "preprocessor_config.json", {"size": {"height": 84, "width": 84}}, "56 x 56"),
-    ("medgemma-4b", "preprocessor_config.json", {"do_pan_and_scan": True}, "112 x 112"),
-])  # fmt: skip
-def test_settings_that_would_be_got_wrong_are_refused(
-    name: str, file: str, change: Any, said: str, library: Library, tmp_path: Path
-) -> None:
-    folder = copied(library, name, tmp_path)
-    edit(folder / file, **change)
-    if name == "llava-med":
-        spec = models()[name].model_copy(update={"options": {}})
-        with pytest.raises(VgError) as caught:
-            load(spec, source=folder, device="cpu")
-        assert said in str(caught.value) and "\n" not in str(caught.value)
-    else:
-        assert said in refused(folder, name)
-
-
-def test_medregas_second_pixel_shuffle_is_row_major(library: Library, tmp_path: Path) -> None:
-    folder = copied(library, "medrega", tmp_path)
-    edit(folder / "config.json", ps_version="v2")
-    second, first = load(models()["medrega"], source=folder, device="cpu"), library.adapter("medrega")
-    image = picture()
-    one, two = first.prepare(image), second.prepare(image)
-    assert two.order is None and one.order is not None
-    with torch.inference_mode():
-        assert torch.equal(second.features(two), first.features(one)[one.order])
-
-
-def test_an_index_whose_shards_are_all_gone_yields_to_the_one_whole_file(library: Library, tmp_path: Path) -> None:
-    folder = copied(library, "llava-med", tmp_path)
-    tensors = {name: value for shard in folder.glob("*.safetensors") for name, value in load_file(shard).items()}
-    first, *rest = sorted(folder.glob("*.safetensors"))
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    for shard in rest:
-        shard.unlink()
-    assert "lacks model-00002" in refused(folder, "llava-med")
-    first.unlink()
-    adapter = load(models()["llava-med"], source=folder, device="cpu")
-    pairs = zip(
-        adapter.model.state_dict().values(), library.adapter("llava-med").model.state_dict().values(), strict=True
-    )
-    assert all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_an_unknown_option_of_an_entry_is_refused_by_name(library: Library) -> None:
-    spec = models()["llava-med"].model_copy(update={"options": {"apsect": "pad"}})
-    with pytest.raises(VgError, match="Did you mean 'aspect'"):
-        load(spec, source=library.published["llava-med"].folder, device="cpu")
-
-
-def test_a_tower_from_elsewhere_is_only_openais(library: Library, tmp_path: Path) -> None:
-    folder = copied(library, "llava-1.5-7b-original", tmp_path)
-    for other in ("somebody/else", "openai/clip-vit-large-patch14", ""):
-        edit(folder / "config.json", mm_vision_tower=other)
-        assert f"asks for '{other}'" in refused(folder, "llava-1.5-7b-original")
-    assert checkpoints.COMMIT in library.adapter("llava-1.5-7b-original").revision.split("+clip-")[1]
-
-
-def test_a_tower_named_by_its_authors_path_is_fetched_all_the_same(library: Library, tmp_path: Path) -> None:
-    folder = copied(library, "llava-1.5-7b-original", tmp_path)
-    edit(folder / "config.json", mm_vision_tower="/mnt/nfs/openai/clip-vit-large-patch14-336/")
-    adapter = load(models()["llava-1.5-7b-original"], source=folder, device="cpu", offline=True)
-    assert adapter.revision.endswith(f"+clip-{checkpoints.COMMIT}")
-
-
-# ---- LoRA ----------------------------------------------------------------------------------------------------------
-
-
-def adapter_folder(
-    folder: Path, base: Any, module: str, width: int, height: int, **config: Any
-) -> tuple[Tensor, Tensor]:
-    """A LoRA adapter of one module, as peft saves it."""
-    generator = torch.Generator().manual_seed(1)
-    low, high = torch.randn(2, width, generator=generator), torch.randn(height, 2, generator=generator)
-    tensors = {f"base_model.model.{module}.lora_{n}.weight": t for n, t in (("A", low), ("B", high))}
-    folder.mkdir()
-    save_file(tensors, folder / "adapter_model.safetensors")
-    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "target_modules": ["q_proj"], "bias": "none"}
-    checkpoints.write(folder / "adapter_config.json", settings | config)
-    return low, high
-
-
-@pytest.mark.parametrize("name,module,native", [
-    ("llava-med", "model.layers.1.self_attn.q_proj", "model.language_model.layers.1.self_attn.q_proj"),
-    ("medrega", "language_model.model.layers.1.self_attn.q_proj", "model.language_model.layers.1.self_attn.q_proj"),
-    ("qwen2.5-vl-7b", "model.layers.1.self_attn.q_proj", "model.language_model.layers.1.self_attn.q_proj"),
-    ("llava-1.5-7b", "language_model.model.layers.1.self_attn.q_proj",
-     "model.language_model.layers.1.self_attn.q_proj"),
-])  # fmt: skip
-def test_a_lora_adapter_adds_its_product_to_the_base(
-    name: str, module: str, native: str, library: Library, tmp_path: Path
-) -> None:
-    pytest.importorskip("peft")
-    before = library.adapter(name).model.get_submodule(native).weight
-    low, high = adapter_folder(tmp_path / "lora", before, module, before.shape[1], before.shape[0])
-    adapter = library.fresh(name, lora=tmp_path / "lora")
-    after = adapter.model.get_submodule(native).weight
-    assert torch.allclose(after, before + 8 / 2 * high @ low, atol=1e-5)
-    untouched = [p for n, p in adapter.model.named_parameters() if n != f"{native}.weight"]
-    expected = [p for n, p in library.adapter(name).model.named_parameters() if n != f"{native}.weight"]
-    assert all(torch.equal(a, b) for a, b in zip(untouched, expected, strict=True))
-    assert "+lora-" in adapter.revision
-    assert type(adapter.model) is type(library.adapter(name).model)
-
-
-def test_a_lora_adapter_runs_from_the_command_and_leaves_the_base_file_alone(library: Library, tmp_path: Path) -> None:
-    pytest.importorskip("peft")
-    adapter_folder(tmp_path / "lora", None, "model.layers.1.self_attn.q_proj", 16, 16)
-    files = {path: path.read_bytes() for path in library.published["llava-med"].folder.glob("*.safetensors")}
-    common = ["--benchmark", "phantom", "--limit", 1, "--offline", "--device", "cpu", "--lora", tmp_path / "lora"]
-    assert vgtool("probe", "--model", "llava-med", *common, "--out", tmp_path / "run") == 0
-    assert f"{checkpoints.COMMIT}+lora-" in (tmp_path / "run" / "run.json").read_text()
-    assert all(path.read_bytes() == data for path, data in files.items())
-
-
-def test_whole_weights_beside_lora_replace_the_bases(library: Library, tmp_path: Path) -> None:
-    pytest.importorskip("peft")
-    weight = library.adapter("llava-med").model.model.multi_modal_projector.linear_1.weight
-    adapter_folder(tmp_path / "lora", None, "model.layers.0.self_attn.q_proj", 16, 16)
-    projector = {"base_model.model.model.mm_projector.0.weight": torch.full_like(weight, 0.5)}
-    torch.save(projector, tmp_path / "lora" / "non_lora_trainables.bin")
-    adapter = library.fresh("llava-med", lora=tmp_path / "lora")
-    assert (adapter.model.model.multi_modal_projector.linear_1.weight == 0.5).all()
-
-
-@pytest.mark.parametrize("module,width,config,said", [
-    ("model.layers.9.self_attn.q_proj", 16, {}, "layers.9"),
-    ("model.layers.1.self_attn.q_proj", 17, {}, "do not fit"),
-    ("model.layers.1.self_attn.q_proj", 16, {"peft_type": "PREFIX_TUNING"}, "no plain LoRA"),
-    ("model.layers.1.self_attn.q_proj", 16, {"use_dora": True}, "no plain LoRA"),
-])  # fmt: skip
-def test_a_lora_adapter_of_another_base_is_refused(
-    module: str, width: int, config: Any, said: str, library: Library, tmp_path: Path
-) -> None:
-    pytest.importorskip("peft")
-    adapter_folder(tmp_path / "lora", None, module, width, 16, **config)
-    with pytest.raises(VgError, match=said):
-        library.fresh("llava-med", lora=tmp_path / "lora")
-
-
-def test_lora_without_peft_names_the_extra(library: Library, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(VgError, match="peft"):
-        library.fresh("llava-med", lora=tmp_path)
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------

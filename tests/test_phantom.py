@@ -10,7 +10,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 from typer.testing import CliRunner
 
 from vgtool.benchmarks.phantom import SPLITS, drawing, rows
-from vgtool.cli import app
+from vgtool.commands import app
 from vgtool.grounding.heads import HeadFile, write
 from vgtool.models.phantom import __path__ as home
 from vgtool.records import Sample

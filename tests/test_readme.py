@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from vgtool.cli import app
+from vgtool.commands import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

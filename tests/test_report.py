@@ -354,11 +354,11 @@ def test_a_mistake_leaves_the_older_report_as_it_was_and_makes_nothing_new(tmp_p
 
 SLOW = """
 import sys, time
-from vgtool import cli
+from vgtool import commands
 from vgtool.reporting import page
 page._page = lambda *_: print("drawn", flush=True) or time.sleep(60)
 sys.argv = ["vgtool", *sys.argv[1:]]
-cli.main()
+commands.main()
 """
 
 

@@ -1,4 +1,4 @@
-from vgtool.cli import main
+from vgtool.commands import main
 
 if __name__ == "__main__":
     main()

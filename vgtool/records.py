@@ -6,7 +6,7 @@ how, the run store keeps the rows.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Domain = Literal["medical", "natural"]
@@ -60,6 +60,27 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """Which of several pictures in a file, and in which window. The default: a file's only picture, as it states."""
+
+    slice: int | None = None
+    """Frame of a multi-frame file as stored, or slice of a volume along `axis`; from 0."""
+    axis: int = 2
+    """Of a NIfTI volume in closest canonical orientation: 0 sagittal, 1 coronal, 2 axial."""
+    window: tuple[float, float] | int | str | None = None
+    """Least and greatest value shown; the number (from 0) or the name of a window the file states; or `full`."""
+
+    @property
+    def suffix(self) -> str:
+        """What tells two views of a file apart, in ids and messages; nothing for the default."""
+        window = "..".join(f"{end:g}" for end in self.window) if isinstance(self.window, tuple) else self.window
+        axis = self.axis if self.slice is not None and self.axis != 2 else None
+        parts = {"slice": self.slice, "axis": axis, "window": window}
+        told = ",".join(f"{key}={value}" for key, value in parts.items() if value is not None)
+        return f"#{told}" if told else ""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSource:
     """Where an image's encoded bytes come from. Nothing is read until `read` is called.
 
@@ -69,6 +90,7 @@ class ImageSource:
     name: str
     """Relative path or member name: what messages and reports show. Never absolute."""
     read: Callable[[], bytes]
+    view: View = field(default=View(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +137,6 @@ class Decoding:
     """How answers are generated: greedy always (VGRefine step 3)."""
 
     max_new_tokens: int = 32
+    thinking_tokens: int = 1024
+    """In its place for a model that reasons first."""
     stop: tuple[str, ...] = ()

@@ -36,6 +36,17 @@ class Entry(BaseModel):
 E = TypeVar("E", bound=Entry)
 
 
+class Thinking(BaseModel):
+    """Where a model that reasons first puts its answer."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    opens: str = Field(min_length=1)
+    """The text after which the answer stands (`<answer>`, `</think>`); the last of several counts."""
+    closes: str | None = None
+    """The text that ends it; None: the end of what was written."""
+
+
 class ModelSpec(Entry):
     """One model of models.yaml."""
 
@@ -60,12 +71,26 @@ class ModelSpec(Entry):
     """Image tokens as `rows x cols` and their order, in words."""
     prompt: str | None = None
     """Chat template with `<image>` and `{question}`; None means the checkpoint's own chat template."""
+    system: str | None = None
+    """System message that a chat template, the checkpoint's own, is given."""
+    question: str = "{question}"
+    """What the user says: `{question}` with the instructions that the model was trained on around it."""
+    thinking: Thinking | None = None
+    """Given: the model reasons first; its answer is read where this says, within the protocol's thinking_tokens."""
     knockout_layers: list[int] | None = None
     """Default VGRefine layers, 0-based; None: the most sensitive layer of the head file."""
     heads_ranked: list[list[int]] | None = None
     """Published heads, [layer, head] in rank order."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Facts the adapter needs (stop strings, feature select, ...); each adapter checks its own."""
+
+    @model_validator(mode="after")
+    def _speaks(self) -> Self:
+        if self.question.count("{question}") != 1:
+            raise ValueError(f"its question {self.question!r} does not hold {{question}} once")
+        if self.system is not None and self.prompt is not None:
+            raise ValueError("a prompt holds its system message itself; system is for a checkpoint's own template")
+        return self
 
 
 class ProtocolSpec(BaseModel):
@@ -82,6 +107,8 @@ class ProtocolSpec(BaseModel):
     prompts: dict[Literal["closed", "choice", "open"], str] = Field(default_factory=dict)
     """Question type -> template with {question} and {options}; a missing type uses the default one."""
     max_new_tokens: int = Field(default=32, ge=1)
+    thinking_tokens: int = Field(default=1024, ge=1)
+    """What a model that reasons first may write in place of max_new_tokens, its answer included."""
     rows: dict[str, int] = Field(default_factory=dict)
     """Published row count per split (or several, joined by +) under this protocol, checked and reported."""
     note: str = ""

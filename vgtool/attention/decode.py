@@ -59,6 +59,9 @@ class Ending:
     stop: tuple[str, ...] = ()
     penalty: float = 1.0
     """Repetition penalty; 1 is none."""
+    min_new_tokens: int = 0
+    held: frozenset[int] = frozenset()
+    """Ids that no answer takes before it has `min_new_tokens`: what `generate` was told ends one."""
 
     def text(self, tokens: Sequence[int]) -> str:
         """The answer up to the first stop string."""
@@ -95,6 +98,8 @@ def decode(
         scores = current[[place[row] for row in open_rows]]
         if seen is not None:
             scores = torch.where(seen[open_rows], _penalised(scores, ending.penalty), scores)
+        if length <= ending.min_new_tokens:
+            scores[:, sorted(ending.held)] = -torch.inf
         for guide in {replace(guides[row], partner=0) for row in open_rows if row in guides}:
             led = [at for at, row in enumerate(open_rows) if row in guides and _alike(guides[row], guide)]
             partners = [place[guides[open_rows[at]].partner] for at in led]

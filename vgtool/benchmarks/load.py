@@ -118,7 +118,7 @@ def load(
         samples,
         rejected,
         digest(samples, rejected),
-        Decoding(chosen.max_new_tokens),
+        Decoding(chosen.max_new_tokens, chosen.thinking_tokens),
         chosen.rule,
         (
             *_notes(spec, chosen, splits, samples, rejected, published),

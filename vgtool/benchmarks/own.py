@@ -4,9 +4,9 @@
 
 Needed: image (path relative to the file; in Parquet also stored bytes) and question. Also: id, answer (or reference),
 question_type (closed, choice, open), choices [text, ...], boxes [[x0, y0, x1, y1], ...] with box_format, mask (path,
-with mask_value where one value counts, or run lengths {"size": [height, width], "counts": [...]} as COCO's), image_id,
-group, domain. The answer of a choice question is an option's text or its letter. A row that cannot be used is a failed
-row.
+with mask_value where one value counts, or run lengths {"size": [height, width], "counts": [...]} as COCO's), slice and
+axis (of a multi-frame file, a volume, or a folder that is a DICOM series), window, image_id, group, domain. The answer
+of a choice question is an option's text or its letter. A row that cannot be used is a failed row.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,19 +23,17 @@ from vgtool.benchmarks.rows import (
     build,
     by_either,
     files_of,
-    image_of,
     optional,
     options_of,
     polarity,
     rows_of,
-    side_mask,
     text,
 )
 from vgtool.benchmarks.sources import Files
+from vgtool.benchmarks.views import seen_image, seen_mask, view_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding import runlength
-from vgtool.images import open_mask
-from vgtool.records import Rejected, Sample
+from vgtool.records import ImageSource, Rejected, Sample, View
 from vgtool.registry import BenchmarkSpec
 
 KINDS = ("closed", "choice", "open")
@@ -51,6 +49,9 @@ KEYS = {
     "box_format",
     "mask",
     "mask_value",
+    "slice",
+    "axis",
+    "window",
 } | {*("image_id", "group", "domain", "file")}
 
 
@@ -83,7 +84,8 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
     row = {key: value for key, value in row.items() if value is not None}
     if unknown := sorted(set(row) - KEYS):
         raise SampleError("malformed_row", f"unknown key '{unknown[0]}'. {did_you_mean(unknown[0], KEYS)}".strip())
-    image, image_id = image_of(row.get("image"), files)
+    view = view_of(row)
+    image, image_id = seen_image(row.get("image"), files, view)
     choices = options_of(row.get("choices"))
     answer = optional(row, "answer", "reference")
     likely = "choice" if choices else "closed" if polarity(answer) else "open"
@@ -94,20 +96,20 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
         raise SampleError("malformed_row", "a choice question without choices")
     return Draft(
         image=image,
-        image_id=optional(row, "image_id") or image_id,
+        image_id=f"{optional(row, 'image_id')}{view.suffix}" if optional(row, "image_id") else image_id,
         question=text(row, "question"),
         kind=kind,
         reference=by_either(choices, answer) if kind == "choice" and answer else answer,
         choices=choices or None,
         group=optional(row, "group"),
         boxes=boxes_of(row.get("boxes", ()), request.box_format or _format(request, row)),
-        mask=_mask(row, files),
+        mask=_mask(row, files, image, view),
         domain=domain,
     )
 
 
-def _mask(row: Row, files: Files) -> Callable[[], object] | None:
-    """Where a mask is true: everywhere but 0 in a file, or at mask_value; or as run lengths say."""
+def _mask(row: Row, files: Files, image: ImageSource, view: View) -> Callable[[], object] | None:
+    """Where a mask is true: where a file is set, or has mask_value; or as run lengths say."""
     given, value = row.get("mask"), row.get("mask_value")
     if not given:
         return None
@@ -119,12 +121,7 @@ def _mask(row: Row, files: Files) -> Callable[[], object] | None:
         return partial(runlength.decode, given)
     if value is not None and type(value) is not int:
         raise SampleError("malformed_row", f"mask_value {value!r} is no whole number")
-    if (mask := side_mask(files, str(given))) is None:
-        raise SampleError("mask_missing", f"'{given}' is not in the data folder")
-    if value is None:
-        return mask
-    source = files.source(str(given))
-    return lambda: open_mask(source) == value
+    return seen_mask(files, str(given), value, image, view)
 
 
 def _format(request: Request, row: Row) -> str:

@@ -18,7 +18,7 @@ from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.sources import Files, Member
 from vgtool.benchmarks.tables import Cell, Malformed, digest_of, read_rows
 from vgtool.errors import SampleError, VgError
-from vgtool.images import open_mask
+from vgtool.images import open_region
 from vgtool.records import QUESTION_SUFFIX, Box, ImageSource, QuestionType, Rejected, Sample
 from vgtool.words import either_or
 
@@ -213,9 +213,9 @@ def image_of(value: object, files: Files, *others: str) -> tuple[ImageSource, st
 
 
 def side_mask(files: Files, *names: str) -> Callable[[], object] | None:
-    """A mask file, read when it is needed: true where it is not 0. None where there is none."""
+    """A mask file, read when it is needed: true where it is neither black nor transparent. None where there is none."""
     source = files.source(*names)
-    return (lambda: open_mask(source) > 0) if source.exists() else None
+    return (lambda: open_region(source)) if source.exists() else None
 
 
 # ---- options and answers ---------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ detection.json is missing, boxes are drawn around the mask's values.
 
 import io
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -22,12 +21,12 @@ from vgtool.benchmarks.rows import Draft, Row, boxes_of, build, files_of, group_
 from vgtool.benchmarks.sources import Files, safe_name
 from vgtool.errors import SampleError
 from vgtool.images import open_mask
+from vgtool.images.names import entry
 from vgtool.records import Box, ImageSource, Rejected, Sample
 from vgtool.words import words
 
 Detections = Mapping[str, tuple[Box, ...] | SampleError]
 """Name -> its boxes, or why they are none."""
-_MASK_LINE = re.compile(r"^(?:(?P<n1>\d+)\s*[:=,\t ]\s*(?P<t1>\D.*?)|(?P<t2>.*?\D)\s*[:=,\t ]\s*(?P<n2>\d+))$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +134,8 @@ def detections(data: bytes, where: str, form: str = "xywh") -> Detections:
 
 def mask_values(listing: str) -> dict[str, int]:
     """Lower-case name -> value of mask.txt: one pair a line, either way round, quoted and ended by a comma or not."""
-    found = {}
-    for line in listing.replace("：", ":").replace('"', "").splitlines():
-        if match := _MASK_LINE.match(line.strip(", \t")):
-            found[(match["t1"] or match["t2"]).strip().casefold()] = int(match["n1"] or match["n2"])
-    return found
+    found = (entry(line) for line in listing.splitlines())
+    return {one[0].strip().casefold(): one[1] for one in found if one is not None and one[1] is not None}
 
 
 def _around(mask: np.ndarray) -> Box:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from zlib import error as zlib_error
 
 from vgtool.errors import SampleError, VgError
-from vgtool.images import LFS_MARK
+from vgtool.images import LFS_MARK, dicom, series
 from vgtool.records import ImageSource
 
 MAX_MEMBER = 300_000_000
@@ -150,6 +150,9 @@ class Files:
             root.parent.parent / "blobs" for root in self.roots if root.parent.name == "snapshots"
         ]  # the Hugging Face cache: a snapshot is links to blobs
         self._prefixes = [f"{folder}/" if folder else "" for folder in folders]
+        self._lock = threading.Lock()
+        self._series: dict[str, list[str] | SampleError] = {}
+        """Folder -> its DICOM files by position."""
         self.skipped: list[str] = []
         """A sentence for each archive that was skipped."""
         self._archives = [archive for root in self.roots for name in archives for archive in self._opened(root, name)]
@@ -178,6 +181,55 @@ class Files:
         """The image under the first of `names` that exists when it is read. The first one is what reports show."""
         safe = [safe_name(name) for name in names]
         return LocatedImage(safe[0], lambda: self._read(safe), lambda: self._find(safe) is not None)
+
+    def has_folder(self, name: str) -> bool:
+        """Whether a folder has this name."""
+        return bool(self._listed(safe_name(name)))
+
+    def series(self, name: str, at: int) -> LocatedImage:
+        """Slice `at` of the DICOM series in a folder, by position."""
+        folder = safe_name(name)
+        return LocatedImage(folder, lambda: self._slice(folder, at), lambda: self.has_folder(folder))
+
+    def _slice(self, folder: str, at: int) -> bytes:
+        with self._lock:
+            if folder not in self._series:
+                self._series[folder] = self._ordered(folder)
+        names = self._series[folder]
+        if isinstance(names, SampleError):
+            raise names
+        if at >= len(names):
+            said = f"'{folder}' has {len(names)} slices; slice {at} is none of 0 to {len(names) - 1}"
+            raise SampleError("image_slice", said)
+        return self._read([names[at]])
+
+    def _ordered(self, folder: str) -> list[str] | SampleError:
+        """The files of a series by position, or why they are none."""
+        try:
+            found = []
+            for name in self._listed(folder):
+                data = self._read([name])
+                if dicom.is_dicom(data):
+                    found += series.slices(dicom.read(data, name, pixels=False), name)
+            if any(one.frame is not None for one in found):
+                raise SampleError("series_mixed", f"'{folder}' holds files of several frames; name one of them")
+            return [one.name for one in series.ordered(found, folder)]
+        except SampleError as error:
+            return error
+
+    def _listed(self, folder: str) -> list[str]:
+        """The names of the files that lie in a folder itself, on disk or else in an archive."""
+        for place in self._places([folder]):
+            for root in self.roots:
+                if (root / place).is_dir():
+                    inside = sorted(path.name for path in (root / place).iterdir() if path.is_file())
+                    return [f"{folder}/{name}" for name in inside if not name.startswith(".")]
+            for archive in self._archives:
+                start = f"{place}/"
+                inside = sorted(one[len(start) :] for one in archive.names() if one.startswith(start))
+                if inside := [name for name in inside if name and "/" not in name]:
+                    return [f"{folder}/{name}" for name in inside]
+        return []
 
     def read(self, *names: str) -> bytes | None:
         """A small side file, or None where there is none."""

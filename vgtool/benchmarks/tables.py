@@ -95,7 +95,17 @@ def _as_row(value: Any) -> dict[str, Any] | Malformed:
     return Malformed(json.dumps(value, ensure_ascii=False)[:200], "not an object with named fields")
 
 
-def _text(path: Path | Member) -> str:
+def read_json(path: Path | Member) -> Any:
+    """What a JSON file holds. VgError when it cannot be read as one."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise VgError(f"'{path.name}' cannot be read as JSON: {error}.", "Correct the file.") from None
+
+
+def read_text(path: Path | Member) -> str:
+    """A UTF-8 file, whole. VgError when it cannot be read, is a Git LFS pointer or is no text."""
+    _refuse_pointer(path)
     with path.open("rb") as file:
         data = file.read()
     try:
@@ -105,7 +115,7 @@ def _text(path: Path | Member) -> str:
 
 
 def _json(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
-    text = _text(path)
+    text = read_text(path)
     try:
         value = json.loads(text)
     except RecursionError:
@@ -133,7 +143,7 @@ def _json_lines(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
 
 def _csv(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
     csv.field_size_limit(CSV_FIELD_LIMIT)
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), restkey="", strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="", strict=True)
     while True:
         try:
             row = next(reader)

@@ -1,6 +1,7 @@
 """Masks as run lengths: {"size": [height, width], "counts": [...]}, column by column, the first run being background.
 
-This is COCO's uncompressed form, so that its tools read what is written here and the other way round.
+This is COCO's form, so that its tools read what is written here and the other way round. Its compressed form, a text in
+place of the list, is read too: five bits a character, lowest first, each run less the one before the last.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ def decode(value: Mapping[str, Any]) -> NDArray[np.bool_]:
     size, counts = value.get("size"), value.get("counts")
     if not (_whole(size) and len(size) == 2 and all(side > 0 for side in size)):
         raise ValueError(f"size {size!r} is not [height, width]")
+    if isinstance(counts, (str, bytes)):
+        counts = _runs(counts.encode("latin-1", "replace") if isinstance(counts, str) else counts)
     if not _whole(counts):
         raise ValueError("the counts are no list of whole numbers")
     height, width = size
@@ -32,6 +35,27 @@ def decode(value: Mapping[str, Any]) -> NDArray[np.bool_]:
         raise ValueError(f"runs of {sum(counts):,} pixels do not fill {width} x {height}")
     marks = np.arange(len(counts)) % 2 == 1
     return np.repeat(marks, counts).reshape((height, width), order="F")
+
+
+def _runs(text: bytes) -> list[int]:
+    """The runs of the compressed form."""
+    found: list[int] = []
+    number = shift = 0
+    for byte in text:
+        part = byte - 48
+        if not 0 <= part < 64 or shift > 60:
+            raise ValueError("the counts are no run lengths that COCO's tools write")
+        number |= (part & 31) << shift
+        shift += 5
+        if part & 32:
+            continue
+        if part & 16:
+            number -= 1 << shift
+        found.append(number + (found[-2] if len(found) > 2 else 0))
+        number = shift = 0
+    if shift:
+        raise ValueError("the counts end amid a number")
+    return found
 
 
 def _whole(values: Any) -> TypeGuard[Sequence[int]]:

@@ -7,6 +7,7 @@ from itertools import zip_longest
 import pyarrow as pa
 
 from vgtool.errors import SampleError
+from vgtool.images.levels import USED
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.adapter import Prompt
 from vgtool.records import Rejected, Sample
@@ -22,6 +23,7 @@ COMMON = [
     ("question", pa.string()),
     ("width", pa.int32()),
     ("height", pa.int32()),
+    ("window", pa.string()),
     ("grid_rows", pa.int32()),
     ("grid_cols", pa.int32()),
     ("grid_box", pa.list_(pa.float64())),
@@ -85,6 +87,7 @@ def common(sample: Sample, group: ImageGroup, region: Sequence[int]) -> Row:
         "question": sample.question,
         "width": geometry.width,
         "height": geometry.height,
+        "window": group.images[0].info.get(USED),
         "grid_rows": geometry.grid.rows,
         "grid_cols": geometry.grid.cols,
         "grid_box": list(geometry.grid_box()),

@@ -67,7 +67,10 @@ class Refine:
         self.reader = Reader(sessions, facts, reads, keep, mapping, partner)
         stop = (*self.adapter.stop, *decoding.stop)
         self.penalty = float(self.adapter.generation.get("repetition_penalty") or 1.0)
-        self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, decoding.max_new_tokens, stop, self.penalty)
+        self.thinking = self.adapter.spec.thinking
+        most = decoding.thinking_tokens if self.thinking else decoding.max_new_tokens
+        least, held = self.adapter.min_new_tokens, self.adapter.held
+        self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, most, stop, self.penalty, least, held)
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -81,6 +84,8 @@ class Refine:
                 "greedy": True,
                 "max_new_tokens": self.ending.max_new_tokens,
                 "repetition_penalty": self.penalty,
+                "min_new_tokens": self.ending.min_new_tokens,
+                "thinking": self.thinking and self.thinking.model_dump(),
             },
             "seed": self.facts.seed,
         }

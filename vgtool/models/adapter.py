@@ -18,6 +18,7 @@ from transformers import Cache, DynamicCache
 from vgtool.errors import SampleError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.wording import Wording, refused
 from vgtool.registry import ModelSpec
 
 IMAGE = "<image>"
@@ -108,6 +109,14 @@ class Adapter:
     """Texts that end an answer, beside the eos ids."""
     bos: bool = True
     """False: the prompt goes in without the tokens that the tokenizer would add by itself (HuatuoGPT-Vision)."""
+    wording: Wording = field(default_factory=Wording)
+    """What becomes of a question's text."""
+    marks: frozenset[int] = frozenset()
+    """Ids that no question's text may become."""
+    min_new_tokens: int = 0
+    """Tokens that an answer has at least: what the original asks of `generate`."""
+    held: frozenset[int] = frozenset()
+    """Of `eos`, the ids that no answer takes before that: what `generate` is told of, not the tokens of `stop`."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """What the checkpoint's generation_config asks beyond ids; of it, greedy decoding follows repetition_penalty."""
 
@@ -118,7 +127,9 @@ class Adapter:
     """True: `inputs` takes an image as `features` has it. False: the model computes them from pixels as it goes."""
     penalises_prompt: ClassVar[bool] = True
     """False: the published code generates from embeddings alone, so a repetition penalty never sees the prompt."""
-    settings: ClassVar[frozenset[str]] = frozenset({"stop", "eos", "separator", "bos"})
+    settings: ClassVar[frozenset[str]] = frozenset(
+        {"stop", "eos", "separator", "bos", "tokenizer", "strip", "delete", "min_new_tokens"}
+    )
     """What the `options` of a registry entry may hold for this family."""
     renames: ClassVar[Mapping[str, str]] = {}
     """Published weight name (regex) -> native name, in order; empty for native layouts."""
@@ -198,13 +209,19 @@ class Adapter:
         return getattr(self.model.config, "image_token_id", None) if self.placeholder else None
 
     def prompt(self, text: str) -> Prompt:
-        """The chat prompt around an image. SampleError when the text holds the image placeholder."""
-        text = text.strip()  # as the originals and most chat templates do
+        """The chat prompt around an image. SampleError when the text holds the image placeholder, or a mark of the
+        chat."""
+        text = self.wording(text)
         if IMAGE in text or self.image_token in self.tokenizer(text, add_special_tokens=False).input_ids:
             raise SampleError("placeholder_in_question", "the question holds the model's image placeholder")
         head, _, rest = self.template.partition(IMAGE)
         lead, _, trail = rest.partition(QUESTION)
-        return self._one_pass(head, lead, text, trail) if self.placeholder else self._pieces(head, lead, text, trail)
+        read = self._one_pass if self.placeholder else self._pieces
+        prompt = read(head, lead, text, trail)
+        for token in prompt.tail[slice(*prompt.question)]:
+            if token in self.marks:
+                raise refused(self.tokenizer.convert_ids_to_tokens(token))
+        return prompt
 
     def _one_pass(self, head: str, lead: str, text: str, trail: str) -> Prompt:
         assert self.image_token is not None

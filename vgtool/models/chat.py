@@ -4,11 +4,14 @@ The registry's prompt wins; a model without one speaks its checkpoint's own chat
 `<image>` and `{question}` in the places of the image and the user's text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vgtool.errors import VgError
 from vgtool.models.checkpoint import Checkpoint
+from vgtool.models.pieces import contradiction
+from vgtool.models.wording import marks, wording
+from vgtool.registry import ModelSpec
 
 IMAGE, QUESTION = "<image>", "{question}"
 
@@ -30,30 +33,70 @@ def conversation(
     wrap: tuple[str, str] = ("", ""),
     written: str | None = None,
     sub: str = "",
+    prompt: str | None = None,
+    strip: str = "both",
 ) -> dict[str, Any]:
     """The fields of an Adapter that concern text.
 
     `image_token`: the id that the chat template writes for an image (`written` when its text is another);
     `wrap`: what the model's processor writes around it. `eos`: ids from the config. `sub`: the language model's folder.
+    `prompt`: the words of a layout that names them otherwise than by a chat template; the entry's win over them.
+    `strip`: which blanks around a question the family's own code takes away.
     """
     generation = checkpoint.json(f"{sub}generation_config.json")
-    stops = checkpoint.spec.options.get("stop", [])
-    ids = {*_ids(generation.get("eos_token_id")), *(i for group in eos for i in _ids(group))}
-    ids |= _ids(tokenizer.eos_token_id) | _ids(checkpoint.spec.options.get("eos", []))
-    ids |= {i for word in stops if (i := _single(tokenizer, word)) is not None}
+    options = checkpoint.spec.options
+    stops = options.get("stop", [])
+    ends = _ends(checkpoint, tokenizer, generation, eos)
+    stopping = {index for word in stops if (index := _single(tokenizer, word)) is not None}
     mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
-    template, separator = _template(checkpoint, tokenizer, mark, wrap)
+    template, separator = _template(checkpoint, tokenizer, mark, wrap, prompt)
+    template = template.replace(QUESTION, checkpoint.spec.question)
     return {
-        "spec": checkpoint.spec,
+        "spec": _told(checkpoint, sub),
         "revision": checkpoint.revision,
         "tokenizer": tokenizer,
         "template": template,
         "separator": separator,
-        "eos": frozenset(ids),
-        "bos": bool(checkpoint.spec.options.get("bos", True)),
+        "eos": frozenset(ends | stopping),
+        "held": frozenset(ends),
+        "bos": bool(options.get("bos", True)),
+        "wording": wording(options, strip, template),
+        "marks": marks(tokenizer),
+        "min_new_tokens": int(options.get("min_new_tokens", 0)),
         "stop": tuple(word for word in stops if _single(tokenizer, word) is None),
         "generation": {key: value for key, value in generation.items() if key not in IDS},
     }
+
+
+def _ends(
+    checkpoint: Checkpoint,
+    tokenizer: Any,
+    generation: Mapping[str, Any],
+    configured: Iterable[int | Iterable[int] | None],
+) -> set[int]:
+    """Ids that end an answer: the entry's alone where it names them (its original passes them to `generate`), else
+    those of generation_config.json alone, which is what `generate` takes, else the config's and the tokenizer's."""
+    asked = checkpoint.spec.options.get("eos")
+    if asked is None:
+        of_config = {index for group in configured for index in _ids(group)}
+        return _ids(generation.get("eos_token_id")) or of_config | _ids(tokenizer.eos_token_id)
+    found: set[int] = set()
+    for one in asked if isinstance(asked, list) else [asked]:
+        index = _single(tokenizer, one) if isinstance(one, str) else one
+        index = tokenizer.eos_token_id if one == "tokenizer" else index
+        if index is None:
+            raise VgError(f"The tokenizer of '{checkpoint.spec.name}' has no '{one}' to end an answer.", "Correct eos.")
+        found.add(index)
+    return found
+
+
+def _told(checkpoint: Checkpoint, sub: str) -> ModelSpec:
+    """The entry, with a note where the tokenizer's files contradict each other."""
+    said = contradiction(checkpoint.folder / sub)
+    if said is None:
+        return checkpoint.spec
+    notes = [*checkpoint.spec.notes, f"Its tokenizer files disagree: {said}."]
+    return checkpoint.spec.model_copy(update={"notes": notes})
 
 
 def _ids(value: int | Iterable[int] | None) -> set[int]:
@@ -65,13 +108,16 @@ def _single(tokenizer: Any, word: str) -> int | None:
     return tokenizer.get_vocab().get(word)
 
 
-def _template(checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tuple[str, str]) -> tuple[str, str]:
+def _template(
+    checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tuple[str, str], prompt: str | None
+) -> tuple[str, str]:
     """(template with <image> and {question}, text between two images)."""
     spec = checkpoint.spec
-    if spec.prompt is not None:
-        if spec.prompt.count(IMAGE) != 1 or spec.prompt.count(QUESTION) != 1:
+    prompt = spec.prompt if spec.prompt is not None else prompt
+    if prompt is not None:
+        if prompt.count(IMAGE) != 1 or prompt.count(QUESTION) != 1:
             raise VgError(f"The prompt of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
-        return spec.prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), spec.options.get(
+        return prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), spec.options.get(
             "separator", wrap[1] + "\n" + wrap[0]
         )
     source = checkpoint.chat_template() or tokenizer.chat_template
@@ -79,14 +125,14 @@ def _template(checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tu
         raise VgError(
             f"'{spec.name}' has no chat template.", "Give its entry a prompt in models.yaml (see docs/models.md)."
         )
-    one, two = (_render(tokenizer, source, images) for images in (1, 2))
+    one, two = (_render(tokenizer, source, images, spec.system) for images in (1, 2))
     if one.count(mark) != 1 or two.count(mark) != 2 or one.count(QUESTION) != 1:
         raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", "Set its prompt.")
     return one.replace(mark, wrap[0] + IMAGE + wrap[1]), wrap[1] + two.split(mark)[1] + wrap[0]
 
 
-def _render(tokenizer: Any, source: str, images: int) -> str:
+def _render(tokenizer: Any, source: str, images: int, system: str | None) -> str:
     content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": QUESTION}]
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], chat_template=source, tokenize=False, add_generation_prompt=True
-    )
+    first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system is not None else []
+    turns = [*first, {"role": "user", "content": content}]
+    return tokenizer.apply_chat_template(turns, chat_template=source, tokenize=False, add_generation_prompt=True)

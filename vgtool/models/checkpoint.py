@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from vgtool.errors import VgError
 from vgtool.models.files import read_json, refuse_lfs, weight_files
+from vgtool.models.pieces import Pieces, fast
 from vgtool.registry import ModelSpec
 
 BLOCK = 1 << 16
@@ -74,22 +75,32 @@ class Checkpoint:
                     "vgtool never does; use a checkpoint in the native transformers layout.",
                 )
 
-    def tokenizer(self, sub: str = "", *, native: bool = True) -> Any:
-        """The checkpoint's tokenizer. `native`: the folder's config.json is one that transformers knows."""
+    def tokenizer(self, sub: str = "", *, native: bool = True, legacy: bool | None = None) -> Any:
+        """The checkpoint's tokenizer. `native`: the folder's config.json is one that transformers knows; otherwise it
+        is read as the model's own repository reads it, by the reader that the entry's option `tokenizer` names (slow
+        where it names none). `legacy`: what the repository tells the slow reader."""
         self.refuse_remote_code(f"{sub}tokenizer_config.json")
         folder = self.folder / sub
         names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-        for path in (folder / name for name in names):
-            refuse_lfs(path)
-        if not any((folder / name).exists() for name in names):
+        there = {name for name in names if (folder / name).exists()}
+        for name in there:
+            refuse_lfs(folder / name)
+        if not there:
             raise VgError(f"'{folder}' holds no tokenizer.", f"Looked for {', '.join(names)}.")
+        reader = self.spec.options.get("tokenizer", "slow")
+        if reader not in ("slow", "fast"):
+            raise VgError(f"'{self.spec.name}' has tokenizer '{reader}'.", "Known: slow, fast.")
+        slow = "tokenizer.model" in there and ("tokenizer.json" not in there if native else reader == "slow")
         try:
-            # Without a tokenizer.json, or under a config that transformers does not know, the tokenizer's own files say
-            # its class: told of a LLaVA, transformers reads tokenizer.model without the space before the first word.
-            own = not native or not (folder / "tokenizer.json").exists()
-            known = {"config": PreTrainedConfig()} if own else {}
+            if slow:
+                return Pieces(folder, legacy=legacy)
+            if not native and there & {"tokenizer.json", "tokenizer.model"}:
+                return fast(folder)
+            known = {} if native else {"config": PreTrainedConfig()}
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **known)
-        except (ValueError, OSError, KeyError, TypeError) as error:
+        except VgError:
+            raise
+        except Exception as error:  # the tokenizer libraries raise many kinds, plain Exception among them
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise VgError(f"The tokenizer in '{folder}' cannot be read: {reason}", "Fetch it again.") from None
 

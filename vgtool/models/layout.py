@@ -2,23 +2,30 @@
 
 Every published layout names itself by `model_type`; the original LLaVA layouts of several models share one and are
 told apart by their vocabulary, which fine-tunes grow by a token or more. The registry entry a layout is known from
-lends its prompt; where none is known the user's own entry has to.
+lends its prompt; where none is known the user's own entry has to. A folder called as an entry's repository is that
+entry's, if its layout is.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vgtool.errors import VgError
 from vgtool.models.files import PARTS, read_json
+from vgtool.registry import ModelSpec
 
 NATIVE = {
     "llava": "llava",
+    "qwen2_vl": "qwen2-vl",
     "qwen2_5_vl": "qwen2.5-vl",
     "qwen3_vl": "qwen3-vl",
     "internvl": "internvl",
     "gemma3": "gemma3",
 }
 """model_type of a transformers-native checkpoint -> adapter key."""
+
+ORIGINAL = ("llava_qwen2", "llava_mistral", "llava_llama")
+"""model_type of checkpoints as the LLaVA repositories save them."""
 
 VOCABULARIES = {
     range(32000, 33000): "llava-1.5-7b-original",
@@ -28,42 +35,58 @@ VOCABULARIES = {
 """Vocabulary of an original LLaVA over Llama -> registry entry whose language model it is: Vicuna, Yi, Llama 3."""
 
 
-def recognise(folder: Path) -> tuple[str, str | None]:
+def recognise(folder: Path, entries: Mapping[str, ModelSpec] | None = None) -> tuple[str, str | None]:
     """(adapter key, registry entry that lends the prompt, if any) of a checkpoint folder."""
     config = _config(folder)
+    adapter = _adapter(config, folder)
+    name = folder.resolve().name.lower()
+    for entry, spec in (entries or {}).items():
+        if spec.adapter == adapter and spec.hub and spec.hub.rpartition("/")[2].lower() == name:
+            return adapter, entry
+    if adapter == "vila":
+        layers = _config(folder / "llm").get("num_hidden_layers")
+        return adapter, "vila-m3-13b" if layers == 40 else "vila-m3-8b"
+    return adapter, _original(config, folder) if adapter == "llava-original" else None
+
+
+def _adapter(config: dict[str, Any], folder: Path) -> str:
     kind = config.get("model_type")
     if all((folder / part).is_dir() for part in PARTS):
-        layers = _config(folder / "llm").get("num_hidden_layers")
-        return "vila", "vila-m3-13b" if layers == 40 else "vila-m3-8b"
-    if kind == "llava" and "mm_projector_type" in config:  # the earliest LLaVA-1.5 files call themselves so
-        return "llava-original", _original("llava_llama", config, folder)
-    if kind in NATIVE:
-        return NATIVE[kind], None
+        return "vila"
+    if kind in ORIGINAL or (kind == "llava" and "mm_projector_type" in config):  # as the earliest LLaVA-1.5 files do
+        return "llava-original"
     if kind == "internvl_chat":
-        return "internvl-chat", "medrega"
-    if kind in ("llava_qwen2", "llava_mistral", "llava_llama"):
-        return "llava-original", _original(kind, config, folder)
+        return "internvl-chat"
+    if kind in NATIVE:
+        return NATIVE[kind]
     raise VgError(
         f"'{folder}' is of a layout vgtool does not know (model_type {kind!r}).",
-        f"Known: {', '.join(NATIVE)}, llava_qwen2, llava_mistral, llava_llama, internvl_chat, VILA's three folders.",
+        f"Known: {', '.join((*NATIVE, *ORIGINAL))}, internvl_chat, VILA's three folders.",
     )
 
 
-def _original(kind: str, config: dict[str, Any], folder: Path) -> str:
+def _original(config: dict[str, Any], folder: Path) -> str:
+    kind, name = config["model_type"], folder.resolve().name
+    entry = f"Give its prompt in an entry '{name}' (adapter llava-original) of DIR/models.yaml, and add --registry DIR."
+    aspect = str(config.get("image_aspect_ratio"))
+    if aspect.startswith("anyres"):  # LLaVA-1.6, which shares model_type and vocabulary with other models
+        raise VgError(f"'{folder}' cuts its image into views (image_aspect_ratio {aspect!r}), and no known prompt goes "
+                      "with it.", "Use its -hf repository.")  # fmt: skip
     if kind == "llava_qwen2":
         tower = str(config.get("mm_vision_tower", "")).lower()
         return "huatuogpt-v-bio" if "biomedclip" in tower else "huatuogpt-vision-7b"
     if kind == "llava_mistral":
         return "llava-med"
     size = config.get("vocab_size", 32000)  # Llama's own, which LlamaConfig takes too
-    for sizes, entry in VOCABULARIES.items():
-        if size in sizes:
-            return entry
-    name = folder.resolve().name
-    raise VgError(
-        f"'{folder}' is an original LLaVA with a vocabulary of {size!r}, which no known prompt goes with.",
-        f"Give its prompt in an entry '{name}' (adapter llava-original) of DIR/models.yaml, and add --registry DIR.",
-    )
+    found = next((known for sizes, known in VOCABULARIES.items() if size in sizes), None)
+    if found == "llava-tri" and not config.get("s2"):
+        raise VgError(f"'{folder}' is an original LLaVA over Llama 3 (vocabulary {size}) without S2, which models with "
+                      "several prompts are.", entry)  # fmt: skip
+    if found is None:
+        raise VgError(
+            f"'{folder}' is an original LLaVA with a vocabulary of {size!r}, which no known prompt goes with.", entry
+        )
+    return found
 
 
 def _config(folder: Path) -> dict[str, Any]:

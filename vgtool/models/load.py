@@ -22,7 +22,8 @@ ADAPTERS = {
     "llava-original": "vgtool.models.original:Original",
     "vila": "vgtool.models.vila:Vila",
     "internvl": "vgtool.models.internvl:InternVL",
-    "internvl-chat": "vgtool.models.internvl:InternVLChat",
+    "internvl-chat": "vgtool.models.internvl_chat:InternVLChat",
+    "qwen2-vl": "vgtool.models.qwen:Qwen2",
     "qwen2.5-vl": "vgtool.models.qwen:Qwen25",
     "qwen3-vl": "vgtool.models.qwen:Qwen3",
     "gemma3": "vgtool.models.gemma:Gemma3",
@@ -48,7 +49,7 @@ def resolve(name_or_dir: str, registry: Path | None = None) -> tuple[ModelSpec, 
     name = folder.resolve().name
     if name in known and known[name] != models().get(name):
         return known[name], folder
-    adapter, like = layout.recognise(folder)
+    adapter, like = layout.recognise(folder, known)
     if like in known:
         lent = known[like]
         heads = " Its published heads and knockout layers are used, unless --heads says otherwise."

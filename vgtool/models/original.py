@@ -100,7 +100,7 @@ class Original(Adapter):
             tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
         )
         tokenizer = checkpoint.tokenizer(native=False)
-        words = conversation(checkpoint, tokenizer, None, config.get("eos_token_id"))
+        words = conversation(checkpoint, tokenizer, None, config.get("eos_token_id"), strip="none")
         words["revision"] += tower_revision
         side = vision.image_size // vision.patch_size
         return cls(

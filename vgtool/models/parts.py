@@ -7,12 +7,12 @@ settings, classes to import) is left alone.
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config
+from transformers import LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from vgtool.errors import VgError
 from vgtool.models.checkpoint import Checkpoint
 
-LANGUAGE = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+LANGUAGE = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
 ROPE = ("rope_theta", "rope_scaling")
 """Names of older files, which every native text config turns into rope_parameters."""
 OWN = frozenset(PreTrainedConfig.__dataclass_fields__) - {"tie_word_embeddings"}
@@ -27,7 +27,7 @@ def config(checkpoint: Checkpoint, kind: Any, fields: Mapping[str, Any], where: 
 
 
 def language(checkpoint: Checkpoint, model_type: str, fields: Mapping[str, Any], where: str) -> Any:
-    """The text config of a Llama, Mistral or Qwen2 model."""
+    """The text config of a Llama, Mistral, Qwen2 or Qwen3 model."""
     if model_type not in LANGUAGE:
         raise VgError(
             f"{where} of '{checkpoint.spec.name}' names a language model of type '{model_type}'.",

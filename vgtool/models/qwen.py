@@ -1,4 +1,4 @@
-"""Qwen2.5-VL (Lingshu) and Qwen3-VL in the native layout.
+"""Qwen2-VL, Qwen2.5-VL (Lingshu) and Qwen3-VL in the native layout.
 
 The image keeps its aspect ratio: both sides become multiples of the cell (28 or 32 px) within a budget of pixels, and
 the grid follows. Positions are three-dimensional (mrope), and Qwen3-VL also adds image features after the first text
@@ -16,6 +16,8 @@ from transformers import (
     PreTrainedConfig,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
@@ -90,6 +92,13 @@ class Qwen25(Adapter):
 
     def positions(self, rope: Tensor) -> Tensor:
         return rope[None].expand(3, -1, -1)
+
+
+@dataclass(kw_only=True)
+class Qwen2(Qwen25):
+    """Qwen2VLForConditionalGeneration."""
+
+    host = (Qwen2VLConfig, Qwen2VLForConditionalGeneration)
 
 
 @dataclass(kw_only=True)

@@ -60,8 +60,8 @@ class Vila(Adapter):
             image_seq_length=grid.tokens,
             tie_word_embeddings=False,
         )
-        tokenizer = checkpoint.tokenizer("llm/", native=False)
-        words = conversation(checkpoint, tokenizer, None, llm.get("eos_token_id"), sub="llm/")
+        tokenizer = checkpoint.tokenizer("llm/", native=False, legacy=False)
+        words = conversation(checkpoint, tokenizer, None, llm.get("eos_token_id"), sub="llm/", strip="none")
         tensors: dict[str, Any] = {}
         for part in PARTS:
             tensors |= checkpoint.tensors(part, f"{part}.")

@@ -30,7 +30,7 @@ LONGEST = 1024
 """Pixels of an included picture's longest side; larger ones are scaled down."""
 QUESTION = 160
 """Characters of a question in the index; the details hold all of it."""
-LETTER = {"right": "r", "wrong": "w", "undecided": "u", "failed": "f"}
+LETTER = {"right": "r", "wrong": "w", "undecided": "u", "unfinished": "n", "failed": "f"}
 Place = dict[str, Any]
 
 

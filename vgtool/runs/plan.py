@@ -138,10 +138,12 @@ def estimate(
     methods: int = 0,
     maps: str = "layers",
     max_new_tokens: int = ANSWER_TOKENS,
+    thought: int = 0,
 ) -> Plan:
     """Sizes of a probe (`methods` = 0) or refine run. Every method reads its question twice behind the shared image,
     for its answer and for the deletion beside it (edits restart at a middle layer, which is reckoned as a whole pass),
-    and writes its own answer. A pass or step takes what it computes, or what it takes to start its operations."""
+    and writes its own answer (`thought` tokens where the model reasons first). A pass or step takes what it computes,
+    or what it takes to start its operations."""
     asked = 1 + 2 * methods
     general = TEMPLATE_TOKENS + math.ceil(len(f"{GENERAL_QUESTION} {QUESTION_SUFFIX}") / CHARACTERS_PER_TOKEN)
 
@@ -155,7 +157,7 @@ def estimate(
     dealt = deal(samples, shards)
     all_groups = [group for shard in dealt for group in shard]
     images, prompt_tokens = images_of(all_groups), tokens_of(all_groups)
-    steps = min(max_new_tokens, ANSWER_TOKENS) if methods else 0
+    steps = (thought or min(max_new_tokens, ANSWER_TOKENS)) if methods else 0
     answers = steps * (1 + methods) * len(samples)
     # 2 FLOPs per weight and token, and the attention of a token over the prefix: 4 x layers x width x length.
     attention = 4 * shape.layers * shape.kv_width * shape.image_tokens

@@ -31,6 +31,8 @@ PART_SECONDS = 60.0
 can lose."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """SIGUSR1 is what Slurm's --signal sends ahead of a time limit."""
+TOGETHER = 5.0
+"""Seconds within which a second SIGTERM or SIGUSR1 is the first once more. Ctrl-C twice always stops at once."""
 
 
 @dataclass
@@ -196,12 +198,18 @@ class _Pending:
 
 @contextmanager
 def signals(outcome: Outcome) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGUSR1 stop after the image under way; a second one stops at once."""
+    """SIGINT, SIGTERM and SIGUSR1 stop after the image under way; a second one stops at once.
+
+    What reaches this process twice, directly and through whoever started it, is one: schedulers do that.
+    """
+    since = 0.0
 
     def stop(number: int, frame: Any) -> None:
-        if outcome.stopped is not None:
+        nonlocal since
+        if outcome.stopped is None:
+            outcome.stopped, since = number, time.monotonic()
+        elif number == signal.SIGINT or time.monotonic() - since > TOGETHER:
             raise KeyboardInterrupt
-        outcome.stopped = number
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:

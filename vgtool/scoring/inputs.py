@@ -10,6 +10,7 @@ import polars as pl
 
 from vgtool.errors import VgError
 from vgtool.runs.store import DamagedPart, Store, read_part
+from vgtool.scoring import thinking
 from vgtool.scoring.answers import check_rule, judge
 from vgtool.words import either_or
 
@@ -172,17 +173,23 @@ def _prediction(row: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def judged(run: Run, rule: str | None) -> pl.DataFrame:
-    """The rows of a refine run with `outcome`: right, wrong, undecided or failed. Rows without a reference (hidden test
-    answers, VGMED) are left out; `unanswered` counts them."""
+    """The rows of a refine run with `outcome`: right, wrong, undecided, unfinished or failed. Rows without a reference
+    (hidden test answers, VGMED) are left out; `unanswered` counts them."""
     name = check_rule(rule or run.identity.get("rule", "strict"))
     known: dict[Any, str] = {}
     outcomes = []
+    form = thinking.of(run.identity)
     columns = ["answer", "reference", "question_type", "choices", "question", "error"]
     rows = run.rows.filter(~_no_reference())
     for answer, reference, kind, choices, question, error in rows.select(columns).iter_rows():
         if error is not None:
             outcomes.append("failed")
             continue
+        if form is not None:
+            answer = thinking.final(answer or "", **form)
+            if answer is None:
+                outcomes.append("unfinished")
+                continue
         if kind == "closed" and not choices:
             choices = either_or(question or "", reference)
         key = (answer, reference, kind, None if choices is None else tuple(choices))

@@ -17,16 +17,16 @@ import polars as pl
 from vgtool.errors import VgError, did_you_mean
 from vgtool.grounding.heads import rank, sensitive_layer
 from vgtool.methods.names import CONTROLS
-from vgtool.scoring import open_ended
+from vgtool.scoring import open_ended, thinking
 from vgtool.scoring.answers import check_rule
 from vgtool.scoring.inputs import ANSWERS, Run, judged, kind_of, read_run, unanswered
 from vgtool.scoring.statistics import (
-    clustered_mcnemar,
     clustered_mean,
     clustered_means,
     holm,
     mcnemar,
     numbered,
+    sign_flip,
     smallest_gain,
     wilson,
 )
@@ -99,7 +99,7 @@ def score(
 
 def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int = 0) -> Table:
     """Accuracy per method (and value of `by`) with a Wilson interval, and against the baseline on the same rows."""
-    rows = judged(run, rule)
+    rows, marks = judged(run, rule), _marks(run)
     out: list[list[Cell]] = []
     claims: list[tuple[int, float]] = []
     smallest: dict[str, float] = {}
@@ -110,7 +110,7 @@ def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int
             mine = some.filter(pl.col("method") == method)
             counted = mine.filter(pl.col("outcome") != "failed")
             line: list[Cell] = [] if value is None else [value]
-            line += [method, *_counted(mine["outcome"])]
+            line += [method, *_counted(mine["outcome"], marks)]
             pairs = base.join(counted, on="sample_id", suffix="_b") if method != "baseline" else base.clear()
             if not pairs.height:
                 out.append([*line, *[None] * 7])
@@ -123,7 +123,7 @@ def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int
             out.append([*line, *cells, None])
     for (at, _), adjusted in zip(claims, holm([p for _, p in claims]), strict=True):
         out[at][-1] = f"{adjusted:.3g}"
-    columns = ["method", "rows", "right", "undecided", "failed", "accuracy %", "95 % Wilson", *PAIRED, "p Holm"]
+    columns = ["method", "rows", "right", *marks, "failed", "accuracy %", "95 % Wilson", *PAIRED, "p Holm"]
     notes = [*_judging(run, rule), *run.notes, *_failures(run)]
     if without := unanswered(run):
         notes.append(f"{without} samples have no reference and are not scored.")
@@ -139,19 +139,19 @@ def accuracy(run: Run, rule: str | None = None, by: str | None = None, seed: int
 
 PAIRED = ["gain [95 %, by image]", "pairs", "fixed", "broken", "p McNemar", "p by image"]
 PAIRED_NOTE = (
-    "Its interval draws whole images. p McNemar: exact, rows independent; p by image: rows of one image together "
-    "(Durkalski 2003)."
+    "Its interval draws whole images. p McNemar: exact, rows independent; p by image: exact too, over the signs of "
+    "whole images' changes."
 )
 
 
 def _paired(pairs: pl.DataFrame, seed: int) -> tuple[list[Cell], float]:
     """The cells of PAIRED for rows with `outcome` before and `outcome_b` after, and the larger of the two p values: the
-    exact one takes an image's rows for independent, the one by image is too small where few rows changed."""
+    first takes an image's rows for independent."""
     was, now = (pairs[c].to_numpy() == "right" for c in ("outcome", "outcome_b"))
     change, images = now.astype(float) - was, pairs["image_id"].to_list()
     fixed, broken = int((now & ~was).sum()), int((was & ~now).sum())
     mean, low, high = clustered_mean(change, images, seed=seed)
-    exact, by_image = mcnemar(fixed, broken), clustered_mcnemar(change, images)
+    exact, by_image = mcnemar(fixed, broken), sign_flip(change, images)
     return [_points(mean, low, high, signed=True), pairs.height, fixed, broken, f"{exact:.3g}", f"{by_image:.3g}"], max(
         exact, by_image
     )
@@ -175,7 +175,12 @@ def against_control(run: Run, rule: str | None = None, seed: int = 0) -> list[Ta
 
 def _judging(run: Run, rule: str | None) -> list[str]:
     used = rule or run.identity.get("rule", "strict")
-    return [f"Rule: {used}. Undecided counts as wrong; failed rows are left out."]
+    return [f"Rule: {used}. Undecided counts as wrong; failed rows are left out.", *thinking.note(run.identity)]
+
+
+def _marks(run: Run) -> list[str]:
+    """Outcomes beside right, wrong and failed that the run can have."""
+    return ["undecided", "unfinished"] if thinking.of(run.identity) else ["undecided"]
 
 
 def _failures(run: Run) -> list[str]:
@@ -187,20 +192,21 @@ def _failures(run: Run) -> list[str]:
     return ["Failed: " + ", ".join(f"{count} {code}" for code, count in found) + "."]
 
 
-def _counted(outcomes: pl.Series) -> list[Cell]:
-    """rows, right, undecided, failed, accuracy %, interval."""
+def _counted(outcomes: pl.Series, marks: Sequence[str]) -> list[Cell]:
+    """rows, right, each of `marks`, failed, accuracy %, interval."""
     failed = int((outcomes == "failed").sum())
     rows, right = outcomes.len() - failed, int((outcomes == "right").sum())
     low, high = wilson(right, rows)
     share = _pc(right / rows) if rows else None
-    return [rows, right, int((outcomes == "undecided").sum()), failed, share, f"{_pc(low)} to {_pc(high)}"]
+    counts = [int((outcomes == mark).sum()) for mark in marks]
+    return [rows, right, *counts, failed, share, f"{_pc(low)} to {_pc(high)}"]
 
 
 def counts(run: Run, rule: str | None) -> Table:
     """Every count: by method, question type and group."""
     fields = ["method", "question_type", "group"]
     rows = judged(run, rule).with_columns(pl.col(name).fill_null("") for name in fields)
-    kinds = ["right", "wrong", "undecided", "failed"]
+    kinds = ["right", "wrong", *_marks(run), "failed"]
     found = rows.group_by(fields).agg(pl.len().alias("rows"), *((pl.col("outcome") == k).sum().alias(k) for k in kinds))
     return Table(f"Counts, {run.title}", [*fields, "rows", *kinds], [list(row) for row in found.sort(fields).rows()])
 
@@ -213,6 +219,8 @@ def open_answers(run: Run, seed: int, bertscore: tuple[str, int | None] | None) 
         return []
     names, notes = list(open_ended.METRICS), ["Mean over rows, 0 to 100, with 95 % bootstrap over images."]
     answers, references = (rows[name].fill_null("").to_list() for name in ("answer", "reference"))
+    if form := thinking.of(run.identity):
+        answers = [thinking.final(answer, **form) or "" for answer in answers]
     values = np.array(
         [[m(a, r) for m in open_ended.METRICS.values()] for a, r in zip(answers, references, strict=True)]
     )

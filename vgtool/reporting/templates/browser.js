@@ -3,7 +3,7 @@
   const byId = (name) => document.getElementById(name);
   const ROW = 44;
   const KEPT = 12;
-  const WORDS = { r: "right", w: "wrong", u: "undecided", f: "failed" };
+  const WORDS = { r: "right", w: "wrong", u: "undecided", n: "unfinished", f: "failed" };
   const state = { index: null, shown: [], at: -1, detail: null, picture: null, bytes: new Map(), turn: 0 };
 
   // ---- chunks: base64 of deflated bytes, in the page or in a script beside it ----
@@ -342,7 +342,7 @@
     fill(byId("f-group"), [["", "any"], ...groups.map((g, at) => [String(at), g || "(none)"])]);
     fill(byId("f-type"), [["", "any"], ...types.map((t, at) => [String(at), t || "(none)"])]);
     fill(byId("f-method"), any("any", unique(families.flatMap((f) => f.methods))));
-    fill(byId("f-outcome"), [["", "any"], ...["right", "wrong", "undecided", "failed", "fixed", "broken"].map((o) => [o, o])]);
+    fill(byId("f-outcome"), [["", "any"], ...["right", "wrong", "undecided", "unfinished", "failed", "fixed", "broken"].map((o) => [o, o])]);
     byId("browser").hidden = false;
     listen();
     filter();

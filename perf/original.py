@@ -1,0 +1,162 @@
+"""The published code of a layout beside vgtool's reading of it: ids, pixels and logits, on a tiny random checkpoint.
+
+    python perf/original.py write DIR [--layout internvl-qwen2 ...]
+    python perf/original.py compare DIR --source CHECKOUT
+`write`, in vgtool's environment, makes a checkpoint of each layout and records what vgtool feeds its model and what
+comes out. `compare`, in an environment in which the published code runs (an older transformers, as a rule), loads the
+same checkpoint with the code of CHECKOUT, a checkout of the layout's repository, and prints how far the two are apart.
+It fetches nothing. CHECKOUT's code is run: give one that you trust.
+"""
+
+import argparse
+import ast
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+QUESTION = "Is there a lesion in the left lung?"
+SIZES = ((330, 150), (140, 300), (240, 240))
+INTERNVL = {
+    "internvl-qwen2": ("qwen2", {}),
+    "internvl-qwen3": ("qwen3", {}),
+    "internvl-internlm2": ("internlm2", {}),
+    "internvl-lora": ("qwen2", {"lora": 2}),
+    "internvl-hermes": ("qwen2", {"ps_version": "v1", "template": "Hermes-2"}),
+}
+"""Layout -> arguments of the checkpoint's writer."""
+
+
+# ---- vgtool's side ---------------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, layout: str) -> None:
+    """A checkpoint, images, and vgtool's ids, pixels and logits on them."""
+    sys.path.insert(0, str(ROOT))
+    from tests import published
+    from vgtool.models.load import load
+    from vgtool.registry import ModelSpec
+
+    kind, settings = INTERNVL[layout]
+    made = published.intern_chat(folder / "checkpoint", kind, **settings)
+    image_token = made.encode("<IMG_CONTEXT>")[0]
+    adapter = load(ModelSpec(name=layout, title=layout, adapter="internvl-chat"), source=made.folder, device="cpu")
+    prompt = adapter.prompt(QUESTION)
+    for number, (width, height) in enumerate(SIZES):
+        noise = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        image = Image.fromarray(noise)
+        image.save(folder / f"{number}.png")
+        vision = adapter.prepare(image)
+        with torch.inference_mode():
+            logits = adapter.model(**adapter.inputs([vision], prompt.head, prompt.tail).kwargs).logits[0]
+        ids = [*prompt.head, *[image_token] * vision.tokens, *prompt.tail]
+        tensors = {name: value.numpy() for name, value in vision.tensors.items()}
+        np.savez(folder / f"{number}.npz", ids=ids, logits=logits.numpy(), **tensors)
+
+
+# ---- the published side ----------------------------------------------------------------------------------------------
+
+Outcome = tuple[list[int], dict[str, np.ndarray], np.ndarray]
+"""Ids of the prompt, what goes into the tower, logits of every place."""
+
+
+def functions(path: Path, names: set[str], given: dict[str, Any]) -> dict[str, Any]:
+    """Some functions of a module whose imports need not be there."""
+    tree = ast.parse(path.read_text("utf-8"))
+    tree.body = [part for part in tree.body if isinstance(part, ast.FunctionDef) and part.name in names]
+    exec(compile(tree, str(path), "exec"), given)
+    return given
+
+
+def internvl(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
+    """OpenGVLab/InternVL: internvl_chat, or internvl_chat_gpt_oss for what only that knows (Qwen3)."""
+    import torchvision.transforms as transforms
+    from safetensors.torch import load_file
+    from torchvision.transforms.functional import InterpolationMode
+    from transformers import AutoTokenizer
+
+    settings = json.loads((checkpoint / "config.json").read_text())
+    older = settings["llm_config"]["model_type"] != "qwen3"
+    sys.path.insert(0, str(source / ("internvl_chat" if older else "internvl_chat_gpt_oss")))
+    package = "internvl.model.internvl_chat."
+    config = importlib.import_module(package + "configuration_internvl_chat").InternVLChatConfig(**settings)
+    model = importlib.import_module(package + "modeling_internvl_chat").InternVLChatModel(config).float().eval()
+    weights: dict[str, torch.Tensor] = {}
+    for file in checkpoint.glob("*.safetensors"):
+        weights |= load_file(file)
+    model.load_state_dict(weights)
+    if settings["llm_config"]["model_type"] == "internlm2":
+        kind = importlib.import_module("internvl.model.internlm2.tokenization_internlm2").InternLM2Tokenizer
+        tokenizer = kind.from_pretrained(checkpoint)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, use_fast=False)
+    cutting = functions(
+        source / "internvl_chat" / "internvl" / "train" / "dataset.py",
+        {"find_closest_aspect_ratio", "dynamic_preprocess"}, {},
+    )["dynamic_preprocess"]  # fmt: skip
+    side, seen = settings["force_image_size"], {}
+    transform = transforms.Compose([  # as every model card of the family writes it
+        transforms.Resize((side, side), interpolation=InterpolationMode.BICUBIC), transforms.ToTensor(),
+        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ])  # fmt: skip
+
+    def generate(**given: Any) -> torch.Tensor:
+        seen.update(given)
+        return given["input_ids"]
+
+    model.generate = generate
+
+    def run(image: Image.Image) -> Outcome:
+        parts = cutting(image, image_size=side, use_thumbnail=True, max_num=12)
+        pixels = torch.stack([transform(part) for part in parts])
+        model.chat(tokenizer, pixels, QUESTION, {})
+        embeds = model.language_model.get_input_embeddings()(seen["input_ids"])
+        embeds[seen["input_ids"] == model.img_context_token_id] = model.extract_feature(pixels).flatten(0, 1)
+        logits = model.language_model(inputs_embeds=embeds, use_cache=False).logits[0]
+        return seen["input_ids"][0].tolist(), {"pixel_values": pixels.numpy()}, logits.numpy()
+
+    return run
+
+
+def compare(folder: Path, layout: str, source: Path) -> None:
+    """One line: how far the two sides are apart at most."""
+    run = internvl(source, folder / "checkpoint")
+    apart = {"ids": 0, "pixels": 0.0, "logits": 0.0}
+    for number, _ in enumerate(SIZES):
+        ours = np.load(folder / f"{number}.npz")
+        with torch.inference_mode():
+            ids, tensors, logits = run(Image.open(folder / f"{number}.png"))
+        apart["ids"] += ids != ours["ids"].tolist()
+        for name, value in tensors.items():
+            apart["pixels"] = max(apart["pixels"], float(np.abs(value - ours[name]).max()))
+        scale = float(np.abs(logits).max())
+        apart["logits"] = max(apart["logits"], float(np.abs(logits - ours["logits"]).max()) / scale)
+    print(
+        f"{layout}: {len(SIZES)} images, prompts that differ {apart['ids']}, pixels {apart['pixels']:.1e}, "
+        f"logits {apart['logits']:.1e} of the largest"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("write", "compare"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--layout", nargs="+", choices=[*INTERNVL], default=[*INTERNVL])
+    parser.add_argument("--source", type=Path)
+    asked = parser.parse_args()
+    for layout in asked.layout:
+        if asked.step == "write":
+            write(asked.folder / layout, layout)
+        else:
+            compare(asked.folder / layout, layout, asked.source)
+
+
+if __name__ == "__main__":
+    main()

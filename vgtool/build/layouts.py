@@ -1,0 +1,51 @@
+"""The layouts in which segmentation data is published, one file each; which of them a path has.
+
+What cannot be used is told to `report` by code and name; the rest goes on.
+"""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from vgtool.build.folder import names_file
+from vgtool.build.picture import Options, Picture, Report
+from vgtool.errors import VgError, did_you_mean
+
+READERS = {
+    "samed2d": "vgtool.build.samed2d",
+    "pairs": "vgtool.build.pairs",
+    "coco": "vgtool.build.coco",
+    "slake": "vgtool.build.slake",
+    "nifti": "vgtool.build.nifti",
+    "dicom": "vgtool.build.dicom",
+}
+"""Format -> module with `pictures(path, options, report)`."""
+
+
+def detect(path: Path) -> str:
+    """The layout of a file or folder."""
+    if path.is_file():
+        if path.suffix.lower() == ".json":
+            return "coco"
+        raise VgError(f"'{path}' is no COCO JSON file.", "Name a folder with masks, or FILE.json.")
+    if not path.is_dir():
+        raise VgError(f"No folder or file '{path}'.", "Name what holds the masks.")
+    if next(path.rglob("*.nii"), None) or next(path.rglob("*.nii.gz"), None):
+        return "nifti"
+    if any((folder / "source.jpg").exists() for pattern in ("xmlab*", "imgs/xmlab*") for folder in path.glob(pattern)):
+        return "slake"
+    if names_file(path):
+        return "pairs"
+    from vgtool.build.dicom import has_marks
+
+    return "dicom" if has_marks(path) else "samed2d"
+
+
+def pictures(path: Path, form: str, options: Options, report: Report) -> Iterator[Picture]:
+    """Every picture that has masks, by name. VgError where the layout is not there."""
+    if form not in READERS:
+        raise VgError(f"No format '{form}'.", did_you_mean(form, READERS))
+    if (form == "coco") != path.is_file():
+        raise VgError(f"Format '{form}' is not what '{path}' is.", "coco is a JSON file, the others are folders.")
+    found: Iterator[Picture] = importlib.import_module(READERS[form]).pictures(path.resolve(), options, report)
+    return found

@@ -1,0 +1,188 @@
+"""Every option that more than one command takes, declared once: its type, its help, what the shell completes.
+
+`expanded` lets a command take a whole group (`RowOptions`, `RunOptions`) as one parameter.
+"""
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+
+from vgtool.errors import VgError, did_you_mean
+
+if TYPE_CHECKING:
+    from vgtool.benchmarks.load import Benchmark
+
+
+def one_of(kind: Any, about: str, name: str) -> Any:
+    """An option that takes one of a Literal's words; another word is answered as every mistake is."""
+    words = get_args(kind)
+
+    def check(text: str) -> str:
+        if text not in words:
+            near = did_you_mean(text, words)
+            hint = near if "?" in near else "Give one of them."
+            raise VgError(f"{name} '{text}' is none of {', '.join(words)}.", hint)
+        return text
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return typer.Option(name, help=about, parser=check, metavar="|".join(words), autocompletion=complete)
+
+
+def whole(about: str, *names: str, least: int = 0, most: int = sys.maxsize) -> Any:
+    """An option that takes a whole number from `least` to `most`."""
+    named = max(names, key=len)
+
+    def check(text: str | int) -> int:
+        digits = str(text).strip()
+        if not (digits.removeprefix("-").isdecimal() and least <= int(digits) <= most):
+            to = f" to {most:,}" if most < sys.maxsize else " up"
+            raise VgError(f"{named} '{digits}' is not a whole number from {least}{to}.", "Give such a number.")
+        return int(digits)
+
+    return typer.Option(*names, help=about, parser=check, metavar="N")
+
+
+def _model_names(incomplete: str) -> list[str]:
+    from vgtool.registry import models
+
+    return [name for name in models() if name.startswith(incomplete)]
+
+
+def _benchmark_names(incomplete: str) -> list[str]:
+    from vgtool.registry import benchmarks
+
+    return [name for name in benchmarks() if name.startswith(incomplete)]
+
+
+def _method_names(incomplete: str) -> list[str]:
+    from vgtool.methods.names import NAMES
+
+    return [name for name in NAMES if name.startswith(incomplete)]
+
+
+MapsKind = Literal["layers", "heads", "none"]
+RowKind = Literal["last", "question", "text"]
+RegionKind = Literal["box", "mask"]
+MappingKind = Literal["exact", "stretch"]
+
+Model = Annotated[str, typer.Option(help="Name in models.yaml, or a checkpoint folder.", autocompletion=_model_names)]
+BenchmarkName = Annotated[
+    str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.", autocompletion=_benchmark_names)
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="NAME or NAME:key=value,...; repeat for several (vgtool methods lists them).",
+        autocompletion=_method_names,
+    ),
+]
+Split = Annotated[str | None, typer.Option(help="Split of the benchmark; its own default when not given.")]
+Protocol = Annotated[str, typer.Option(help="Protocol of the benchmark: rows, prompts and rule.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(envvar="VGTOOL_DATA", help="Folder with the benchmark's files, or with NAME/ inside.")
+]
+BoxFormat = Annotated[
+    str | None, typer.Option(help="Read boxes as xyxy, xyxy-inclusive or xywh, whatever the benchmark says.")
+]
+Limit = Annotated[int | None, whole("Only the first N rows.", "--limit", least=1)]
+Registry = Annotated[
+    Path | None, typer.Option(help="Folder whose models.yaml and benchmarks.yaml add or replace entries.")
+]
+Maps = Annotated[MapsKind, one_of(MapsKind, "Attention maps to keep.", "--maps")]
+Row = Annotated[RowKind, one_of(RowKind, "Attention row read.", "--row")]
+Region = Annotated[RegionKind, one_of(RegionKind, "Where a sample's object is: its boxes, or its mask.", "--region")]
+Mapping = Annotated[
+    MappingKind,
+    one_of(
+        MappingKind,
+        "exact: through the model's own preprocessing; stretch: as the released code.",
+        "--box-mapping",
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Run folder; runs/KIND-MODEL-BENCHMARK when not given.")]
+Seed = Annotated[int, whole("Seed of whatever is random: controls, bootstrap; nothing in a probe.", "--seed")]
+Offline = Annotated[bool, typer.Option(help="Load from disk only.")]
+Partial = Annotated[bool, typer.Option(help="Accept unfinished runs.")]
+Rule = Annotated[
+    str | None, typer.Option(help="strict, paper, huatuo or llava-med; the protocol's own when not given.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """Which rows of a benchmark."""
+
+    split: Split = None
+    protocol: Protocol = "default"
+    data_root: DataRoot = None
+    limit: Limit = None
+    box_format: BoxFormat = None
+
+    def load(self, name: str, registry: Path | None) -> "Benchmark":
+        """The rows of a benchmark. VgError when there are none."""
+        from vgtool.benchmarks.load import load
+
+        rows = load(name, **dataclasses.asdict(self), registry=registry)
+        if not rows.rows:
+            raise VgError(f"Benchmark '{name}' has no rows in split '{rows.split}'.", "Check --data-root and --split.")
+        return rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a model is loaded, and which share of the work this process does."""
+
+    batch_size: Annotated[str, typer.Option(help="Most questions in one forward pass: auto, or a number.")] = "auto"
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; a GPU when there is one.")] = None
+    device_map: Annotated[
+        str | None,
+        typer.Option(
+            help="Spread the model over devices as accelerate does: auto, balanced, balanced_low_0, sequential."
+        ),
+    ] = None
+    shard: Annotated[
+        str,
+        typer.Option(
+            help="Share of the images: I/N; auto: the launcher's rank, else all; slurm, lsf: the array's task."
+        ),
+    ] = "auto"
+    seed: Seed = 0
+    offline: Offline = False
+    lora: Annotated[
+        Path | None, typer.Option(help="LoRA adapter folder, merged into the model (needs vgtool\\[lora]).")
+    ] = None
+
+
+def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, with the fields of every option group among its parameters in that group's place."""
+    params: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type[Any], Sequence[str]]] = {}
+    for param in inspect.signature(command, eval_str=True).parameters.values():
+        kind = param.annotation
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+            params.append(param)
+            continue
+        fields = list(inspect.signature(kind, eval_str=True).parameters.values())
+        groups[param.name] = kind, [field.name for field in fields]
+        params += fields
+
+    def call(**values: Any) -> Any:
+        taken = {}
+        for name, (kind, fields) in groups.items():
+            taken[name] = kind(**{field: values.pop(field) for field in fields})
+        return command(**values, **taken)
+
+    call.__name__, call.__doc__, call.__module__ = command.__name__, command.__doc__, command.__module__
+    call.__signature__ = inspect.Signature(params)  # type: ignore[attr-defined]
+    call.__annotations__ = {param.name: param.annotation for param in params}
+    return call

@@ -1,0 +1,187 @@
+"""The commands that run a model, and what goes before: probe, refine, heads, plan."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vgtool import console
+from vgtool.commands.options import (
+    BenchmarkName,
+    Json,
+    Mapping,
+    Maps,
+    Methods,
+    Model,
+    Out,
+    Partial,
+    Region,
+    Registry,
+    Row,
+    RowOptions,
+    RunOptions,
+    one_of,
+    whole,
+)
+from vgtool.errors import VgError
+
+MetricKind = Literal["kl", "js", "ratio"]
+
+
+def probe(
+    *,
+    model: Model = "huatuogpt-vision-7b",
+    benchmark: BenchmarkName = "vgmed",
+    rows: RowOptions,
+    out: Out = None,
+    maps: Maps = "layers",
+    row: Row = "last",
+    box_mapping: Mapping = "exact",
+    region: Region = "box",
+    at: RunOptions,
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """Where does the model look? Grounding metrics and heatmaps per sample.
+
+    Example: vgtool probe --model phantom-vlm --benchmark scenes --out runs/scenes
+    """
+    from vgtool.runs import launch
+
+    found = rows.load(benchmark, registry)
+    here = launch.prepare("probe", model, registry, found, out, at.shard, at.batch_size)
+    from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
+
+    placed = here.device(at.device, at.device_map)
+    opened = launch.load(model, registry, at.dtype, placed, at.device_map, at.offline, at.lora)
+    task = Probe(opened, maps=maps, row=row, mapping=box_mapping, region=region)
+    raise typer.Exit(launch.execute(task, opened, found, here, as_json))
+
+
+def refine(
+    *,
+    method: Methods = None,
+    heads: Annotated[
+        Path | None, typer.Option(help="Head file of vgtool heads; the published heads when not given.")
+    ] = None,
+    model: Model = "huatuogpt-vision-7b",
+    benchmark: BenchmarkName = "vqa-rad",
+    rows: RowOptions,
+    out: Out = None,
+    box_mapping: Mapping = "exact",
+    at: RunOptions,
+    explain: Annotated[str | None, typer.Option(help="Show this one sample id in full; writes nothing.")] = None,
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """Answer with VGRefine, a rival or a control, beside the plain baseline.
+
+    Example: vgtool refine --model phantom-vlm --benchmark phantom --heads heads.json --method vgrefine
+    """
+    from vgtool.runs import launch
+
+    labels = method or ["vgrefine"]
+    if len(set(labels)) < len(labels):
+        raise VgError("The same --method is given twice.", "Name each variant once.")
+    found = rows.load(benchmark, registry)
+    here = None
+    if explain is None:
+        here = launch.prepare("refine", model, registry, found, out, at.shard, at.batch_size)
+    from vgtool.methods.base import read_facts  # torch takes seconds: a mistyped name is answered before it
+    from vgtool.methods.parse import parse
+    from vgtool.methods.pictures import other_image
+    from vgtool.methods.refine import Refine
+
+    methods = {label: parse(label) for label in labels}
+    placed = here.device(at.device, at.device_map) if here else at.device
+    opened = launch.load(model, registry, at.dtype, placed, at.device_map, at.offline, at.lora)
+    facts = read_facts(opened.adapter, heads, (sample.image_id for sample in found.samples), at.seed)
+    partner = other_image(found.samples, at.seed)
+    task = Refine(opened, methods, facts, found.decoding, mapping=box_mapping, partner=partner)
+    if here is None:
+        from vgtool.methods.explain import explain as explained
+
+        console.show(explained(task, found.samples, explain or ""))
+        return
+    raise typer.Exit(launch.execute(task, opened, found, here, as_json))
+
+
+def heads(
+    *,
+    run: Annotated[Path, typer.Argument(help="Probe run on natural images.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Head file to write.")],
+    k: Annotated[int, whole("Heads to keep.", "-k", least=1)] = 20,
+    metric: Annotated[
+        MetricKind, one_of(MetricKind, "Ranked by mean kl (the paper's), js, or attention ratio.", "--metric")
+    ] = "kl",
+    partial: Partial = False,
+) -> None:
+    """Rank a probe run's heads on natural images and write the head file that refine reads.
+
+    Example: vgtool heads runs/scenes -k 4 -o heads.json
+    """
+    from vgtool.grounding import heads as head_files
+    from vgtool.scoring.ranking import rank_run
+
+    file = rank_run(run, k, metric, partial, console.say)
+    head_files.write(out, file)
+    console.say(f"{len(file.ranked)} heads and knockout layer {file.knockout_layers[0]} written to {out}.")
+
+
+def plan(
+    *,
+    model: Model = "huatuogpt-vision-7b",
+    benchmark: BenchmarkName = "vgmed",
+    rows: RowOptions,
+    method: Methods = None,
+    maps: Maps = "layers",
+    shards: Annotated[int, whole("Processes or cards to deal the images to.", "--shards", least=1)] = 1,
+    card: Annotated[str, typer.Option(help="h200, h100, a100, a100-40gb, l40s, rtx4090 or cpu-core.")] = "h200",
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """What a run will take: samples, images, tokens, shards, time, memory and disk. Loads no model.
+
+    A refine run with the methods named, a probe when none is.
+
+    Example: vgtool plan --model phantom-vlm --benchmark phantom --method vgrefine --shards 8
+    """
+    from vgtool.methods.parse import parse
+    from vgtool.models import hub
+    from vgtool.models.load import resolve
+    from vgtool.runs import plan as plans
+
+    spec, source = resolve(model, registry)
+    folder = source or (hub.embedded_folder(spec) if spec.embedded else hub.cached_folder(spec))
+    chosen, asked = plans.card(card), [parse(text) for text in method or ()]
+    loaded = rows.load(benchmark, registry)
+    found = plans.estimate(
+        loaded.samples,
+        loaded.rejected,
+        plans.shape(spec, folder),
+        chosen,
+        shards=shards,
+        methods=len(asked),
+        maps=maps,
+        max_new_tokens=loaded.decoding.max_new_tokens,
+        thought=loaded.decoding.thinking_tokens if spec.thinking else 0,
+    )
+    if as_json:
+        console.show(json.dumps(dataclasses.asdict(found)))
+        return
+    for name, text in plans.readable(found, card).items():
+        console.show(f"{name:8} {text}")
+    for index, (samples, images, tokens) in enumerate(found.shards, 1):
+        console.show(f"shard {index}/{shards}: {samples:,} samples, {images:,} images, {tokens:,} tokens read")
+
+
+def slurm(context: typer.Context) -> None:
+    """Inside a Slurm job: run a vgtool command as a step, and queue the job again when it should go on.
+
+    Example: vgtool slurm refine --model phantom-vlm --benchmark phantom --out runs/rad --shard slurm
+    """
+    from vgtool.runs import slurm
+
+    raise typer.Exit(slurm.run(context.args, console.say))
