@@ -5,7 +5,6 @@ them. Faults go in at the seams the store and the runner have: open, write, fsyn
 """
 
 import io
-import multiprocessing
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
+from forked import SERVER
 from PIL import Image
 
 from vgtool.benchmarks.load import Benchmark, digest
@@ -32,9 +32,6 @@ from vgtool.runs.store import Shard, Store
 METHODS = ("baseline", "other")
 POINTS = ("open", "half", "fsync", "replace", "replaced", "touch", "touched", "prepare", "run", "ran")
 
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["faults"])
 
 
 class Toy:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from forked import vgtool
 
 from vgtool import commands
 
@@ -24,11 +25,6 @@ except SystemExit:
     pass
 """
 PROBE = ["probe", "--model", "phantom-vlm", "--benchmark", "scenes", "--limit", "60"]
-
-
-def vgtool(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vgtool", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 def rows(run: Path) -> pl.DataFrame:

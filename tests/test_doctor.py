@@ -1,13 +1,12 @@
 """vgtool doctor: what it finds on this machine, and what it says of machines that lack something."""
 
 import json
-import os
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from forked import vgtool
 
 from vgtool import doctor
 from vgtool.doctor import Device, Finding
@@ -18,8 +17,7 @@ CPU, CARD, CARDS = Device("cpu", 64e9), Device("cuda", 12e9, 1), Device("cuda", 
 
 
 def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vgtool", "doctor", *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=200)
+    return vgtool("doctor", *args, cwd=cwd, env=env)
 
 
 def worst(found: list[Finding], topic: str) -> Finding:

@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from browser import Browser, missing
+from forked import vgtool
 from PIL import Image
 
 from vgtool.errors import VgError
@@ -346,8 +347,7 @@ def test_a_mistake_leaves_the_older_report_as_it_was_and_makes_nothing_new(tmp_p
     mistaken = tmp_path / "p.csv"
     mistaken.write_text("id,question_type,question,answer,reference\na,closed,q?,yes,yes\n")
     for out in (place / "out", place / "new" / "out"):
-        command = [sys.executable, "-m", "vgtool", "report", mistaken, "--images", "--out", out]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        done = vgtool("report", mistaken, "--images", "--out", out, cwd=tmp_path)
         assert done.returncode == 2 and "names no images" in done.stderr
     assert contents(place) == before and [path.name for path in place.iterdir()] == ["out"]
 
@@ -450,11 +450,10 @@ def test_a_run_with_little_in_it_gives_a_sensible_page(case: str, tmp_path: Path
 
 def test_without_arguments_every_run_below_runs_or_demo_is_reported(tmp_path: Path) -> None:
     pair(tmp_path / "runs", 3)
-    command = [sys.executable, "-m", "vgtool", "report", "--out", "seen"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = vgtool("report", "--out", "seen", cwd=tmp_path)
     assert done.returncode == 0 and "seen/index.html" in done.stderr
     assert "vgrefine" in Tags((tmp_path / "seen" / "index.html").read_text()).text
-    done = subprocess.run(command, cwd=tmp_path / "seen", capture_output=True, text=True)
+    done = vgtool("report", "--out", "seen", cwd=tmp_path / "seen")
     assert done.returncode == 2 and "No run folder below ./runs or .demo" in done.stderr
 
 
