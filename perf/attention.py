@@ -154,7 +154,7 @@ def main() -> None:
     @torch.inference_mode()
     def session(questions: int, baseline: bool = True) -> None:
         model.set_attn_implementation({"text_config": "vgtool"})
-        opened = Session(adapter, [vision], head)
+        opened = Session(adapter, [[vision]], head)
         asks = [Ask(tail) for tail in [*tails[:questions], tails[-1]]]
         asked = opened.ask(asks, frozenset(range(half)), frozenset({half}))
         changes = [Change(layers=frozenset({half}), cut=gone, index=q) for q in range(questions)]
@@ -166,7 +166,7 @@ def main() -> None:
     @torch.inference_mode()
     def variants(count: int) -> None:
         model.set_attn_implementation({"text_config": "vgtool"})
-        opened = Session(adapter, [vision], head)
+        opened = Session(adapter, [[vision]], head)
         asked = opened.ask([Ask(tail) for tail in [*tails[:4], tails[-1]]], frozenset(range(half)), frozenset({half}))
         masks = [torch.rand(side * side) < 0.5 for _ in range(4 * count)]
         changes = [Change(layers=frozenset({half}), cut=mask, index=i % 4) for i, mask in enumerate(masks)]
@@ -180,7 +180,7 @@ def main() -> None:
     @torch.inference_mode()
     def alone() -> None:
         model.set_attn_implementation({"text_config": "vgtool"})
-        opened = Session(adapter, [vision], head)
+        opened = Session(adapter, [[vision]], head)
         asked = opened.ask([Ask(tail) for tail in tails[:4]], frozenset())
         decode(opened.state([asked]), Ending(Digits(), frozenset(), ANSWER), {row: () for row in range(4)})
 

@@ -1,9 +1,9 @@
 """Many questions on several images in one row of tokens: which keys each attention call compares with which queries.
 
-The row [q1 | q2 | ...] has no padding, so the linear layers compute nothing that is not wanted. Attention alone takes it
-apart: questions of one image form groups, each a line of queries against its image's prefix and its own columns, padded
-to the longest with keys that nobody sees. Places are counted within each question's own sequence, never in columns, so
-sliding windows see what they see in a prompt alone.
+The row [q1 | q2 | ...] has no padding, so the linear layers compute nothing that is not wanted. Attention alone takes
+it apart: questions of one image form groups, each a line of queries against its image's prefix and its own columns,
+padded to the longest with keys that nobody sees. Places are counted within each question's own sequence, never in
+columns, so sliding windows see what they see in a prompt alone.
 """
 
 from collections.abc import Sequence

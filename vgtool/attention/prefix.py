@@ -32,6 +32,9 @@ class Prefix:
 class Behind(DynamicLayer):
     """A layer of a cache whose columns stand behind a prefix that it shares and never copies for good."""
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.before = (keys, values)
@@ -55,9 +58,10 @@ def joined(states: Sequence[Tensor]) -> Tensor:
 def behind(adapter: Adapter, prefix: Prefix, own: Sequence[tuple[Tensor, Tensor]] = ()) -> Cache:
     """A cache that continues a prefix, `own` columns already there."""
     cache = adapter.cache()
-    cache.layers = [Behind(keys, values) for keys, values in prefix.cache]
-    for layer, (keys, values) in zip(cache.layers, own, strict=False):
+    layers = [Behind(keys, values) for keys, values in prefix.cache]
+    for layer, (keys, values) in zip(layers, own, strict=False):
         layer.keys, layer.values = keys, values
+    cache.layers = [*layers]
     return cache
 
 
@@ -68,10 +72,12 @@ def encode(adapter: Adapter, scenes: Sequence[Sequence[Vision]], head: Sequence[
     adapter.forward(inputs.kwargs, [inputs.length - 1], cache)
     empty = torch.empty(0, dtype=torch.long, device=adapter.device)
     flat = []
-    for layer in cache.layers:
+    layers: Sequence[Any] = cache.layers
+    for layer in layers:
         flat.append((_laid(layer.keys), _laid(layer.values)))
         layer.keys = layer.values = None  # one layer at a time is there twice
-    return Prefix(flat, len(scenes), inputs.length, len(head), torch.cat([*inputs.columns, empty]), inputs.next_positions)
+    columns = torch.cat([*inputs.columns, empty])
+    return Prefix(flat, len(scenes), inputs.length, len(head), columns, inputs.next_positions)
 
 
 def _laid(states: Tensor) -> Tensor:

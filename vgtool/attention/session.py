@@ -150,7 +150,8 @@ class Session:
         ]
         slots = np.repeat(np.arange(len(asks)), [len(rows) for rows in reading])
         parts = places.parts([(at, at + len(ask.tail)) for ask, at in zip(asks, first, strict=False)])
-        tap = self._tap(parts, edits_of(edited), read, [row for rows in reading for row in rows], slots)
+        tap = self._tap(parts, edits_of(edited))
+        tap.read, tap.rows, tap.slots = read, [row for rows in reading for row in rows], slots
         ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
         rope = np.concatenate([np.arange(len(ask.tail)) + at for ask, at in zip(asks, places.rope, strict=True)])
         cache = behind(self.adapter, self.prefix, low)
@@ -159,14 +160,15 @@ class Session:
         fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
         with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden):
             logits = self.adapter.forward(fed, [at - 1 for at in first[1:]], cache)
-        own = [(layer.keys, layer.values) for layer in cache.layers]
+        grown: Any = cache.layers
+        own = [(layer.keys, layer.values) for layer in grown]
         maps = {layer: values.cpu() for layer, values in tap.maps.items()}
         return Asked(asks, logits[0], maps, own, hidden, changes)
 
-    def _tap(self, parts: Sequence[Part], edits: Sequence[Edit], *reading: Any) -> Tap:
+    def _tap(self, parts: Sequence[Part], edits: Sequence[Edit]) -> Tap:
         prefix, adapter = self.prefix, self.adapter
         groups = pack(parts, prefix.images, prefix.length, prefix.head, adapter.device, adapter.dtype)
-        return Tap(prefix.columns, *reading, edits=edits, pack=groups)
+        return Tap(prefix.columns, edits=edits, pack=groups)
 
     # ---- answers -----------------------------------------------------------------------------------------------
 
@@ -174,7 +176,7 @@ class Session:
         """All questions of `packs` side by side, ready to take one token each."""
         asks = [ask for one in packs for ask in one.asks]
         own = [
-            tuple(joined([one.cache[layer][which] for one in packs]) for which in (0, 1))
+            (joined([one.cache[layer][0] for one in packs]), joined([one.cache[layer][1] for one in packs]))
             for layer in range(len(self.prefix.cache))
         ]
         places = Places.of(self.prefix, asks)

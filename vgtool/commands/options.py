@@ -141,7 +141,10 @@ class RowOptions:
 class RunOptions:
     """How a model is loaded, and which share of the work this process does."""
 
-    batch_size: Annotated[str, typer.Option(help="Most questions in one forward pass: auto, or a number.")] = "auto"
+    images: Annotated[str, typer.Option(help="Most images in one forward pass: auto, or a number.")] = "auto"
+    batch_size: Annotated[
+        str, typer.Option(help="Most questions of an image in one forward pass: auto, or a number.")
+    ] = "auto"
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; a GPU when there is one.")] = None
     device_map: Annotated[

@@ -51,7 +51,7 @@ def probe(
     from vgtool.runs import launch
 
     found = rows.load(benchmark, registry)
-    here = launch.prepare("probe", model, registry, found, out, at.shard, at.batch_size)
+    here = launch.prepare("probe", model, registry, found, out, at.shard, at.batch_size, at.images)
     from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
 
     placed = here.device(at.device, at.device_map)
@@ -88,7 +88,7 @@ def refine(
     found = rows.load(benchmark, registry)
     here = None
     if explain is None:
-        here = launch.prepare("refine", model, registry, found, out, at.shard, at.batch_size)
+        here = launch.prepare("refine", model, registry, found, out, at.shard, at.batch_size, at.images)
     from vgtool.methods.base import read_facts  # torch takes seconds: a mistyped name is answered before it
     from vgtool.methods.parse import parse
     from vgtool.methods.pictures import other_image

@@ -24,12 +24,12 @@ def triage_map(question: Array, general: Array) -> Array:
 
 
 def keep_percentile(triage: Array, percentile: float) -> NDArray[np.bool_]:
-    """Tokens that stay visible, of maps [..., T]: those not strictly below the map's percentile. Percentile 0 keeps all."""
+    """Tokens that stay visible, of maps [..., T]: those not strictly below the map's percentile; 0 keeps all."""
     return ~(triage < np.percentile(triage, percentile, axis=-1, keepdims=True))
 
 
 def keep_above(triage: Array, magnitude: float) -> NDArray[np.bool_]:
-    """Tokens whose min-max normalised value reaches `magnitude`, of maps [..., T] (0 keeps all; a flat map keeps all)."""
+    """Tokens whose min-max normalised value reaches `magnitude`, of maps [..., T]; 0 and a flat map keep all."""
     low, high = triage.min(-1, keepdims=True), triage.max(-1, keepdims=True)
     span = np.where(high > low, high - low, 1.0)
     return ~((triage - low) / span < magnitude) | (high <= low)

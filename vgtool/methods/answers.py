@@ -1,10 +1,10 @@
 """Answers of every method to every question on some images, and how much each answer rests on the tokens it kept.
 
-Edited questions run again from their first edited layer, those without an image or on another one in passes of their own;
-the answers of all of them decode together.
+Edited questions run again from their first edited layer, those without an image or on another one in passes of their
+own; the answers of all of them decode together.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TypeVar
@@ -99,7 +99,7 @@ class Answering:
                 self.passes.append(self._guided(Pass(asked, owners)))
 
     def _note(self, asked: Asked, runs: Sequence[tuple[Change, Variant, str]]) -> None:
-        """Change of the probability of the baseline's first token when only kept tokens remain, and when they are cut."""
+        """How the probability of the baseline's first token changes when only kept tokens remain, and without them."""
         wanted = [(row, v, name) for row, (_, v, name) in enumerate(runs) if v.plan.opposite is not None]
         if not wanted:
             return

@@ -1,5 +1,6 @@
 """Probe: grounding metrics and maps of every question (paper section 3)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
@@ -125,26 +126,26 @@ class Probe:
         return rows
 
     def _measured(self, above: np.ndarray, below: np.ndarray, regions: Sequence[Sequence[int]]) -> list[Row]:
-        """Metrics and kept maps of n samples from their question and general maps [n, L, H, T], first image's tokens."""
+        """Metrics and maps to keep of n samples from question and general maps [n, L, H, T], first image's tokens."""
         rows: list[Row] = [{} for _ in regions]
         broken = ~(np.isfinite(above) & np.isfinite(below)).all((2, 3))
-        for at in np.flatnonzero(broken.any(1)):
+        for at in np.flatnonzero(broken.any(1)).tolist():
             rows[at]["warning"] = f"not_finite: layers {', '.join(map(str, np.flatnonzero(broken[at])))}"
         inside = np.zeros((len(regions), above.shape[-1]), bool)
         for at, region in enumerate(regions):
             inside[at, region] = True
-        measured = np.flatnonzero(inside.any(1))
+        measured = np.flatnonzero(inside.any(1)).tolist()
         levels = {"layer": (above.mean(2), below.mean(2)), "head": (above, below)}
         for level, (question, general) in levels.items():
             found = groundings(relative_attention(question[measured], general[measured]), inside[measured])
             for name in ("ratio", "kl", "js"):
                 values = getattr(found, name).reshape(len(measured), -1)
-                for at, row in zip(measured, nullable(values), strict=True):
-                    rows[at][f"{level}_{name}"] = row
+                for at, numbers in zip(measured, nullable(values), strict=True):
+                    rows[at][f"{level}_{name}"] = numbers
         kept = {"layers": ("layer",), "heads": ("layer", "head"), "none": ()}[self.maps]
         for level in kept:
-            names = ("attention", "general_attention") if level == "layer" else ("head_attention", "general_head_attention")
-            for name, values in zip(names, levels[level], strict=True):
+            prefix = "" if level == "layer" else "head_"
+            for name, values in zip((f"{prefix}attention", f"general_{prefix}attention"), levels[level], strict=True):
                 for row, one in zip(rows, values.astype(np.float32).reshape(len(rows), -1), strict=True):
                     row[name] = one
         return rows
@@ -154,4 +155,4 @@ def nullable(values: np.ndarray) -> list[list[float | None]]:
     """Lists [n][...] with null where there is no number."""
     if np.isfinite(values).all():
         return values.tolist()
-    return np.where(np.isfinite(values), values, None).tolist()
+    return [[one if math.isfinite(one) else None for one in row] for row in values.tolist()]

@@ -46,7 +46,7 @@ class Question:
 def rounds(
     groups: Sequence[ImageGroup], prompt: Callable[[str], Prompt], most: int | None
 ) -> tuple[Iterator[list[Question]], list[tuple[Sample, SampleError]]]:
-    """What goes into each pass: of every image as many questions as fit one; and samples whose prompt cannot be made."""
+    """What goes into each pass: of every image as many questions as fit; and samples whose prompt cannot be made."""
     failed: list[tuple[Sample, SampleError]] = []
     packs = [_packs(at, group.samples, prompt, most, failed) for at, group in enumerate(groups)]
     return ([one for pack in some for one in pack] for some in zip_longest(*packs, fillvalue=())), failed

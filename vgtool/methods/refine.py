@@ -1,6 +1,7 @@
 """Refine: the baseline's answer and every method's, of all questions on some images, over shared prefixes.
 
-One pass asks all questions and the general prompts (reading.py); methods plan from what it read; answers.py runs the plans.
+One pass asks all questions and the general prompts (reading.py); methods plan from what it read; answers.py runs the
+plans.
 """
 
 from collections.abc import Callable, Mapping, Sequence

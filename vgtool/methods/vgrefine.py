@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-
 from numpy.typing import NDArray
 
 from vgtool.attention.session import Rows

@@ -1,13 +1,14 @@
 """Pictures opened and prepared ahead of the model in threads, and gathered into batches of one form.
 
-An image is noted in the run folder before it is opened and the note is removed when its rows are there, so that a process
-that ends without a word leaves a trace (trial.py).
+An image is noted in the run folder before it is opened and the note is removed when its rows are there, so that a
+process that ends without a word leaves a trace (trial.py).
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vgtool.errors import SampleError
 from vgtool.images import open_image
@@ -40,8 +41,8 @@ def image_key(group: Sequence[Sample]) -> str:
 def prepared(
     adapter: Adapter, store: Store, groups: Sequence[Sequence[Sample]], ahead: int, single: bool = False
 ) -> Generator[Ready, None, None]:
-    """Groups as their images get ready, `ahead` of them at work in threads. `single`: each is one sample, and is noted as
-    that sample alone."""
+    """Groups as their images get ready, `ahead` of them at work in threads. `single`: each is one sample, and is noted
+    as that sample alone."""
     with ThreadPoolExecutor(2) as threads:
         waiting: list[tuple[Sequence[Sample], Path, Future[ImageGroup | SampleError]]] = []
         left = iter(groups)
@@ -65,10 +66,12 @@ def prepared(
                 note.unlink(missing_ok=True)
 
 
-def batches(ready: Iterator[Ready], most: int, stopped: Callable[[], bool]) -> Iterator[list[Ready]]:
-    """Images in batches of one form, at most `most` in each; one that cannot be prepared comes by itself. When `stopped`,
-    what waits is let go, its notes with it."""
-    waiting: dict[object, list[Ready]] = {}
+def batches(
+    ready: Iterator[Ready], most: int, stopped: Callable[[], bool]
+) -> Generator[list[Ready], None, None]:
+    """Images in batches of one form, at most `most` in each; one that cannot be prepared comes by itself. When
+    `stopped`, what waits is let go, its notes with it."""
+    waiting: dict[Any, list[Ready]] = {}
     try:
         for one in ready:
             form = None if isinstance(one.found, SampleError) else one.found.form

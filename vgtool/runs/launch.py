@@ -29,6 +29,9 @@ class Launch:
     store: Store
     place: cluster.Place
     batch: int | None
+    """Most questions of an image in one pass; None lets packs decide."""
+    images: int | None
+    """Most images in one pass; None: what memory is likely to hold."""
 
     def device(self, wanted: str | None, device_map: str | None) -> str | None:
         """The device to load on."""
@@ -36,15 +39,23 @@ class Launch:
 
 
 def prepare(
-    kind: str, model: str, registry: Path | None, rows: "Benchmark", out: Path | None, shard: str, batch: str
+    kind: str,
+    model: str,
+    registry: Path | None,
+    rows: "Benchmark",
+    out: Path | None,
+    shard: str,
+    batch: str,
+    images: str,
 ) -> Launch:
     """Everything that can be settled before a model is loaded; images that ended two processes are tried here."""
-    if batch != "auto" and not (batch.isdecimal() and int(batch) > 0):
-        raise VgError(f"--batch-size '{batch}' is not auto or a number above 0.", "Leave it out to let packs decide.")
+    for option, text, hint in (("--batch-size", batch, "let packs decide"), ("--images", images, "go by free memory")):
+        if text != "auto" and not (text.isdecimal() and int(text) > 0):
+            raise VgError(f"{option} '{text}' is not auto or a number above 0.", f"Leave it out to {hint}.")
     place, name = cluster.place(shard), resolve(model, registry)[0].name
     store = Store(out or Path("runs") / f"{kind}-{name}-{Path(rows.name).stem if rows.is_file else rows.name}")
     trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
-    return Launch(store, place, None if batch == "auto" else int(batch))
+    return Launch(store, place, *(None if text == "auto" else int(text) for text in (batch, images)))
 
 
 def load(
@@ -87,7 +98,13 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
 
     store, place, adapter = at.store, at.place, opened.adapter
     notes = [*adapter.spec.notes, *rows.notes]
-    recorded = {"batch_size": at.batch or "auto", "device": str(adapter.device), "shards": place.shard.count}
+    images = at.images or _images(task, adapter)
+    recorded = {
+        "images": images,
+        "batch_size": at.batch or "auto",
+        "device": str(adapter.device),
+        "shards": place.shard.count,
+    }
     store.open(task.kind, identity(task, opened, rows), notes, recorded)
     if trial.on_trial() is None:
         _require_space(task, adapter, rows, store, place.shard)
@@ -102,6 +119,7 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
             rows,
             store,
             shard=place.shard,
+            images=images,
             batch=at.batch,
             report=report,
             say=console.say,
@@ -136,6 +154,25 @@ def identity(task: "Task", opened: "Sessions", rows: "Benchmark") -> Mapping[str
         },
         **task.identity(),
     }
+
+
+def _images(task: "Task", adapter: Any) -> int:
+    """Images a pass: as many as the free memory is likely to hold, by the arithmetic of `vgtool plan`."""
+    import torch
+    from PIL import Image
+
+    text = adapter.model.config.get_text_config()
+    width = text.hidden_size
+    shared = getattr(text, "num_key_value_heads", None) or adapter.heads
+    head = getattr(text, "head_dim", None) or width // adapter.heads
+    tokens = adapter.prepare(Image.new("RGB", (448, 448))).tokens
+    size = adapter.dtype.itemsize
+    shape = plan.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
+    if adapter.device.type == "cuda":
+        free = min(torch.cuda.mem_get_info(card)[0] for card in range(torch.cuda.device_count()))
+    else:
+        free = plan.free_memory()
+    return plan.images_that_fit(shape, free, 0 if task.kind == "probe" else task.rows_per_sample - 1)
 
 
 def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, shard: Shard) -> None:

@@ -1,7 +1,7 @@
 """Which images, when, to where: pictures are opened ahead, images of one form run together, rows go to parts.
 
-A bad sample costs its own rows. A signal finishes the images under way, writes what there is and stops; the same command
-picks up from there.
+A bad sample costs its own rows. A signal finishes the images under way, writes what there is and stops; the same
+command picks up from there.
 """
 
 import signal
@@ -18,7 +18,6 @@ from vgtool.benchmarks.load import Benchmark
 from vgtool.errors import Exit, SampleError
 from vgtool.methods.task import Row, Task
 from vgtool.models.adapter import Adapter
-from vgtool.records import Sample
 from vgtool.runs import plan
 from vgtool.runs.ahead import AHEAD, Ready, batches, image_key, prepared
 from vgtool.runs.attempt import Limits, attempt
@@ -27,7 +26,7 @@ from vgtool.runs.store import Shard, Store, key
 
 PART_SAMPLES = 64
 PART_SECONDS = 60.0
-"""A part is written when it holds this many samples, or when its first row is this old at the end of a batch: what a kill
+"""A part is written when it holds this many samples, or its first row is this old at the end of a batch: what a kill
 can lose."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """SIGUSR1 is what Slurm's --signal sends ahead of a time limit."""
@@ -71,9 +70,8 @@ def run(
     trial: frozenset[str] | None = None,
     outcome: Outcome | None = None,
 ) -> Outcome:
-    """Run a task over a benchmark's shard. `images`: most images in one forward pass; `batch`: most questions of one, None
-    lets packs decide. `trial`: only the images of these keys, one sample at a time, for a parent that watches (trial.py).
-    """
+    """Run a task over a benchmark's shard. `images`: most images in one forward pass; `batch`: most questions of one;
+    None lets packs decide. `trial`: only the images of these keys, one sample at a time, for a parent that watches."""
     outcome = outcome or Outcome()
     groups, lost = plan.mine(benchmark.samples, benchmark.rejected, shard)
     if trial is not None:
@@ -99,14 +97,14 @@ def run(
             closing(prepared(adapter, store, left, ahead, trial is not None)) as ready,
             closing(batches(ready, images, stopped)) as gathered,
         ):
-            for some in gathered:
-                rows = _rows(task, some, batch, outcome.limits)
-                for one in some:
-                    one.note.unlink(missing_ok=True)
+            for together in gathered:
+                rows = _rows(task, together, batch, outcome.limits)
+                for ended in together:
+                    ended.note.unlink(missing_ok=True)
                 pending.take(rows)
-                for one in some:
-                    if trial is None and image_key(one.samples) in noted:
-                        store.settle(image_key(one.samples))
+                for ended in together:
+                    if trial is None and image_key(ended.samples) in noted:
+                        store.settle(image_key(ended.samples))
                 if stopped():
                     break
     if outcome.stopped is None:
