@@ -3,8 +3,8 @@
     python perf/batch.py OLD [--rounds 3 --limit 2000]     samples a second of probe and refine, interleaved
     python perf/batch.py --operations OLD                  operations started a sample, 8 images of 4 questions
     python perf/batch.py --memory                          peak of a batch over what `vgtool plan` says of it
-OLD is a checkout of the version to compare with (`git worktree add ../old cb11e92`). Start-up is left out: rates are of the
-second run in a process. Every process has torch's own number of threads, as `vgtool` has.
+OLD is a checkout of the version to compare with (`git worktree add ../old cb11e92`). Start-up is left out: rates are of
+the second run in a process. Every process has torch's own number of threads, as `vgtool` has.
 """
 
 import argparse
@@ -41,8 +41,8 @@ def rates(old: Path, limit: int, rounds: int) -> None:
         main = statistics.median(a["main"] / b["main"] for a, b in zip(found["old"], found["new"], strict=True))
         each = {name: statistics.median(limit / one["seconds"] for one in some) for name, some in found.items()}
         print(
-            f"{kind:7} {each['old']:.0f} -> {each['new']:.0f} samples/s, {wall:.2f} times; processor time of all threads "
-            f"{work:.2f}, of the model's {main:.2f} times less"
+            f"{kind:7} {each['old']:.0f} -> {each['new']:.0f} samples/s, {wall:.2f} times; "
+            f"processor time {work:.2f} times less, of the model's thread {main:.2f} times less"
         )
 
 

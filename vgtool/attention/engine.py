@@ -9,10 +9,6 @@ added to the model's OWN mask (the released code replaces that mask by a plain t
 windows and Gemma3's bidirectional image block).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,139 +18,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from vgtool.attention.packing import Ints, Pack, Picked
+from vgtool.attention.tap import TAP, Call, Stop, Tap, cut_of, tapped
 from vgtool.errors import VgError
 
 NAME = "vgtool"
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A change of some query rows of one pass at some layers."""
-
-    layers: frozenset[int]
-    rows: Ints
-    """Rows of the pass [r]; in a batch of B lines of q queries without a pack, row b * q + i."""
-    cut: Tensor | None = None
-    """True where rows may not attend to an image column, bool [c, N]; added to the model's mask, so that the kept
-    weights renormalise."""
-    which: Ints | None = None
-    """Which line of `cut` is each row's [r]."""
-    rescore: Callable[[Tensor], Tensor] | None = None
-    """New scaled scores of the rows' image columns from the old, float32 [r, H, N] (PAI, AdaptVis)."""
-    renormalise: bool = True
-    """False: the cut zeroes weights after softmax (the paper's elementwise product), so a row no longer sums to 1."""
-
-    @property
-    def masks(self) -> bool:
-        """Whether a mask says it all; else the rows' weights are worked out one by one."""
-        return self.rescore is None and self.renormalise
-
-
-@dataclass(slots=True)
-class Tap:
-    """What one forward pass reads and edits."""
-
-    columns: Tensor
-    """Where a group's keys are its image's columns, in image-space order, long [N]; [B, N] without a pack."""
-    read: frozenset[int] = frozenset()
-    """Layers to read."""
-    rows: Sequence[int] | Ints = ()
-    """Rows to read [R]."""
-    slots: Ints | None = None
-    """Output slot of each row to read [R]; rows of one slot are averaged. None: a slot a row."""
-    edits: Sequence[Edit] = ()
-    pack: Pack | None = None
-    maps: dict[int, Tensor] = field(default_factory=dict)
-    """Result: layer -> float32 [slots, H, N] on the layer's device, rows normalised over all keys they may see."""
-    _picked: dict[Any, Picked] = field(default_factory=dict)
-    _masked: list[tuple[tuple[int, ...], Tensor | None, Tensor]] = field(default_factory=list)
-
-
-_TAP: ContextVar[Tap | None] = ContextVar("vgtool_tap", default=None)
-
-
-@contextmanager
-def tapped(tap: Tap) -> Iterator[Tap]:
-    """Apply `tap` to the forward pass run inside."""
-    token = _TAP.set(tap)
-    try:
-        yield tap
-    finally:
-        _TAP.reset(token)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One attention call, taken apart into groups: key and value [G, Hk, K, D], mask [1 or G, 1, S, K] or None."""
-
-    tap: Tap
-    rows: Tensor
-    """Queries by row of the pass [H, R, D]."""
-    key: Tensor
-    value: Tensor
-    mask: Tensor | None
-    scaling: float
-    shape: tuple[int, int]
-    """(G, S)"""
-
-    def pick(self, name: Any, rows: Sequence[int] | Ints) -> Picked:
-        """The rows of a pass that are read, or edited by one edit; arranged once for all layers of a device."""
-        device = self.key.device
-        if (name, device) not in self.tap._picked:
-            pack = self.tap.pack
-            back = np.arange(self.shape[0] * self.shape[1]) if pack is None else pack.back
-            self.tap._picked[name, device] = Picked.of(rows, back, self.shape, device)
-        return self.tap._picked[name, device]
-
-    def columns(self, picked: Picked) -> Tensor:
-        """Image columns of each row, [R, N]."""
-        columns = self.tap.columns.to(self.key.device)
-        return columns.expand(len(picked.rows), -1) if columns.dim() == 1 else columns[picked.group]
-
-    def scores(self, picked: Picked) -> Tensor:
-        """Scaled scores against every key of the group, float32 [R, H, K]. Grouped heads share their keys."""
-        groups, size = picked.lines.shape
-        heads, shared = self.rows.shape[0], self.key.shape[1]
-        lines = self.rows[:, picked.lines.view(-1)].float().view(heads, groups, size, -1).transpose(0, 1)
-        lines = lines.reshape(groups, shared, heads // shared * size, -1)
-        found = lines @ self.key.float().transpose(-1, -2) * self.scaling
-        found = found.view(groups, heads, size, -1).transpose(1, 2).flatten(0, 1)
-        return found if picked.dense else found[picked.at]
-
-    def allowed(self, picked: Picked, mask: Tensor | None) -> Tensor:
-        """A mask of some rows, [R, 1, K]: bool (True = may attend), or additive."""
-        keys, size = self.key.shape[2], self.shape[1]
-        if mask is None:
-            place = picked.home % size
-            return (torch.arange(keys, device=place.device) <= (place + keys - size)[:, None])[:, None]
-        lines = mask[:, 0, :, :keys]
-        lines = lines.expand(self.shape[0], -1, -1) if len(lines) == 1 else lines
-        return lines[picked.group, picked.home % size][:, None]
-
-    def weights(self, picked: Picked, mask: Tensor | None, edits: Sequence[Edit]) -> Tensor:
-        """Softmax weights of some rows, float32 [R, H, K], with `edits` of all of them that a mask cannot say."""
-        scores, columns = self.scores(picked), self.columns(picked)[:, None].expand(-1, self.rows.shape[0], -1)
-        for edit in edits:
-            if edit.rescore is not None:
-                scores = scores.scatter(2, columns, edit.rescore(scores.gather(2, columns)))
-        weights = _masked(scores, self.allowed(picked, mask)).softmax(-1)
-        for edit in edits:
-            if edit.cut is not None and not edit.renormalise:
-                kept = weights.gather(2, columns) * ~_cut(edit, weights.device)[:, None]
-                weights = weights.scatter(2, columns, kept)
-        return weights
-
-    def output(self, picked: Picked, weights: Tensor) -> Tensor:
-        """What rows with these weights give, [R, H, D]."""
-        groups, size = picked.lines.shape
-        heads, shared, keys = self.rows.shape[0], self.key.shape[1], self.key.shape[2]
-        if not picked.dense:
-            lines = torch.zeros(groups * size, heads, keys, device=weights.device)
-            weights = lines.index_copy_(0, picked.at, weights)
-        weights = weights.view(groups, size, heads, keys).transpose(1, 2).reshape(groups, shared, -1, keys)
-        out = (weights @ self.value.float()).view(groups, heads, size, -1).transpose(1, 2).flatten(0, 1)
-        return out if picked.dense else out[picked.at]
 
 
 def _attention(
@@ -162,8 +29,13 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """AttentionInterface function: output [B, q, H, D]."""
     kwargs.pop("output_attentions", None)
-    tap = _TAP.get()
+    tap = TAP.get()
     if tap is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    if layer == tap.stop and layer not in tap.read:
+        raise Stop
+    if tap.pack is None and not tap.edits and layer not in tap.read:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     batch, heads, length, dim = query.shape
     rows = query.transpose(0, 1).reshape(heads, batch * length, dim)
@@ -173,8 +45,7 @@ def _attention(
         shape, device = pack.shape, query.device
         query = rows[:, pack.queries.to(device).view(-1)].view(heads, *shape, dim).transpose(0, 1)
         key, value = (_gathered(one, pack.keys.to(device)) for one in (key, value))
-    call = _Call(tap, rows, key, value, attention_mask, kwargs.get("scaling") or dim**-0.5, shape)
-    layer: int = module.layer_idx  # type: ignore[assignment]
+    call = Call(tap, rows, key, value, attention_mask, kwargs.get("scaling") or dim**-0.5, shape)
     at = tuple(i for i, edit in enumerate(tap.edits) if layer in edit.layers)
     mask = _edited(call, at)
     out, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
@@ -189,12 +60,14 @@ def _attention(
         out[picked.rows] = call.output(picked, changed[i]).to(out.dtype)
     if layer in tap.read and len(tap.rows):
         tap.maps[layer] = _read(call, mask, changed)
+        if layer == tap.stop:
+            raise Stop
     return out.view(batch, length, heads, -1), None
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
     """AttentionMaskInterface function: the pack's mask when a pack is tapped, else what SDPA would get."""
-    tap = _TAP.get()
+    tap = TAP.get()
     if tap is None or tap.pack is None:
         return sdpa_mask(*args, **kwargs)
     return tap.pack.mask(kwargs.get("local_size"))
@@ -211,18 +84,7 @@ def _gathered(states: Tensor, index: Tensor) -> Tensor:
     return columns.index_select(0, index.view(-1)).view(groups, keys, states.shape[1], -1).transpose(1, 2)
 
 
-def _masked(scores: Tensor, mask: Tensor) -> Tensor:
-    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
-
-
-def _cut(edit: Edit, device: torch.device) -> Tensor:
-    """An edit's cut of each of its rows, bool [r, N]."""
-    assert edit.cut is not None
-    cut = edit.cut.to(device)
-    return cut if edit.which is None else cut[torch.from_numpy(edit.which).to(device)]
-
-
-def _edited(call: _Call, at: tuple[int, ...]) -> Tensor | None:
+def _edited(call: Call, at: tuple[int, ...]) -> Tensor | None:
     """The layer's own mask with what the edits `at` cut; made once for all layers that share both."""
     tap = call.tap
     cutting = [i for i in at if tap.edits[i].cut is not None and tap.edits[i].renormalise]
@@ -236,7 +98,7 @@ def _edited(call: _Call, at: tuple[int, ...]) -> Tensor | None:
     for i in cutting:
         picked = call.pick(i, tap.edits[i].rows)
         wide = torch.zeros(len(picked.rows), keys, dtype=torch.bool, device=device)
-        gone[picked.home] |= wide.scatter_(1, call.columns(picked), _cut(tap.edits[i], device))
+        gone[picked.home] |= wide.scatter_(1, call.columns(picked), cut_of(tap.edits[i], device))
     gone = gone.view(groups, 1, size, keys)
     own = call.mask
     if own is None:
@@ -247,7 +109,7 @@ def _edited(call: _Call, at: tuple[int, ...]) -> Tensor | None:
     return made
 
 
-def _read(call: _Call, mask: Tensor | None, changed: dict[int, Tensor]) -> Tensor:
+def _read(call: Call, mask: Tensor | None, changed: dict[int, Tensor]) -> Tensor:
     """The tapped rows' attention to the image columns, edits applied, float32 [slots, H, N]."""
     tap = call.tap
     picked = call.pick("read", tap.rows)

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
+from vgtool.attention.tap import Tap, stopping, tapped
 from vgtool.models.adapter import Adapter, Vision
 
 
@@ -43,7 +44,9 @@ class Behind(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append; everything there is, the prefix first."""
-        self.keys, self.values = joined([self.keys, key_states]), joined([self.values, value_states])
+        if self.keys.shape[2]:
+            key_states, value_states = joined([self.keys, key_states]), joined([self.values, value_states])
+        self.keys, self.values = key_states, value_states
         return joined([self.before[0], self.keys]), joined([self.before[1], self.values])
 
     def get_seq_length(self) -> int:
@@ -55,10 +58,12 @@ def joined(states: Sequence[Tensor]) -> Tensor:
     return torch.cat([one.transpose(1, 2) for one in states], 1).transpose(1, 2)
 
 
-def behind(adapter: Adapter, prefix: Prefix, own: Sequence[tuple[Tensor, Tensor]] = ()) -> Cache:
-    """A cache that continues a prefix, `own` columns already there."""
+def behind(
+    adapter: Adapter, before: Sequence[tuple[Tensor, Tensor]], own: Sequence[tuple[Tensor, Tensor]] = ()
+) -> Cache:
+    """A cache that continues what stands `before`, with `own` columns already there."""
     cache = adapter.cache()
-    layers = [Behind(keys, values) for keys, values in prefix.cache]
+    layers = [Behind(keys, values) for keys, values in before]
     for layer, (keys, values) in zip(layers, own, strict=False):
         layer.keys, layer.values = keys, values
     cache.layers = [*layers]
@@ -69,7 +74,8 @@ def encode(adapter: Adapter, scenes: Sequence[Sequence[Vision]], head: Sequence[
     """Head and images of prompts of one form through the model, all in one batch."""
     inputs = adapter.together(scenes, head)
     cache = adapter.cache()
-    adapter.forward(inputs.kwargs, [inputs.length - 1], cache)
+    with tapped(Tap(torch.empty(0), stop=adapter.layers - 1)), stopping():  # of the last layer, keys and values are all
+        adapter.forward(inputs.kwargs, [inputs.length - 1], cache)
     empty = torch.empty(0, dtype=torch.long, device=adapter.device)
     flat = []
     layers: Sequence[Any] = cache.layers

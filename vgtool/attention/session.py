@@ -10,20 +10,20 @@ A pass is one row [q1 | q2 | ...] without padding, rope positions restarting for
 `whole.WholeSession` is the same interface over whole-prompt passes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.engine import Edit, Tap, tapped
+from vgtool.attention.layers import kept, resumed
 from vgtool.attention.packing import Ints, Part, pack
 from vgtool.attention.prefix import Prefix, behind, encode, joined
+from vgtool.attention.tap import Edit, Tap, stopping, tapped
 from vgtool.models.adapter import Adapter, Vision
 
 Rows = Literal["last", "question", "text"]
@@ -119,6 +119,15 @@ class Session:
         """One pass over all `asks`. `read`: layers to read; `keep`: layers whose input a rerun will start from."""
         return self._pass(tuple(asks), 0, None, [], read, keep, (None,) * len(asks))
 
+    def look(self, asks: Sequence[Ask], read: frozenset[int]) -> dict[int, Tensor]:
+        """The maps of `ask` alone: the pass ends in the last layer that is read."""
+        cache = behind(self.adapter, self.prefix.cache)
+        tap, fed, _ = self._ready(tuple(asks), read, (None,) * len(asks))
+        tap.stop = max(read)
+        with tapped(tap), stopping():
+            self.adapter.forward(fed, [0], cache)
+        return {layer: values.cpu() for layer, values in tap.maps.items()}
+
     def rerun(self, asked: Asked, changes: Sequence[Change], read: frozenset[int] = frozenset()) -> Asked:
         """The questions again under edited attention, restarted at the first edited layer, whose input `asked` kept."""
         start = min(change.start for change in changes)
@@ -140,6 +149,21 @@ class Session:
         keep: frozenset[int],
         changes: tuple[Change | None, ...],
     ) -> Asked:
+        tap, fed, lasts = self._ready(asks, read, changes)
+        cache = behind(self.adapter, self.prefix.cache, low)
+        inner: Any = self.adapter.text.layers
+        hidden: dict[int, Tensor] = {}
+        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden):
+            logits = self.adapter.forward(fed, lasts, cache)
+        grown: Any = cache.layers
+        own = [(layer.keys, layer.values) for layer in grown]
+        maps = {layer: values.cpu() for layer, values in tap.maps.items()}
+        return Asked(asks, logits[0], maps, own, hidden, changes)
+
+    def _ready(
+        self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]
+    ) -> tuple[Tap, dict[str, Any], list[int]]:
+        """A pass: what it reads and edits, what goes in, and the last row of each question."""
         places = Places.of(self.prefix, asks)
         first = [0, *accumulate(len(ask.tail) for ask in asks)]
         reading = [[at + row for row in ask.rows(ask.read)] for ask, at in zip(asks, first, strict=False)]
@@ -154,16 +178,8 @@ class Session:
         tap.read, tap.rows, tap.slots = read, [row for rows in reading for row in rows], slots
         ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
         rope = np.concatenate([np.arange(len(ask.tail)) + at for ask, at in zip(asks, places.rope, strict=True)])
-        cache = behind(self.adapter, self.prefix, low)
-        inner: Any = self.adapter.text.layers
-        hidden: dict[int, Tensor] = {}
         fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
-        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden):
-            logits = self.adapter.forward(fed, [at - 1 for at in first[1:]], cache)
-        grown: Any = cache.layers
-        own = [(layer.keys, layer.values) for layer in grown]
-        maps = {layer: values.cpu() for layer, values in tap.maps.items()}
-        return Asked(asks, logits[0], maps, own, hidden, changes)
+        return tap, fed, [at - 1 for at in first[1:]]
 
     def _tap(self, parts: Sequence[Part], edits: Sequence[Edit]) -> Tap:
         prefix, adapter = self.prefix, self.adapter
@@ -175,15 +191,15 @@ class Session:
     def state(self, packs: Sequence[Asked]) -> "Decoding":
         """All questions of `packs` side by side, ready to take one token each."""
         asks = [ask for one in packs for ask in one.asks]
-        own = [
-            (joined([one.cache[layer][0] for one in packs]), joined([one.cache[layer][1] for one in packs]))
-            for layer in range(len(self.prefix.cache))
+        before = [
+            (joined([keys, *(one[0] for one in own)]), joined([values, *(one[1] for one in own)]))
+            for (keys, values), *own in zip(self.prefix.cache, *(one.cache for one in packs), strict=True)
         ]
         places = Places.of(self.prefix, asks)
         stops = list(accumulate(len(ask.tail) for ask in asks))
         columns = [np.arange(stop - len(ask.tail), stop) for ask, stop in zip(asks, stops, strict=True)]
         changes = [change for one in packs for change in one.changes]
-        cache = behind(self.adapter, self.prefix, own)
+        cache = behind(self.adapter, before)
         return Decoding(self, cache, places, columns, stops[-1], changes, torch.cat([one.logits for one in packs]))
 
 
@@ -265,39 +281,3 @@ def edits_of(changes: Iterable[tuple[Change, Sequence[int]]]) -> list[Edit]:
         where = np.array([row for _, rows in some for row in rows])
         edits.append(Edit(layers, where, cut, None if uncut else which, rescore, renormalise))
     return edits
-
-
-@contextmanager
-def resumed(layers: nn.ModuleList, start: int, hidden: Tensor | None) -> Iterator[None]:
-    """Layers below `start` do nothing, so that layer `start` takes `hidden`. What goes into the model is not used: some
-    scale their embeddings (Granite) or read the ids again in later layers (Gemma 3n). A `forward` that accelerate keeps
-    on the instance is put back."""
-    saved = [layer.__dict__.get("forward") for layer in layers[:start]]
-    try:
-        for layer in layers[:start]:
-            layer.forward = lambda *args, **kwargs: hidden
-        yield
-    finally:
-        for layer, forward in zip(layers[:start], saved, strict=True):
-            if forward is None:
-                del layer.forward
-            else:
-                layer.forward = forward
-
-
-@contextmanager
-def kept(layers: nn.ModuleList, wanted: frozenset[int], into: dict[int, Tensor]) -> Iterator[None]:
-    """Record the input hidden states of the `wanted` layers."""
-
-    def record(index: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            into[index] = args[0] if args else kwargs["hidden_states"]
-
-        return hook
-
-    handles = [layers[index].register_forward_pre_hook(record(index), with_kwargs=True) for index in sorted(wanted)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.engine import Tap, tapped
 from vgtool.attention.session import Ask, Asked, Change, edits_of
+from vgtool.attention.tap import Tap, tapped
 from vgtool.models.adapter import Adapter, Inputs, Vision
 
 
@@ -37,6 +37,10 @@ class WholeSession:
     def ask(self, asks: Sequence[Ask], read: frozenset[int] = frozenset(), keep: frozenset[int] = frozenset()) -> Asked:
         """As Session.ask; `keep` is not needed, since a rerun starts over."""
         return self._passes(tuple(asks), read, (None,) * len(asks))
+
+    def look(self, asks: Sequence[Ask], read: frozenset[int]) -> dict[int, Tensor]:
+        """As Session.look, by whole passes."""
+        return self.ask(asks, read).maps
 
     def rerun(self, asked: Asked, changes: Sequence[Change], read: frozenset[int] = frozenset()) -> Asked:
         """As Session.rerun, from the first layer."""

@@ -76,8 +76,8 @@ class Probe:
             below: np.ndarray | None = None
             for questions in passes:
                 wanted = [Ask(q.prompt.tail, q.prompt.question, self.row, image=q.image) for q in questions]
-                asked = session.ask([*wanted, *(asks if below is None else ())], self.every)
-                maps = torch.stack([asked.maps[layer] for layer in sorted(asked.maps)], 1).numpy()  # [Q, L, H, T]
+                found = session.look([*wanted, *(asks if below is None else ())], self.every)
+                maps = torch.stack([found[layer] for layer in sorted(found)], 1).numpy()  # [Q, L, H, T]
                 if len(wanted) > 1 and not np.isfinite(maps).all():  # what one question has may have spread to others
                     raise SampleError("not_finite", "attention holds NaN or infinity")
                 below = maps[len(wanted) :] if below is None else below

@@ -94,12 +94,15 @@ class Reading:
             fresh = row not in self.general and bool(layers)
             if fresh:
                 asks += [Ask(general.tail, general.question, row, image=at) for at in range(len(self.groups))]
-            asked = self.session.ask(asks, layers, self.reader.keep if row == "last" else frozenset())
-            each = {layer: found.double().numpy() for layer, found in asked.maps.items()}
+            if row == "last":
+                base = self.session.ask(asks, layers, self.reader.keep)
+                found = base.maps
+            else:
+                found = self.session.look(asks, layers)
+            each = {layer: one.double().numpy() for layer, one in found.items()}
             if fresh:
-                self.general[row] = {layer: found[len(questions) :] for layer, found in each.items()}
-            maps[row] = {layer: found[: len(questions)] for layer, found in each.items()}
-            base = asked if row == "last" else base
+                self.general[row] = {layer: one[len(questions) :] for layer, one in each.items()}
+            maps[row] = {layer: one[: len(questions)] for layer, one in each.items()}
         assert base is not None
         if not bool(torch.isfinite(base.logits).all()):
             raise SampleError("not_finite", "the model's logits hold NaN or infinity")
