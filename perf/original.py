@@ -13,9 +13,11 @@ import ast
 import importlib
 import json
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import torch
@@ -24,14 +26,19 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 QUESTION = "Is there a lesion in the left lung?"
 SIZES = ((330, 150), (140, 300), (240, 240))
-INTERNVL = {
-    "internvl-qwen2": ("qwen2", {}),
-    "internvl-qwen3": ("qwen3", {}),
-    "internvl-internlm2": ("internlm2", {}),
-    "internvl-lora": ("qwen2", {"lora": 2}),
-    "internvl-hermes": ("qwen2", {"ps_version": "v1", "template": "Hermes-2"}),
-}
-"""Layout -> arguments of the checkpoint's writer."""
+LAYOUTS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "internvl-qwen2": ("intern_chat", "internvl-chat", "<IMG_CONTEXT>", {}),
+    "internvl-qwen3": ("intern_chat", "internvl-chat", "<IMG_CONTEXT>", {"kind": "qwen3"}),
+    "internvl-internlm2": ("intern_chat", "internvl-chat", "<IMG_CONTEXT>", {"kind": "internlm2"}),
+    "internvl-lora": ("intern_chat", "internvl-chat", "<IMG_CONTEXT>", {"lora": 2}),
+    "internvl-hermes": (
+        "intern_chat", "internvl-chat", "<IMG_CONTEXT>", {"ps_version": "v1", "template": "Hermes-2"},
+    ),
+    "citrus": ("citrus", "citrus-v", "<|image_pad|>", {}),
+    "hulu-qwen2": ("hulu", "hulu-med", "<image>", {}),
+    "hulu-qwen3": ("hulu", "hulu-med", "<image>", {"kind": "qwen3"}),
+}  # fmt: skip
+"""Layout -> writer in tests/published.py, adapter, image token, arguments of the writer."""
 
 
 # ---- vgtool's side ---------------------------------------------------------------------------------------------------
@@ -44,10 +51,10 @@ def write(folder: Path, layout: str) -> None:
     from vgtool.models.load import load
     from vgtool.registry import ModelSpec
 
-    kind, settings = INTERNVL[layout]
-    made = published.intern_chat(folder / "checkpoint", kind, **settings)
-    image_token = made.encode("<IMG_CONTEXT>")[0]
-    adapter = load(ModelSpec(name=layout, title=layout, adapter="internvl-chat"), source=made.folder, device="cpu")
+    writer, key, image, settings = LAYOUTS[layout]
+    made = getattr(published, writer)(folder / "checkpoint", **settings)
+    image_token = made.encode(image)[0]
+    adapter = load(ModelSpec(name=layout, title=layout, adapter=key), source=made.folder, device="cpu")
     prompt = adapter.prompt(QUESTION)
     for number, (width, height) in enumerate(SIZES):
         noise = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -75,10 +82,16 @@ def functions(path: Path, names: set[str], given: dict[str, Any]) -> dict[str, A
     return given
 
 
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint."""
+    from safetensors.torch import load_file
+
+    return {name: value for file in checkpoint.glob("*.safetensors") for name, value in load_file(file).items()}
+
+
 def internvl(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
     """OpenGVLab/InternVL: internvl_chat, or internvl_chat_gpt_oss for what only that knows (Qwen3)."""
     import torchvision.transforms as transforms
-    from safetensors.torch import load_file
     from torchvision.transforms.functional import InterpolationMode
     from transformers import AutoTokenizer
 
@@ -88,10 +101,7 @@ def internvl(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]
     package = "internvl.model.internvl_chat."
     config = importlib.import_module(package + "configuration_internvl_chat").InternVLChatConfig(**settings)
     model = importlib.import_module(package + "modeling_internvl_chat").InternVLChatModel(config).float().eval()
-    weights: dict[str, torch.Tensor] = {}
-    for file in checkpoint.glob("*.safetensors"):
-        weights |= load_file(file)
-    model.load_state_dict(weights)
+    model.load_state_dict(weights(checkpoint))
     if settings["llm_config"]["model_type"] == "internlm2":
         kind = importlib.import_module("internvl.model.internlm2.tokenization_internlm2").InternLM2Tokenizer
         tokenizer = kind.from_pretrained(checkpoint)
@@ -125,9 +135,97 @@ def internvl(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]
     return run
 
 
+def citrus(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
+    """jdh-algo/Citrus-V, its parts that segment replaced by nothing (they need packages and weights of their own)."""
+    from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    class Nothing(torch.nn.Module):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__()
+            self.sam2_model, self.hidden_dim = MagicMock(), 4
+
+    package = types.ModuleType("architectures")  # without its own __init__, which imports SAM 2
+    package.__path__ = [str(source / "architectures")]
+    sys.modules["architectures"] = package
+    sys.modules["architectures.sam2_train"] = MagicMock(SAM2TrainRunner=Nothing)
+    sys.modules["architectures.third_parts.mmdet.models.losses"] = MagicMock()
+    kinds = importlib.import_module("architectures.citrus_v_transformers")
+    settings = json.loads((checkpoint / "config.json").read_text())
+    model = kinds.CitrusV(kinds.CitrusVConfig(**settings, torch_dtype="float32")).float().eval()
+    tensors = {name: value for name, value in weights(checkpoint).items() if name.startswith("mllm.")}
+    lacking = model.load_state_dict(tensors, strict=False)
+    assert not lacking.unexpected_keys and all(name.startswith("seg_") for name in lacking.missing_keys), lacking
+    prepared = json.loads((checkpoint / "preprocessor_config.json").read_text())
+    chat = json.loads((checkpoint / "chat_template.json").read_text())["chat_template"]
+    processor = Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(**prepared), AutoTokenizer.from_pretrained(checkpoint, use_fast=False),
+        Qwen2VLVideoProcessor(), chat_template=chat,
+    )  # fmt: skip
+
+    def run(image: Image.Image) -> Outcome:
+        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+        given = processor(
+            images=[image], text=[processor.apply_chat_template(said, add_generation_prompt=True)], return_tensors="pt"
+        )
+        logits = model.mllm(**given).logits[0]
+        return given["input_ids"][0].tolist(), {"pixel_values": given["pixel_values"].numpy()}, logits.numpy()
+
+    return run
+
+
+def hulu(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
+    """ZJUI-AI4H/Hulu-Med: hulumed, or hulumed_qwen3; its vision encoder stands in a folder of its own there."""
+    import timm.layers
+    import transformers
+    from safetensors.torch import save_file
+    from transformers import AutoTokenizer
+
+    transformers.TRANSFORMERS_CACHE = ""  # type: ignore[attr-defined]  # of older versions; nothing looks there here
+    transformers.image_utils.VideoInput = Any  # type: ignore[attr-defined]  # likewise
+    sys.modules["timm.models.layers"] = timm.layers
+    for video in ("decord", "cv2", "ffmpeg", "imageio", "nibabel", "moviepy", "moviepy.editor"):
+        sys.modules[video] = MagicMock()
+    tensors = weights(checkpoint)
+    package = "hulumed_qwen3" if any(name.endswith("q_norm.weight") for name in tensors) else "hulumed"
+    sys.path.insert(0, str(source / "src"))
+    settings = json.loads((checkpoint / "config.json").read_text())
+    navit = checkpoint.parent / "navit"
+    navit.mkdir(exist_ok=True)
+    (navit / "config.json").write_text(json.dumps(settings.pop("vision_encoder_config")))
+    prepared = json.loads((checkpoint / "preprocessor_config.json").read_text())
+    del prepared["auto_map"]
+    (navit / "preprocessor_config.json").write_text(json.dumps(prepared))
+    prefix = "model.vision_encoder."
+    inner = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    save_file(inner, navit / "model.safetensors", metadata={"format": "pt"})
+    kinds = importlib.import_module(f"{package}.model.hulumed_qwen2")
+    config = kinds.HulumedQwen2Config(
+        **settings, mm_vision_encoder=str(navit), mm_attn_implementation="sdpa", torch_dtype=torch.float32
+    )
+    config.torch_dtype = torch.float32
+    model = kinds.HulumedQwen2ForCausalLM(config).float().eval()
+    outer = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
+    missing = model.load_state_dict(outer, strict=False).missing_keys
+    assert all(".vision_encoder." in name for name in missing), missing
+    processor = importlib.import_module(f"{package}.model.processor").HulumedProcessor(
+        model.get_vision_encoder().image_processor, AutoTokenizer.from_pretrained(checkpoint, use_fast=False)
+    )
+
+    def run(image: Image.Image) -> Outcome:
+        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+        given = processor(  # as its notebook calls it, but for a setting that older versions had by themselves
+            images=[[image]], text=said, merge_size=1, padding_side="right", return_tensors="pt"
+        )
+        pixels = given["pixel_values"].float()
+        out = model(**{**given, "pixel_values": pixels, "modals": ["image"]}, use_cache=False)
+        return given["input_ids"][0].tolist(), {"pixel_values": pixels.numpy()}, out.logits[0].numpy()
+
+    return run
+
+
 def compare(folder: Path, layout: str, source: Path) -> None:
     """One line: how far the two sides are apart at most."""
-    run = internvl(source, folder / "checkpoint")
+    run = globals()[layout.partition("-")[0]](source, folder / "checkpoint")
     apart = {"ids": 0, "pixels": 0.0, "logits": 0.0}
     for number, _ in enumerate(SIZES):
         ours = np.load(folder / f"{number}.npz")
@@ -148,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("write", "compare"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--layout", nargs="+", choices=[*INTERNVL], default=[*INTERNVL])
+    parser.add_argument("--layout", nargs="+", choices=[*LAYOUTS], default=[*LAYOUTS])
     parser.add_argument("--source", type=Path)
     asked = parser.parse_args()
     for layout in asked.layout:

@@ -101,5 +101,10 @@ class Browser:
         body = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
         self._call("POST", f"{self.session}/goog/cdp/execute", body)
 
+    def printed(self, width: float = 21.0, height: float = 29.7) -> bytes:
+        """The page as PDF, on paper of so many centimetres."""
+        body = {"page": {"width": width, "height": height}, "background": False}
+        return base64.b64decode(self._call("POST", f"{self.session}/print", body))
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._call("GET", f"{self.session}/screenshot")))

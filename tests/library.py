@@ -24,6 +24,8 @@ WRITERS = {
     "chiron-o1-8b": published.intern_chat,
     "fleming-vl-8b": published.intern_chat,
     "lingshu-i-8b": published.intern_chat,
+    "hulu-med-7b": published.hulu,
+    "citrus-v-8b": published.citrus,
 }
 NAMES = tuple(WRITERS)
 KINDS = tuple({writer: name for name, writer in reversed(WRITERS.items())}.values())[::-1]
@@ -74,6 +76,7 @@ MARKS = {
     "qwen2-vl": "<|image_pad|>",
     "qwen2.5-vl": "<|image_pad|>",
     "qwen3-vl": "<|image_pad|>",
+    "citrus-v": "<|image_pad|>",
     "internvl": "<IMG_CONTEXT>",
     "gemma3": "<image_soft_token>",
 }

@@ -1,5 +1,6 @@
 """Tiny random checkpoints in layouts of repositories outside transformers, beside those of `checkpoints`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.checkpoints import (
     Published,
     byte_level,
     published,
+    qwen25,
     randomised,
     save,
     sentence_piece,
@@ -127,3 +129,63 @@ def with_lora(tensors: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
         else:
             out[name] = value
     return out
+
+
+def hulu(folder: Path, kind: str = "qwen2", **config: Any) -> Published:
+    """Hulu-Med as the hub has it: its config.json holds the vision encoder's; model_type says qwen2 over Qwen3 too."""
+    encode, vocabulary = byte_level(
+        folder, [*QWEN_MARKS, "<image>", "<think>", "</think>"], kind="Qwen2Tokenizer", eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )  # fmt: skip
+    text = text_fields(
+        len(vocabulary), 4, 4, 2, rope_theta=1000000.0, rms_norm_eps=1e-6, eos_token_id=vocabulary["<|im_end|>"]
+    )
+    native = {"rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}
+    native |= {name: value for name, value in text.items() if name != "rope_theta"}
+    own: dict[str, Any] = {"head_dim": 8, "attention_bias": False} if kind == "qwen3" else {"use_sliding_window": False}
+    vision = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, patch_size=14,
+                  hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6, num_channels=3)  # fmt: skip
+    host = tf.VideoLlama3Config(
+        vision_config=tf.VideoLlama3VisionConfig(**vision),
+        text_config=(tf.Qwen3Config if kind == "qwen3" else tf.Qwen2Config)(**native, **own),
+        image_token_id=vocabulary["<image>"], tie_word_embeddings=False,
+    )  # fmt: skip
+    twin = randomised(tf.VideoLlama3ForConditionalGeneration(host))
+    save(folder, published(twin, (
+        ("model.language_model.", "model."), ("model.vision_model.", "model.vision_encoder."),
+        ("model.projector.", "model.mm_projector."),
+    )))  # fmt: skip
+    remote = {"AutoConfig": "configuration_hulumed_qwen2.HulumedQwen2Config", "AutoModelForCausalLM": "modeling_x.M"}
+    write(folder / "config.json", {
+        "architectures": ["HulumedQwen2ForCausalLM"], "auto_map": remote, "model_type": "hulumed_qwen2", **text, **own,
+        "vision_encoder_config": {"model_type": "hulumed_vision_encoder", **vision}, "mm_projector_type": "mlp2x_gelu",
+        "use_token_compression": True, "image_token_index": vocabulary["<image>"], **config,
+    })  # fmt: skip
+    write(folder / "preprocessor_config.json", {
+        "auto_map": {"AutoImageProcessor": "image_processing_hulumed.HulumedImageProcessor"}, "do_convert_rgb": True,
+        "image_processor_type": "HulumedImageProcessor", "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+        "min_tokens": 16, "max_tokens": 16384, "patch_size": 14, "resample": 3, "do_resize": True,
+    })  # fmt: skip
+    return Published(folder, twin, encode, 4, 4)
+
+
+def citrus(folder: Path, *, older: bool = False) -> Published:
+    """Citrus-V: a Qwen2.5-VL under `mllm.` beside parts that segment. `older`: in the key names that transformers gave
+    a Qwen2.5-VL before 4.52, and with a nested text_config."""
+    made = qwen25(folder)
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    table = (("model.language_model.", "model."), ("model.visual.", "visual.")) if older else ()
+    tensors = {f"mllm.{name}": value for name, value in published(made.twin, table).items()}
+    tensors["seg_projector.0.weight"] = torch.ones(4, 4)
+    tensors["grounding_encoder.sam2_model.memory_encoder.weight"] = torch.ones(3)
+    save(folder, tensors)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "citrus_v", "architectures": ["CitrusV"], "seg_token_idx": 7, "use_seg_loss": True,
+               "frozen_sam2_decoder": False, "loss_mask_config": {"reduction": "mean"}, "loss_dice_config": {},
+               "grounding_encoder_config": {"cfg_path": "/home/somebody/sam2_hiera_l.yaml"}}  # fmt: skip
+    if older:
+        text = {*text_fields(9, 4, 4, 2), "rope_theta", "rope_scaling", "rms_norm_eps", "eos_token_id"}
+        config["text_config"] = {"model_type": "qwen2_5_vl_text", **{name: config[name] for name in sorted(text)}}
+    write(folder / "config.json", config)
+    return made

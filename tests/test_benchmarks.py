@@ -309,7 +309,7 @@ def test_lettered_options_are_yes_and_no_or_what_the_question_offers_or_none(tmp
     layouts.slake(tmp_path)
     found = {sample.id: sample for sample in read("slake", tmp_path, protocol="huatuo").samples}
     assert found["test-100"].prompt == lettered("Is the left lung healthy?", "Yes", "No")
-    assert found["test-102"].choices == ("liver", "Heart")
+    assert found["test-102"].choices == ("liver", "heart"), "as the question spells them"
     assert found["test-106"].choices is None and found["test-106"].prompt.endswith(SHORT)
 
 

@@ -75,9 +75,20 @@ def test_an_entry_called_as_a_local_folder_lends_it_its_prompt(
         assert adapter.template == "Q <image> {question} A" and adapter.scales == 3  # type: ignore[attr-defined]
 
 
-def test_an_unknown_layout_is_named_with_what_is_known(tmp_path: Path) -> None:
+def test_h_lora_weights_alone_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "com_hlora_weights.bin").write_bytes(b"weights")
+    with pytest.raises(VgError, match="holds H-LoRA weights without their language model"):
+        resolve(str(tmp_path))
+
+
+def test_a_type_without_an_adapter_of_its_own_is_left_to_transformers(tmp_path: Path) -> None:
     checkpoints.write(tmp_path / "config.json", {"model_type": "blip", "auto_map": {"AutoModel": "evil.M"}})
-    with pytest.raises(VgError, match="'blip'") as caught:
+    spec, folder = resolve(str(tmp_path))
+    assert spec.adapter == "native"
+    with pytest.raises(VgError, match=r"config\.json of .* asks to run code from the checkpoint"):
+        load(spec, source=folder, device="cpu", offline=True)
+    checkpoints.write(tmp_path / "config.json", {"hidden_size": 4})
+    with pytest.raises(VgError, match="names no model_type") as caught:
         resolve(str(tmp_path))
     assert "llava_qwen2" in str(caught.value)
     with pytest.raises(VgError, match=r"no config\.json"):

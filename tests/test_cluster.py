@@ -208,6 +208,7 @@ def task(slurm: Path, index: int, out: Path) -> "subprocess.Popen[str]":
     """One task of an array of two, as Slurm starts it."""
     env = {**ENV, "PATH": f"{slurm}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "77", "SLURM_JOB_ID": f"{77 + index}"}
     env |= {"SLURM_ARRAY_TASK_ID": str(index), "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "0"}
+    env["SLURM_ARRAY_TASK_MAX"] = "1"
     command = ["bash", ROOT / "scripts" / "array.sbatch", *PROBE, "--out", out]
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
 
@@ -232,33 +233,38 @@ def test_an_array_task_warned_of_its_time_limit_is_requeued_and_goes_on(
     assert table(out).equals(alone)
 
 
-def study(slurm: Path, where: Path, **names: str) -> "subprocess.CompletedProcess[str]":
+def study(slurm: Path, where: Path, text: str, **names: str) -> "subprocess.CompletedProcess[str]":
+    """scripts/study.sh over a study file of that text."""
+    (where / "study.yaml").write_text(text)
     env = {**ENV, "PATH": f"{slurm}:{os.environ['PATH']}", **names}
-    return subprocess.run(["bash", ROOT / "scripts" / "study.sh"], env=env, cwd=where, capture_output=True, text=True)
+    command = ["bash", ROOT / "scripts" / "study.sh", "study.yaml"]
+    return subprocess.run(command, env=env, cwd=where, capture_output=True, text=True)
 
 
 def test_the_study_is_submitted_with_its_dependencies(tmp_path: Path, slurm: Path) -> None:
-    done = study(slurm, tmp_path, MODELS="a b", BENCHMARKS="x y", SHARDS="4", LARGE="b")
+    text = "models: [a, {model: b, cards: 2}]\nbenchmarks: [x, y]\nheads: coco\nprobe: [vgmed]\n"
+    done = study(slurm, tmp_path, text, SHARDS="4")
     assert done.returncode == 0, done.stderr
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert len(calls) == 2 * (3 + 2) + 1
+    assert len(calls) == 2 * (3 + 2) + 2
     assert "--array=0-3" in calls[0] and "probe --model a" in calls[0] and "--dependency" not in calls[0]
-    assert "afterok:1 " in calls[1] and "vgtool heads runs/probe-a-coco" in calls[1]
-    assert all("afterok:2 " in call and "--heads runs/heads-a.json" in call for call in calls[3:5])
-    assert "afterok:2:3:4:5:7:8:9:10 " in calls[-1] and "score" in calls[-1] and "report" in calls[-1]
+    assert "afterok:1 " in calls[2] and "study study.yaml --step heads-a" in calls[2]
+    assert all("afterok:3 " in call and "--heads runs/heads-a.json" in call for call in calls[3:5])
+    for last, name in zip(calls[-2:], ("score", "report"), strict=True):
+        assert "afterok:1:2:3:4:5:6:7:8:9:10 " in last and f"--step {name}" in last
     large = [("--gpus-per-task=2" in call, "--device-map auto" in call) for call in calls if "array.sbatch" in call]
-    assert large == [(False, False)] * 4 + [(True, True)] * 4, "two cards for what is named in LARGE, one for the rest"
+    assert large == [(False, False)] * 4 + [(True, True)] * 4, "two cards for what asks for two, one for the rest"
 
 
 def test_the_study_names_every_model_that_has_a_checkpoint_and_every_benchmark_with_answers() -> None:
     from vgtool.registry import benchmarks, models
+    from vgtool.runs.study import read
 
-    text = (ROOT / "scripts" / "study.sh").read_text()
-    named = {key: set(text.split(f"{key}:-")[1].split("}")[0].split()) for key in ("MODELS", "BENCHMARKS")}
-    general = {"llava-1.5-7b", "llava-1.5-7b-original", "qwen2.5-vl-7b", "qwen3-vl-8b", "internvl3-8b"}
-    later = {"lingshu-7b", "medgemma-4b"}
-    assert named["MODELS"] == {name for name, one in models().items() if one.hub} - general - later
-    assert named["BENCHMARKS"] == {n for n, one in benchmarks().items() if one.has_answers and one.hub} - {"med-eval"}
+    named = read(ROOT / "scripts" / "study.yaml")
+    paper = {"huatuogpt-vision-7b", "huatuogpt-vision-34b", "llava-med", "llava-tri", "vila-m3-8b", "vila-m3-13b"}
+    assert {one.model for one in named.models} == {*paper, "medrega"} <= models().keys()
+    answered = {n for n, one in benchmarks().items() if one.has_answers and one.hub} - {"med-eval"}
+    assert {one.benchmark for one in named.benchmarks} == answered
 
 
 def test_the_study_runs_from_its_submission_to_its_tables_and_page(tmp_path: Path, slurm: Path) -> None:
@@ -274,16 +280,14 @@ while [[ $1 == -* ]]; do
     shift
 done
 for ((task = 0; task <= last; task++)); do
-    export SLURM_JOB_ID=9 SLURM_ARRAY_JOB_ID=9
+    export SLURM_JOB_ID=9 SLURM_ARRAY_JOB_ID=9 SLURM_ARRAY_TASK_MAX=$last
     SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=$((last + 1)) SLURM_ARRAY_TASK_MIN=0 bash "$@" >&2 || exit 1
 done
 wc -l < {tmp_path}/calls
 """
     )
-    limited = f'exec {sys.executable} -m vgtool "$@" $([[ $1 =~ ^(probe|refine)$ ]] && echo --limit 6)'
-    (slurm / "vgtool").write_text(f"#!/bin/bash\n{limited}\n")
-    names = {"MODELS": "phantom-vlm", "BENCHMARKS": "phantom", "NATURAL": "scenes", "MEDICAL": "phantom", "SHARDS": "2"}
-    done = study(slurm, tmp_path, **names, DATA=".", PROTOCOL="default", LARGE="", METHODS="vgrefine random-keep")
+    text = "models: [phantom-vlm]\nbenchmarks: [phantom]\nmethods: [vgrefine, random-keep]\nlimit: 6\n"
+    done = study(slurm, tmp_path, text + "heads: {benchmark: scenes, k: 4}\nprobe: [phantom]\n", SHARDS="2")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "report" / "index.html").is_file()
     assert "| random-keep | 6 |" in (tmp_path / "runs" / "tables.md").read_text()

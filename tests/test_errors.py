@@ -61,6 +61,9 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool score answers.jsonl --rule strikt", "strikt"),
         Case("vgtool score answers.jsonl --by modalty", "modalty"),
         Case("vgtool score answers.jsonl --format markdwn", "markdwn"),
+        Case("vgtool score answers.jsonl --table acuracy", "acuracy"),
+        Case("vgtool score answers.jsonl --column gian", "gian"),
+        Case("vgtool score answers.jsonl --against basline", "basline"),
     ],
     "What the command line does not know": [
         Case("vgtool prob", "'prob'"),
@@ -103,6 +106,7 @@ CASES: dict[str, list[Case]] = {
         Case(f"{R} --heads answers.jsonl", "answers.jsonl"),
         Case(R, "vgrefine"),
         Case("vgtool score nowhere", "nowhere"),
+        Case("vgtool score", "vgtool score RUN"),
         Case("vgtool score no-columns.csv", "no-columns.csv"),
         Case("vgtool report empty", "empty"),
     ],

@@ -176,11 +176,23 @@ def test_a_folder_called_as_an_entrys_repository_is_prompted_as_that_entry(tmp_p
     ({"template": None}, "template None"),
     ({"use_backbone_lora": 16}, "use_backbone_lora 16"),
     ({"llm_config": {"model_type": "phi3"}}, "language model of type 'phi3'"),
+    ({"llm_config": {"model_type": "gpt_oss"}}, "language model of type 'gpt_oss'"),
+    ({"max_dynamic_patch": "many"}, "max_tiles 'many', which is no whole number"),
+    ({"min_dynamic_patch": 0}, "min_dynamic_patch 0"),
+    ({"select_layer": "last"}, "select_layer of type"),
+    ({"downsample_ratio": "half"}, "downsample_ratio 'half'"),
 ])  # fmt: skip
 def test_settings_that_would_be_got_wrong_are_refused(change: Any, said: str, tmp_path: Path) -> None:
     made = published.intern_chat(tmp_path / "model", **change)
     with pytest.raises(VgError, match=said):
         opened(made.folder)
+
+
+def test_a_checkpoint_that_is_native_after_all_is_sent_to_its_own_layout(tmp_path: Path) -> None:
+    write(tmp_path / "model" / "config.json", {"model_type": "internvl", "text_config": {}, "vision_config": {}})
+    with pytest.raises(VgError, match=r"native layout of InternVL .* --model"):
+        opened(tmp_path / "model")
+    assert resolve(str(tmp_path / "model"))[0].adapter == "internvl"
 
 
 def test_half_of_a_lora_is_named_and_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """DICOM series by position, and SEG and RT-STRUCT objects as masks of their slices; against arrays and skimage."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -225,11 +226,11 @@ def test_contours_fill_the_pixels_whose_centres_they_hold_and_inner_ones_are_hol
     scan(tmp_path / "in" / "ct", direction)
     contours = {
         "liver_lobe": [ring(STAR, 2, direction), ring(HOLE, 2, direction)],
-        "node": [ring(STAR / 3, 2, direction), ring(STAR[:1], 2, direction, "POINT")],
+        "node": [ring(STAR / 3.1, 2, direction), ring(STAR[:1], 2, direction, "POINT")],
     }
     (tmp_path / "in" / "rs.dcm").write_bytes(encoded(structures(contours)))
     found, built = built_masks(tmp_path / "in", tmp_path / "out")
-    star, hole, small = (polygon2mask((ROWS, COLUMNS), one[:, ::-1]) for one in (STAR, HOLE, STAR / 3))
+    star, hole, small = (polygon2mask((ROWS, COLUMNS), one[:, ::-1]) for one in (STAR, HOLE, STAR / 3.1))
     assert np.array_equal(found["IM1.dcm.png liver lobe"], star & ~hole)
     assert np.array_equal(found["IM1.dcm.png node"], small)
     assert built.counts["skipped"] == {"mask_without_image": 1}
@@ -241,3 +242,27 @@ def test_contours_between_slices_or_of_another_scan_are_told(tmp_path: Path) -> 
     (tmp_path / "in" / "rs.dcm").write_bytes(encoded(structures(contours)))
     _, built = built_masks(tmp_path / "in", tmp_path / "out")
     assert built.counts["skipped"] == {"mask_without_image": 1} and built.failures == 1
+
+
+def test_a_contour_through_pixel_centres_holds_those_pixels_and_its_hole_does_not(tmp_path: Path) -> None:
+    """As tools draw them: outer contours through the outermost pixels, holes through the pixels around the hole."""
+    scan(tmp_path / "in" / "ct")
+    ends = ((10, 8, 40, 30), (20, 15, 25, 20))
+    rings = [ring(np.array([[a, b], [c, b], [c, d], [a, d]], float), 2, AXIAL) for a, b, c, d in ends]
+    drawn = structures({"node": rings, "liver_lobe": [ring(STAR, 2, AXIAL)]})
+    (tmp_path / "in" / "rs.dcm").write_bytes(encoded(drawn))
+    found, _ = built_masks(tmp_path / "in", tmp_path / "out")
+    wanted = np.zeros((ROWS, COLUMNS), bool)
+    wanted[8:31, 10:41] = True
+    wanted[16:20, 21:25] = False
+    assert np.array_equal(found["IM1.dcm.png node"], wanted)
+
+
+def test_a_segment_called_background_is_no_class(tmp_path: Path) -> None:
+    scan(tmp_path / "in" / "ct")
+    file = seg("LABELMAP")
+    file.SegmentSequence.insert(0, item(SegmentNumber=0, SegmentLabel="Background"))
+    (tmp_path / "in" / "seg.dcm").write_bytes(encoded(file))
+    made(tmp_path / "in", tmp_path / "out", negatives="none", min_pixels=4, max_share=1.0)
+    classes = json.loads((tmp_path / "out" / "counts.json").read_text())["classes"]
+    assert set(classes) == {"liver lobe", "node"}

@@ -25,10 +25,11 @@ from tests import checkpoints
 from tests.library import KINDS, NAMES, PLACEHOLDER, QUESTION, SHAPES, Library, copied, edit, picture, vgtool
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
+from vgtool.images import open_image
 from vgtool.models import hub
 from vgtool.models.adapter import Adapter
 from vgtool.models.load import load
-from vgtool.records import Box
+from vgtool.records import Box, ImageSource
 from vgtool.registry import ModelSpec, models
 
 # ---- weights -------------------------------------------------------------------------------------------------------
@@ -79,6 +80,11 @@ def medrega_features(twin: Any, pixels: Tensor) -> Tensor:
     return twin.model.multi_modal_projector(folded(states, 8))
 
 
+def hulu_features(twin: Any, vision: Any) -> Tensor:
+    named = {f"image_{name}" if name != "pixel_values" else name: value for name, value in vision.tensors.items()}
+    return twin.model.get_image_features(**named).pooler_output[0]
+
+
 FEATURES = {
     "llava-tri": three_scales,
     "vila-m3-8b": vila_features,
@@ -88,7 +94,9 @@ FEATURES = {
 def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: Any, tail: Any) -> Tensor:
     """The twin's last logits: fed as its own processor would, or as the original repository does (embeddings)."""
     twin, tensors = published.twin, dict(vision.tensors)
-    if name in PLACEHOLDER:
+    if name == "hulu-med-7b":
+        features = hulu_features(twin, vision)
+    elif name in PLACEHOLDER:
         image = published.encode(PLACEHOLDER[name])
         ids = torch.tensor([[*head, *image * vision.tokens, *tail]])
         if "image_grid_thw" in tensors:
@@ -96,7 +104,8 @@ def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: 
         if models()[name].adapter == "gemma3":
             tensors["token_type_ids"] = (ids == image[0]).long()
         return twin(input_ids=ids, **tensors).logits[0, -1]
-    features = FEATURES.get(name, one_scale)(twin, tensors["pixel_values"])
+    else:
+        features = FEATURES.get(name, one_scale)(twin, tensors["pixel_values"])
     embed = twin.get_input_embeddings()
     parts = [embed(torch.tensor(list(head), dtype=torch.long)), features, embed(torch.tensor(list(tail)))]
     return twin(inputs_embeds=torch.cat(parts)[None]).logits[0, -1]
@@ -208,6 +217,22 @@ def test_a_tower_that_crops_is_prepared_as_clips_own_processor_does(library: Lib
         image = picture(*shape)
         expected = clip(image, return_tensors="pt").pixel_values
         assert (adapter.prepare(image).tensors["pixel_values"] - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_a_transparent_picture_is_seen_as_the_family_has_it(mode: str, library: Library, tmp_path: Path) -> None:
+    colours = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 4), dtype=np.uint8), "RGBA")
+    picture = colours.convert("RGB").quantize(16) if mode == "P" else colours.convert(mode)
+    picture.save(tmp_path / "a.png", **({"transparency": 3} if mode == "P" else {}))
+    source = ImageSource("a.png", (tmp_path / "a.png").read_bytes)
+    dropped = Image.open(tmp_path / "a.png").convert("RGB")
+    over = Image.alpha_composite(Image.new("RGBA", (60, 40), "white"), Image.open(tmp_path / "a.png").convert("RGBA"))
+    expected = {"drop": dropped, "white": over.convert("RGB")}
+    for name in ("huatuogpt-vision-7b", "llava-med", "vila-m3-8b", "medrega", "qwen2.5-vl-7b", "llava-1.5-7b"):
+        adapter = library.adapter(name)
+        assert adapter.alpha == ("white" if name in ("qwen2.5-vl-7b", "llava-1.5-7b") else "drop")
+        seen = open_image(source, alpha=adapter.alpha)
+        assert np.array_equal(np.asarray(seen), np.asarray(expected[adapter.alpha]))
 
 
 def test_a_budget_of_pixels_bounds_qwens_grid(library: Library) -> None:
@@ -372,6 +397,10 @@ def test_models_are_listed_with_what_is_on_disk(library: Library, capsys: pytest
     assert vgtool("models") == 0
     text = capsys.readouterr().out
     assert "69.5 GB" in text and "Apache-2.0" in text and "24 x 24" in text
+
+
+def test_every_entry_has_a_tiny_checkpoint_in_its_layout() -> None:
+    assert set(NAMES) == {name for name, spec in models().items() if not spec.embedded}
 
 
 def test_every_entry_says_what_it_takes() -> None:

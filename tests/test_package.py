@@ -19,6 +19,8 @@ INSIDE = [
     "vgtool/models/phantom/weights/config.json",
     "vgtool/models/phantom/README.md",
     "vgtool/reporting/templates/browser.js",
+    "vgtool/reporting/templates/picture.js",
+    "vgtool/reporting/templates/tables.js",
     "vgtool/scoring/published.csv",
 ]
 BESIDE = ["README.md", "LICENSE", "CITATION.cff", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "constraints.txt"]

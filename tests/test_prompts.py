@@ -118,6 +118,8 @@ HAND["medvlthinker-7b"] = (
     ],
     HAND["qwen2.5-vl-7b"][1],
 )
+HAND["citrus-v-8b"] = HAND["qwen2.5-vl-7b"]
+HAND["hulu-med-7b"] = ([IM[0], "user\n"], [f"\n{QUESTION}", IM[1], "\n", IM[0], "assistant\n"])
 FLEMING = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
     "first thinks about the reasoning process in the mind and then provides the user a concise final answer in a short "

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from nltk.translate.bleu_score import sentence_bleu
 from rich.console import Console
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -19,174 +18,21 @@ from vgtool.grounding.heads import sensitive_layer
 from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
 from vgtool.runs.store import Shard, Store
-from vgtool.scoring import open_ended
-from vgtool.scoring.answers import RULES, judge
+from vgtool.scoring import accuracy as accuracies
+from vgtool.scoring.compare import random_tokens
+from vgtool.scoring.export import exported
+from vgtool.scoring.frame import framed
 from vgtool.scoring.inputs import ANSWERS, judged, read_predictions, read_run
 from vgtool.scoring.ranking import rank_run
-from vgtool.scoring.render import FORMATS, for_terminal, render
-from vgtool.scoring.tables import Table, accuracy, accuracy_by_attention, against_control, counts, score, together
-from vgtool.words import either_or
-
-OPTIONS = ("liver", "kidney", "left lung", "heart")
-R, W, U = "right", "wrong", "undecided"
-
-
-# answer, reference, outcome under strict, paper, huatuo, llava-med
-CLOSED = [
-    ("Yes", "yes", R, R, U, R),
-    ("yes, it is", "yes", R, R, U, R),
-    ("No.", "no", R, R, U, R),
-    ("normal", "no", U, R, U, R),
-    ("Normal", "yes", U, W, U, W),
-    ("nodule", "no", U, R, U, R),
-    ("unknown", "no", U, W, U, R),
-    ("There is no fracture", "no", R, W, U, R),
-    ("not seen", "no", U, R, U, R),
-    ("It is not", "no", U, W, U, R),
-    ("I do not know", "yes", U, W, W, W),
-    ("yes and no", "yes", U, R, U, R),
-    ("no, yes", "yes", U, W, U, R),
-    ("", "yes", U, R, U, U),
-    ("   ", "yes", U, R, U, U),
-    ("no", "yes", W, W, U, W),
-    ("yes", "no", W, W, U, W),
-    ("Yes\nbecause the heart is large", "yes", R, R, U, R),
-    ("The heart is large: yes", "yes", R, W, U, R),
-    ("A. yes", "yes", R, W, R, R),
-    ("B", "no", U, W, R, W),
-    ("A", "no", U, W, W, W),
-    ("ｙｅｓ", "yes", R, R, U, R),
-    ("YES!!", "yes", R, R, U, R),
-    ("eyes", "yes", U, W, U, R),
-    ("left", "left", R, R, R, W),
-    ("Left", "left", R, R, R, W),
-    ("it is left", "left", W, W, W, W),
-    ("lung", "Lung", R, R, R, W),
-    ("是", "是", R, R, U, W),
-    ("不是", "否", R, W, U, W),
-    ("没有", "是", W, W, U, W),
-    ("包含", "不包含", W, R, U, W),
-    ("不包含", "不包含", R, R, U, W),
-    ("存在", "是", R, W, U, W),
-]
-# answer, reference among OPTIONS, outcome under strict, huatuo
-CHOICE = [
-    ("B", "kidney", R, R),
-    ("b", "kidney", R, W),
-    ("b.", "kidney", R, W),
-    ("(C)", "left lung", R, R),
-    ("C)", "left lung", R, R),
-    ("(c)", "left lung", R, W),
-    ("B: kidney", "kidney", R, R),
-    ("B. kidney", "liver", W, W),
-    ("The answer is D", "heart", R, R),
-    ("the answer is (d).", "heart", R, W),
-    ("Answer: A", "liver", R, R),
-    ("option B", "kidney", R, R),
-    ("A lesion in the kidney", "kidney", R, U),
-    ("A lesion in segment B", "kidney", U, R),
-    ("A lesion is seen", "liver", U, U),
-    ("I think so", "liver", U, W),
-    ("I", "liver", U, W),
-    ("liver or kidney", "liver", U, U),
-    ("answer is A. No, the answer is B", "kidney", U, W),
-    ("Ｂ", "kidney", R, R),
-    ("（Ｂ）", "kidney", R, R),
-    ("E", "liver", U, W),
-    ("Left lung.", "left lung", R, U),
-    ("left  lung", "left lung", R, U),
-    ("lung", "left lung", U, U),
-    ("the heart", "heart", R, U),
-    ("heartburn", "heart", U, U),
-    ("**D**", "heart", U, R),
-    ("答案是B", "kidney", U, R),
-    ("\nB\n", "kidney", R, R),
-    ("", "liver", U, U),
-    ("none of them", "liver", U, U),
-    ("LIVER", "liver", R, U),
-]
+from vgtool.scoring.render import SHOWN, for_terminal, render
+from vgtool.scoring.runs import Scored, read
+from vgtool.scoring.score import score
+from vgtool.scoring.several import together
+from vgtool.scoring.thirds import accuracy_by_attention
+from vgtool.scoring.views import Number, Table, view
 
 
-@pytest.mark.parametrize("answer,reference,strict,paper,huatuo,llava_med", CLOSED)
-def test_a_closed_answer_has_its_outcome_under_every_rule(
-    answer: str, reference: str, strict: str, paper: str, huatuo: str, llava_med: str
-) -> None:
-    found = {rule: judge(answer, reference, "closed", None, rule) for rule in RULES}
-    assert found == {"strict": strict, "paper": paper, "huatuo": huatuo, "llava-med": llava_med}
-
-
-@pytest.mark.parametrize("answer,reference,strict,huatuo", CHOICE)
-def test_a_choice_has_its_outcome(answer: str, reference: str, strict: str, huatuo: str) -> None:
-    assert judge(answer, reference, "choice", OPTIONS) == strict
-    assert judge(answer, reference, "choice", OPTIONS, "huatuo") == huatuo
-
-
-def test_an_option_that_is_a_letter_wins_over_the_letter_of_an_option() -> None:
-    assert judge("b", "B", "choice", ("A", "C", "B", "D")) == "right"
-
-
-@pytest.mark.parametrize(
-    "question,reference,options",
-    [
-        ("Is it PA or AP?", "PA", ("PA", "ap")),
-        ("Is this a CT scan or an MRI?", "MRI", ("scan", "MRI")),
-        ("Is the lesion on the left side or the right side?", "left side", ("left side", "right side")),
-        ("Is it large?", "yes", None),
-        ("Is it a tumor or a cyst?", "neither", None),
-    ],
-)
-def test_either_or_questions_name_their_options(question: str, reference: str, options: Any) -> None:
-    assert either_or(question, reference) == options
-
-
-def test_an_either_or_answer_that_names_both_is_not_right() -> None:
-    assert judge("AP", "AP", "closed", either_or("PA or AP?", "AP")) == "right"
-    assert judge("it is AP", "AP", "closed", either_or("PA or AP?", "AP")) == "right"
-    assert judge("PA or AP", "AP", "closed", either_or("PA or AP?", "AP")) == "wrong"
-
-
-PAIRS = [
-    ("left lung", "left lung"),
-    ("the left lung lung lung", "left lung"),
-    ("lung", "left lower lung"),
-    ("", "heart"),
-    ("a large mass in the liver", "mass"),
-]
-
-
-@pytest.mark.parametrize("answer,reference", PAIRS)
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_bleu1_equals_nltk(answer: str, reference: str) -> None:
-    expected = sentence_bleu([reference.split()], answer.split(), weights=(1, 0, 0, 0)) if answer else 0.0
-    assert open_ended.bleu1(answer, reference) == pytest.approx(expected, abs=1e-12)
-
-
-def test_recall_and_f1_of_cases_worked_by_hand() -> None:
-    assert [open_ended.recall(a, r) for a, r in PAIRS] == pytest.approx([1, 1, 1 / 3, 0, 1])
-    assert [open_ended.recall_loose(a, r) for a, r in PAIRS] == pytest.approx([1, 1, 1 / 3, 0, 1])
-    assert open_ended.recall_loose("left left left", "left lung") == pytest.approx(3 / 4)  # the repeat pays
-    assert open_ended.recall("left left left", "left lung") == pytest.approx(1 / 2)
-    assert [open_ended.f1(a, r) for a, r in PAIRS] == pytest.approx([1, 4 / 7, 1 / 2, 0, 2 / 7])
-    assert [open_ended.exact(a, r) for a, r in PAIRS] == [1, 0, 0, 0, 0]
-
-
-def test_bertscore_of_the_same_text_is_one_and_its_settings_are_named(tmp_path: Path) -> None:
-    pytest.importorskip("bert_score", reason="the bertscore extra is not installed")
-    from transformers import BertConfig, BertModel, BertTokenizer
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "left", "lung", "heart"]
-    (tmp_path / "vocab.txt").write_text("\n".join(words))
-    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(tmp_path)
-    BertTokenizer(str(tmp_path / "vocab.txt"), model_max_length=64).save_pretrained(tmp_path)
-    scores, note = open_ended.bertscore(["left lung", "heart"], ["left lung", "left lung"], str(tmp_path), 2)
-    assert scores[0] == pytest.approx(1, abs=1e-4) and scores[1] < scores[0]
-    assert "layer 2" in note and "not rescaled" in note
-    with pytest.raises(VgError, match="no-such-model"):
-        open_ended.bertscore(["a"], ["a"], str(tmp_path / "no-such-model"), 2)
-
-
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", SHOWN)
 def test_every_format_carries_every_cell(form: str) -> None:
     text = render([Table("T", ["a", "b"], [["x", 1], [None, 2.5]], ["note"])], form)
     for cell in ("x", "1", "2.5"):
@@ -207,10 +53,12 @@ def test_a_terminal_of_any_width_shows_every_cell(width: int) -> None:
 def test_hostile_cells_are_text_in_every_format() -> None:
     hostile = "=1+1|![x](y)<b>\\input{x}"
     table = Table("T", ["a"], [[hostile], ["-3.5"], ["+HYPERLINK(1)"]])
-    assert render([table], "csv").splitlines()[1:] == ["'" + hostile, "-3.5", "'+HYPERLINK(1)"]
+    frame = framed({"method": row[0]} for row in table.rows)
+    csv = exported(frame, "csv").decode().splitlines()[1:]
+    assert [line.split(",")[8] for line in csv] == ["'" + hostile, "-3.5", "'+HYPERLINK(1)"]
     assert "\\!\\[x\\](y)\\<b\\>" in render([table], "markdown") and "\\|" in render([table], "markdown")
     assert r"\textbackslash{}input\{x\}" in render([table], "latex")
-    assert json.loads(render([table], "json"))[0]["rows"][0]["a"] == hostile
+    assert json.loads(exported(frame, "json"))[0]["method"] == hostile
 
 
 # ---- runs --------------------------------------------------------------------------------------------------------
@@ -263,12 +111,22 @@ def probe_run(root: Path, ratios: list[float]) -> Path:
 
 
 def cells(table: Table, column: str) -> list[Any]:
-    return [row[list(table.columns).index(column)] for row in table.rows]
+    """A column's cells as they are shown; counts as numbers."""
+    found = [row[list(table.columns).index(column)] for row in table.rows]
+    return [str(cell) if isinstance(cell, Number) else cell for cell in found]
+
+
+def one(path: Path) -> Scored:
+    return read([path], None, False)[0]
+
+
+def accuracy(path: Path) -> Table:
+    return view(accuracies.accuracy(one(path)))
 
 
 def test_accuracy_pairs_methods_on_the_same_rows_and_leaves_failed_rows_out(tmp_path: Path) -> None:
     answers = {"baseline": ["yes", "no", "no", "failed", "maybe"], "vgrefine": ["yes", "yes", "failed", "yes", "no"]}
-    table = accuracy(read_run(refine_run(tmp_path / "r", answers), ANSWERS))
+    table = accuracy(refine_run(tmp_path / "r", answers))
     assert cells(table, "rows") == [4, 4] and cells(table, "right") == [1, 3]
     assert cells(table, "undecided") == [1, 0] and cells(table, "failed") == [1, 1]
     assert cells(table, "accuracy %") == ["25.0", "75.0"]
@@ -286,21 +144,21 @@ def changed(fixed_images: int, together: int) -> dict[str, list[str]]:
 
 
 def test_holm_corrects_the_larger_p_of_claims_only(tmp_path: Path) -> None:
-    table = accuracy(read_run(refine_run(tmp_path / "r", changed(5, 5)), ANSWERS))
+    table = accuracy(refine_run(tmp_path / "r", changed(5, 5)))
     exact = reference_mcnemar([[0, 0], [10, 0]], exact=True).pvalue  # ten rows, but five images: exact is too small
     by_image = 2 / 2**5  # all five images gain: two of the 32 sign patterns go as far
     assert by_image > exact
     claims = multipletests([by_image, 1.0], method="holm")[1]
     assert cells(table, "p Holm") == [None, f"{claims[0]:.3g}", f"{claims[1]:.3g}", None, None]
     assert cells(table, "pairs") == [None, 24, 24, 24, 24]
-    few = accuracy(read_run(refine_run(tmp_path / "few", changed(4, 0)), ANSWERS))
+    few = accuracy(refine_run(tmp_path / "few", changed(4, 0)))
     assert cells(few, "p by image")[1] == cells(few, "p McNemar")[1] == "0.125", "four rows of four images"
     assert cells(few, "p Holm")[1] == "0.25"
 
 
 def test_a_gain_is_held_against_random_tokens_of_the_same_settings(tmp_path: Path) -> None:
     answers = changed(6, 0) | {"vgrefine:percentile=80": ["yes"] * 24, "random-keep:percentile=80": ["no"] * 24}
-    (table,) = against_control(read_run(refine_run(tmp_path / "r", answers), ANSWERS))
+    (table,) = map(view, random_tokens(one(refine_run(tmp_path / "r", answers))))
     assert cells(table, "methods") == [
         "vgrefine - random-keep",
         "vgrefine:percentile=80 - random-keep:percentile=80",
@@ -308,13 +166,13 @@ def test_a_gain_is_held_against_random_tokens_of_the_same_settings(tmp_path: Pat
     assert cells(table, "fixed") == [6, 24] and cells(table, "broken") == [0, 0]
     assert float(cells(table, "p McNemar")[0]) == pytest.approx(2 * 0.5**6, rel=1e-2)
     alone = {name: given for name, given in answers.items() if name != "random-keep"}
-    (table,) = against_control(read_run(refine_run(tmp_path / "alone", alone), ANSWERS))
+    (table,) = map(view, random_tokens(one(refine_run(tmp_path / "alone", alone))))
     assert len(table.rows) == 1
 
 
 def test_the_gains_interval_draws_images_not_rows(tmp_path: Path) -> None:
     def width(together: int, images: int) -> float:
-        run = read_run(refine_run(tmp_path / f"r{images}{together}", changed(images, together)), ANSWERS)
+        run = refine_run(tmp_path / f"r{images}{together}", changed(images, together))
         low, high = cells(accuracy(run), "gain [95 %, by image]")[1].split("[")[1].rstrip("]").split(", ")
         return float(high) - float(low)
 
@@ -323,7 +181,7 @@ def test_the_gains_interval_draws_images_not_rows(tmp_path: Path) -> None:
 
 def test_one_image_has_no_interval_and_why_rows_failed_is_told(tmp_path: Path) -> None:
     answers = {"baseline": ["no", "yes", "failed"], "vgrefine": ["yes", "yes", "failed"]}
-    table = accuracy(read_run(refine_run(tmp_path / "r", answers), ANSWERS))
+    table = accuracy(refine_run(tmp_path / "r", answers))
     assert cells(table, "gain [95 %, by image]")[1] == "+50.0"
     assert "Failed: 2 image_missing." in table.notes
 
@@ -350,13 +208,12 @@ def test_rows_without_a_reference_are_not_scored_and_said(tmp_path: Path) -> Non
     root = refine_run(tmp_path / "r", {"baseline": ["yes", "no"]}, rows=3)
     row = {"sample_id": "hidden", "method": "baseline", "answer": "no", "reference": "", "question_type": "closed"}
     Store(root).write(Shard(), 1, [row], Refine.schema)
-    table = accuracy(read_run(root, ANSWERS))
+    table = accuracy(root)
     assert cells(table, "rows") == [2] and "1 samples have no reference and are not scored." in table.notes
 
 
 def test_counts_hold_every_row_once(tmp_path: Path) -> None:
-    run = read_run(refine_run(tmp_path / "r", {"baseline": ["yes", "no", "x", "failed"]}), ANSWERS)
-    table = counts(run, None)
+    table = view(accuracies.counts(one(refine_run(tmp_path / "r", {"baseline": ["yes", "no", "x", "failed"]}))))
     assert sum(cells(table, "rows")) == 4
     totals = {kind: sum(cells(table, kind)) for kind in ("right", "wrong", "undecided", "failed")}
     assert totals == {"right": 1, "wrong": 1, "undecided": 1, "failed": 1}
@@ -364,36 +221,31 @@ def test_counts_hold_every_row_once(tmp_path: Path) -> None:
 
 def test_accuracy_by_where_the_model_looked_splits_at_the_best_layer(tmp_path: Path) -> None:
     answers = {"baseline": ["no"] * 4 + ["yes"] * 8, "vgrefine": ["yes"] * 12}
-    run = read_run(refine_run(tmp_path / "r", answers), ANSWERS)
-    probe = read_run(probe_run(tmp_path / "p", [float(i) for i in range(12)]), ["image_id", "error", *_grounding()])
-    table = accuracy_by_attention(probe, run, None)
+    run, probe = refine_run(tmp_path / "r", answers), probe_run(tmp_path / "p", [float(i) for i in range(12)])
+    table = view(accuracy_by_attention(one(probe), one(run)))
     assert [text.split()[0] for text in cells(table, "lowest third")] == ["0.0", "100.0"]
     assert [text.split()[0] for text in cells(table, "highest third")] == ["100.0", "100.0"]
     assert [text.split()[0] for text in cells(table, "highest - lowest [95 %, by image]")] == ["+100.0", "+0.0"]
 
 
-def _grounding() -> list[str]:
-    from vgtool.scoring.tables import GROUNDING
-
-    return GROUNDING
-
-
 def test_runs_in_one_table_carry_plain_and_weighted_means_and_published_figures(tmp_path: Path) -> None:
     huatuo = {"model": "huatuogpt-vision-7b"}
-    one = refine_run(tmp_path / "a", {"baseline": ["yes", "no"]}, benchmark="vqa-rad", **huatuo)
-    two = refine_run(tmp_path / "b", {"baseline": ["yes"] * 6}, benchmark="slake", **huatuo)
-    table = together([read_run(path, ANSWERS) for path in (one, two)], None, False)
+    first = refine_run(tmp_path / "a", {"baseline": ["yes", "no"]}, benchmark="vqa-rad", **huatuo)
+    second = refine_run(tmp_path / "b", {"baseline": ["yes"] * 6}, benchmark="slake", **huatuo)
+    table = view(together(read([first, second], None, False), False))
     assert cells(table, "plain mean") == ["75.0"] and cells(table, "weighted mean") == ["87.5"]
     assert cells(table, "vqa-rad, published") == ["67.4"]
 
 
 @pytest.mark.parametrize("field,value", [("protocol", "paper"), ("attention", "whole"), ("data_digest", "other")])
 def test_runs_that_differ_are_refused_by_name_and_labelled_when_allowed(tmp_path: Path, field: str, value: str) -> None:
-    one = refine_run(tmp_path / "a", {"baseline": ["yes", "no"]})
-    two = refine_run(tmp_path / "b", {"baseline": ["yes", "yes"]}, **{field: value})
+    runs = [
+        refine_run(tmp_path / "a", {"baseline": ["yes", "no"]}),
+        refine_run(tmp_path / "b", {"baseline": ["yes", "yes"]}, **{field: value}),
+    ]
     with pytest.raises(VgError, match=field):
-        score([one, two], rule=None, by=None, partial=False, seed=0)
-    last = score([one, two], rule=None, by=None, partial=False, seed=0, allow_mixed=True)[-1]
+        score(runs)
+    last = view(score(runs, allow_mixed=True).tables[-1])
     assert any(f"{field}={value}" in model for model in cells(last, "model")) and len(last.rows) == 2
 
 
@@ -454,7 +306,7 @@ def test_another_tools_answers_are_scored_by_the_same_rules(tmp_path: Path, suff
     rows = judged(read_predictions(path), "strict")
     assert rows["outcome"].to_list() == ["right", "wrong", "right", "failed"]
     assert rows["method"].to_list() == ["baseline", "mine", "answers", "answers"]
-    assert cells(accuracy(read_predictions(path)), "rows") == [1, 1, 1]
+    assert cells(accuracy(path), "rows") == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

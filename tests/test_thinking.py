@@ -8,14 +8,18 @@ import polars as pl
 import pytest
 
 from tests import checkpoints
-from tests.test_models import vgtool
-from tests.test_scoring import cells, refine_run
+from tests.library import vgtool
+from tests.test_scoring import accuracy, cells, one, refine_run
 from vgtool.errors import VgError
 from vgtool.registry import Thinking, models
-from vgtool.scoring.tables import ANSWERS, accuracy, counts, open_answers, read_run
+from vgtool.scoring.accuracy import counts
+from vgtool.scoring.graded import open_answers
+from vgtool.scoring.inputs import ANSWERS, read_run
 from vgtool.scoring.thinking import final
+from vgtool.scoring.views import view
 
 TAGS = {"opens": "<answer>", "closes": "</answer>"}
+OPTIONAL = {"opens": "</think>", "closes": None, "begins": "<think>"}
 BOX = {"opens": "\\boxed{", "closes": "}"}
 
 
@@ -32,6 +36,9 @@ BOX = {"opens": "\\boxed{", "closes": "}"}
     (BOX, r"\boxed{A} no: \boxed{B", "A"),
     (BOX, r"\boxed{a{b}", None),
     ({"opens": "</think>", "closes": None}, "<think>a</think>\n yes", "yes"),
+    (OPTIONAL, "<think>a</think>\n yes", "yes"),
+    (OPTIONAL, " yes ", "yes"),
+    (OPTIONAL, "<think>a", None),
     ({"opens": "### The final answer is:", "closes": None}, "Step 1.\n### The final answer is: CT ", "CT"),
 ])  # fmt: skip
 def test_the_last_whole_answer_is_read_where_its_format_puts_it(form: Any, text: str, answer: str | None) -> None:
@@ -48,19 +55,19 @@ def test_an_answer_that_never_came_is_counted_as_unfinished_and_wrong(tmp_path: 
         "baseline": ["<think>yes</think><answer>no</answer>", "yes it is", "<answer>maybe</answer>", "failed"],
         "vgrefine": ["<answer>Yes</answer>", "<think> no", "<think>no</think> <answer>yes</answer>", ""],
     }
-    run = read_run(thought(tmp_path / "r", answers), ANSWERS)
+    run = thought(tmp_path / "r", answers)
     table = accuracy(run)
     assert cells(table, "right") == [0, 2] and cells(table, "unfinished") == [1, 2]
     assert cells(table, "undecided") == [1, 0] and cells(table, "failed") == [1, 0] and cells(table, "rows") == [3, 4]
     assert cells(table, "accuracy %") == ["0.0", "50.0"] and cells(table, "fixed") == [None, 2]
     assert any("between <answer> and </answer>" in note and "1024 tokens" in note for note in table.notes)
-    totals = {k: sum(cells(counts(run, None), k)) for k in ("right", "wrong", "undecided", "unfinished", "failed")}
+    totals = {k: sum(cells(view(counts(one(run))), k)) for k in ("right", "wrong", "undecided", "unfinished", "failed")}
     assert totals == {"right": 2, "wrong": 1, "undecided": 1, "unfinished": 3, "failed": 1}
-    assert run.rows["answer"].to_list()[5] == "<think> no"  # as it was written
+    assert read_run(run, ANSWERS).rows["answer"].to_list()[5] == "<think> no"  # as it was written
 
 
 def test_tables_of_models_that_answer_at_once_have_no_such_column(tmp_path: Path) -> None:
-    table = accuracy(read_run(refine_run(tmp_path / "r", {"baseline": ["yes", "<answer>"]}), ANSWERS))
+    table = accuracy(refine_run(tmp_path / "r", {"baseline": ["yes", "<answer>"]}))
     assert "unfinished" not in table.columns and cells(table, "right") == [1]
 
 
@@ -68,8 +75,7 @@ def test_open_answers_are_graded_by_what_was_answered(tmp_path: Path) -> None:
     path = thought(tmp_path / "r", {"baseline": ["<think>no no no</think><answer>yes</answer>", "<think>yes yes"]})
     part = next((path / "parts").glob("*.parquet"))
     pl.read_parquet(part).with_columns(question_type=pl.lit("open")).write_parquet(part)
-    run = read_run(path, ANSWERS)
-    graded = open_answers(run, 0, None)[0]
+    graded = view(open_answers(one(path), 0)[0])
     assert all(str(cell).startswith("50.0") for cell in graded.rows[0][2:4]), graded.rows  # one whole, one nothing
 
 
@@ -87,8 +93,8 @@ def test_a_thinking_model_writes_within_its_own_budget_and_its_run_says_how_it_i
     )  # fmt: skip
     assert code == 0
     decoding = json.loads((out / "run.json").read_text())["identity"]["decoding"]
-    assert decoding["thinking"] == TAGS and decoding["max_new_tokens"] == 7
-    table = accuracy(read_run(out, ANSWERS))
+    assert decoding["thinking"] == {**TAGS, "begins": None} and decoding["max_new_tokens"] == 7
+    table = accuracy(out)
     assert cells(table, "unfinished") == [2, 2] and cells(table, "accuracy %") == ["0.0", "0.0"]
     written = read_run(out, ANSWERS).rows["answer"].to_list()
     assert any(len(made.encode(text)) > 2 for text in written)

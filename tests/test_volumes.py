@@ -189,3 +189,11 @@ def test_a_scales_rounding_error_is_taken_off_a_label_and_other_fractions_are_re
     data = bytearray(scaled.to_bytes())
     data[112:116] = np.float32(0.99998).tobytes()  # scl_slope: 2 comes out as 1.99996
     assert set(np.unique(volumes.whole_numbers(volumes.load(bytes(data), "l"), "l"))) == {0, 1, 2}
+
+
+def test_a_volume_is_unpacked_once_for_slices_asked_for_after_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, loads = gzip.compress(written(RAMP + 7)), []
+    load = volumes.load
+    monkeypatch.setattr(volumes, "load", lambda *args: loads.append(1) or load(*args))
+    shown = [open_image(source(data[:], slice=at)) for at in range(5)]
+    assert len(loads) == 1 and len({image.tobytes() for image in shown}) == 5

@@ -1,3 +1,34 @@
-"""vgtool: where medical multimodal LLMs look, and what happens when they are made to look again."""
+"""vgtool: where medical multimodal LLMs look, and what happens when they are made to look again.
 
-__version__ = "0.1.0"
+The public API, explained in docs/python.md. Each name is imported when it is first asked for; torch by `load` alone.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vgtool.version import __version__
+
+if TYPE_CHECKING:
+    from vgtool.api.look import Look, Metrics, Refined
+    from vgtool.api.model import Model, load
+    from vgtool.api.results import read
+    from vgtool.errors import VgError
+
+__all__ = ["Look", "Metrics", "Model", "Refined", "VgError", "__version__", "load", "read"]
+
+_WHERE = {
+    **dict.fromkeys(("Look", "Metrics", "Refined"), "vgtool.api.look"),
+    **dict.fromkeys(("Model", "load"), "vgtool.api.model"),
+    "read": "vgtool.api.results",
+    "VgError": "vgtool.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'vgtool' has no attribute '{name}'")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

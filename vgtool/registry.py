@@ -9,7 +9,7 @@ whole entries of the same name.
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -45,6 +45,8 @@ class Thinking(BaseModel):
     """The text after which the answer stands (`<answer>`, `</think>`); the last of several counts."""
     closes: str | None = None
     """The text that ends it; None: the end of what was written."""
+    begins: str | None = None
+    """The text that a reasoning begins with; what was written without it is the answer itself."""
 
 
 class ModelSpec(Entry):
@@ -221,7 +223,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     return value, node
 
 
-def _line(node: yaml.Node | None, keys: tuple[Any, ...]) -> int:
+def line_of(node: yaml.Node | None, keys: tuple[Any, ...]) -> int:
     """The line of the deepest part of `keys` that exists in the tree."""
     line = 1
     for key in keys:
@@ -238,7 +240,20 @@ def _line(node: yaml.Node | None, keys: tuple[Any, ...]) -> int:
     return line
 
 
-def _explain(error: ValidationError, kind: type[BaseModel]) -> tuple[tuple[Any, ...], str, str]:
+def _inner(kind: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel]:
+    """The model inside `kind` that a place in its data belongs to."""
+    for part in loc:
+        if part in kind.model_fields:
+            stack = [kind.model_fields[part].annotation]
+            while stack:
+                inner = stack.pop()
+                if isinstance(inner, type) and issubclass(inner, BaseModel):
+                    kind = inner
+                stack += get_args(inner)
+    return kind
+
+
+def explain(error: ValidationError, kind: type[BaseModel]) -> tuple[tuple[Any, ...], str, str]:
     # An unknown key explains a missing one better than the other way round: it is usually the same key, mistyped.
     first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     loc = first["loc"]
@@ -246,8 +261,7 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> tuple[tuple[Any, 
     if first["type"] == "value_error":  # a check of our own, which says all there is to say
         return loc, first["msg"].removeprefix("Value error, "), "Correct the value."
     if first["type"] == "extra_forbidden":
-        fields = ProtocolSpec.model_fields if loc[0] == "protocols" else kind.model_fields
-        return loc, f"unknown key '{where}'", did_you_mean(str(loc[-1]), fields)
+        return loc, f"unknown key '{where}'", did_you_mean(str(loc[-1]), _inner(kind, loc[:-1]).model_fields)
     if first["type"] == "missing":
         return loc, f"key '{where}' is missing", "Add it."
     message = first["msg"][0].lower() + first["msg"][1:]
@@ -260,14 +274,15 @@ def read_entries(path: Path, kind: type[E]) -> dict[str, E]:
     entries = {}
     for name, fields in raw.items():
         if not isinstance(fields, Mapping):
-            raise VgError(f"{path}:{_line(node, (name,))}: entry '{name}' holds no keys.", "Indent its keys below it.")
+            where = f"{path}:{line_of(node, (name,))}"
+            raise VgError(f"{where}: entry '{name}' holds no keys.", "Indent its keys below it.")
         try:
             entries[name] = kind(**{**fields, "name": name})
         except ValidationError as error:
-            loc, problem, hint = _explain(error, kind)
-            raise VgError(f"{path}:{_line(node, (name, *loc))}: entry '{name}': {problem}.", hint) from None
+            loc, problem, hint = explain(error, kind)
+            raise VgError(f"{path}:{line_of(node, (name, *loc))}: entry '{name}': {problem}.", hint) from None
         except TypeError as error:
-            raise VgError(f"{path}:{_line(node, (name,))}: entry '{name}': {error}.", "Correct the keys.") from None
+            raise VgError(f"{path}:{line_of(node, (name,))}: entry '{name}': {error}.", "Correct the keys.") from None
     return entries
 
 

@@ -9,6 +9,7 @@ added to the model's OWN mask (the released code replaces that mask by a plain t
 windows and Gemma3's bidirectional image block).
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from vgtool.attention.tap import TAP, Call, Stop, Tap, cut_of, tapped
 from vgtool.errors import VgError
 
 NAME = "vgtool"
+UNEXPLAINED = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Largest difference between weights @ values and a layer's output, over the largest output, that rounding explains."""
 
 
 def _attention(
@@ -60,6 +63,10 @@ def _attention(
         out[picked.rows] = call.output(picked, changed[i]).to(out.dtype)
     if layer in tap.read and len(tap.rows):
         tap.maps[layer] = _read(call, mask, changed)
+        if tap.explain:
+            picked = call.pick("read", tap.rows)
+            own, found = out[picked.rows].float(), call.output(picked, call.weights(picked, mask, ()))
+            tap.unexplained[layer] = float((found - own).abs().max() / own.abs().max().clamp(min=1e-6))
         if layer == tap.stop:
             raise Stop
     return out.view(batch, length, heads, -1), None
@@ -130,13 +137,19 @@ def _read(call: Call, mask: Tensor | None, changed: dict[int, Tensor]) -> Tensor
     return mean.index_add_(0, slots, shares) / count.view(-1, 1, 1)
 
 
-def attach(model: Any, text: nn.Module) -> None:
+WITHOUT = re.compile(r"linear|conv|mamba|recurrent|delta|ssm|lightning")
+"""What a config calls layers that have no softmax attention."""
+
+
+def attach(model: Any, text: nn.Module) -> dict[int, str]:
     """Send the text model's attention through the engine; the vision tower keeps SDPA.
 
+    Returns the layers that have no softmax attention, by the kind their config gives them (`linear_attention`, `conv`).
     cuDNN's kernels are switched off for the process: they plan anew for every shape, and here nearly every pass has its
     own. `text`, the text model inside `model`, then reads a padded line as it did under transformers' own SDPA, bit for
-    bit. VgError where it does not: the mask was lost on the way (huggingface/transformers#46132), or the model's
-    attention bypasses AttentionInterface, and every number would be wrong.
+    bit, and the rows read explain each layer's output. VgError where not: the mask was lost on the way
+    (huggingface/transformers#46132), attention bypasses AttentionInterface or is more than softmax(q k) v, and every
+    number would be wrong.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
     embed = model.get_input_embeddings()
@@ -145,18 +158,20 @@ def attach(model: Any, text: nn.Module) -> None:
     padding[:, :3] = 0
 
     def states() -> Tensor:
-        return text(inputs_embeds=embed(ids), attention_mask=padding, use_cache=False).last_hidden_state[0, 3:]
+        return text(input_ids=ids, attention_mask=padding, use_cache=False).last_hidden_state[0, 3:]
 
     with torch.inference_mode():
         model.set_attn_implementation({"text_config": "sdpa"})
         expected = states()
         model.set_attn_implementation({"text_config": NAME})
         every = frozenset(range(len(text.layers)))  # type: ignore[arg-type]
-        with tapped(Tap(torch.tensor([4], device=ids.device), every, [4])) as tap:
+        with tapped(Tap(torch.tensor([4], device=ids.device), every, [4], explain=True)) as tap:
             found = states()
-    if set(tap.maps) != every:
+    kinds = _kinds(text, len(every))
+    without = {layer: kinds[layer] for layer in sorted(every - set(tap.maps))}
+    if not tap.maps or any(not WITHOUT.search(kind) for kind in without.values()):
         raise VgError(
-            f"'{type(model).__name__}' computes attention its own way in {len(every - set(tap.maps))} layers.",
+            f"'{type(model).__name__}' computes attention its own way in {len(without)} layers.",
             "vgtool reads attention through transformers' AttentionInterface; use a model class that goes through it.",
         )
     if not torch.equal(found, expected):
@@ -164,3 +179,19 @@ def attach(model: Any, text: nn.Module) -> None:
             "The attention mask is lost: the same text gives other states under vgtool's attention.",
             "This transformers version does not pass masks to custom attention; install a version vgtool supports.",
         )
+    if bad := sorted(layer for layer, off in tap.unexplained.items() if off > UNEXPLAINED[embed.weight.dtype]):
+        raise VgError(
+            f"'{type(model).__name__}' does more than softmax attention in {len(bad)} layers, from layer {bad[0]} on.",
+            "Sinks, soft caps and the like cannot be read yet; use another model.",
+        )
+    return without
+
+
+def _kinds(text: nn.Module, layers: int) -> list[str]:
+    """What the config calls each layer; "" where it says nothing."""
+    config: Any = getattr(text, "config", None)
+    for name in ("layer_types", "layers_block_type", "block_types"):
+        kinds = getattr(config, name, None)
+        if isinstance(kinds, (list, tuple)) and len(kinds) == layers:
+            return [str(kind) for kind in kinds]
+    return [""] * layers

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from vgtool.attention.engine import attach
-from vgtool.attention.session import Ask, Session
+from vgtool.attention.selfcheck import alike, difference
+from vgtool.attention.session import Session
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import VgError
 from vgtool.models.adapter import Adapter, Vision
@@ -32,6 +33,9 @@ class Sessions:
     difference: float
     """What the check found: largest logit difference over largest logit."""
 
+    batches: bool = True
+    """Whether images of one form give in one batch what each gives alone."""
+
     @property
     def kernel(self) -> str:
         """For run.json: how attention was computed."""
@@ -43,19 +47,44 @@ class Sessions:
 
 
 def sessions(adapter: Adapter) -> Sessions:
-    """Attach the engine to a model and check it. VgError when its attention cannot be read."""
-    attach(adapter.model, adapter.text)
+    """Attach the engine to a model and check it. VgError when its attention cannot be read, or when neither kind of
+    session gives what a whole pass gives."""
+    adapter.without = attach(adapter.model, adapter.text)
+    config = adapter.model.config.get_text_config()
+    if getattr(config, "hidden_size_per_layer_input", None) and type(adapter).continuation is Adapter.continuation:
+        raise VgError(
+            f"The text model of '{adapter.spec.name}' reads token ids again in later layers, and the adapter "
+            f"{adapter.spec.adapter} feeds embeddings.",
+            "Read it with an entry of your own that says adapter: native, in DIR/models.yaml, and add --registry DIR.",
+        )
     pixels = np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
     vision = adapter.prepare(Image.fromarray(pixels))
     prompt = adapter.prompt(GENERAL_PROMPT)
+    limit = TOLERANCE.get(adapter.dtype, 1e-3)
     with torch.inference_mode():
         inputs = adapter.inputs([vision], prompt.head, prompt.tail)
-        plain = adapter.forward(inputs.kwargs, [inputs.length - 1])[0]
-        packed = Session(adapter, [[vision]], prompt.head).ask([Ask(prompt.tail)]).logits
-    if not bool(torch.isfinite(plain).all()):
+        if not bool(torch.isfinite(adapter.forward(inputs.kwargs, [inputs.length - 1])).all()):
+            raise VgError(
+                f"'{adapter.spec.name}' gives logits that are not finite in {_dtype(adapter)}.",
+                "Try --dtype bfloat16 or --dtype float32.",
+            )
+        found = [
+            (kind, difference(adapter, kind(adapter, [[vision]], prompt.head), vision, prompt))
+            for kind in ((Session,) if adapter.shares else (WholeSession,))
+        ]
+        if found[0][1] > limit and adapter.shares:
+            whole = WholeSession(adapter, [[vision]], prompt.head)
+            found.append((WholeSession, difference(adapter, whole, vision, prompt)))
+    kind, off = found[-1]
+    if off > limit:
         raise VgError(
-            f"'{adapter.spec.name}' gives logits that are not finite in {str(adapter.dtype).removeprefix('torch.')}.",
-            "Try --dtype bfloat16 or --dtype float32.",
+            f"'{adapter.spec.name}' answers otherwise from its own cache than in one pass (logits differ by {off:.1e} "
+            f"of the largest in {_dtype(adapter)}).",
+            "Its numbers would be wrong; try --dtype float32, or use another model.",
         )
-    difference = float((plain - packed).abs().max() / plain.abs().max().clamp(min=1e-6))
-    return Sessions(adapter, difference <= TOLERANCE.get(adapter.dtype, 1e-3), difference)
+    batches = kind is WholeSession or alike(adapter, vision, prompt) <= limit
+    return Sessions(adapter, kind is Session, found[0][1], batches)
+
+
+def _dtype(adapter: Adapter) -> str:
+    return str(adapter.dtype).removeprefix("torch.")

@@ -56,6 +56,10 @@ class Tap:
     pack: Pack | None = None
     stop: int | None = None
     """The pass ends in this layer, once its keys and values are in the cache and its rows are read (see `stopping`)."""
+    explain: bool = False
+    """Whether to note how far each read row's weights are from explaining the layer's own output."""
+    unexplained: dict[int, float] = field(default_factory=dict)
+    """Result: layer -> largest difference between weights @ values and the output, over the largest output."""
     maps: dict[int, Tensor] = field(default_factory=dict)
     """Result: layer -> float32 [slots, H, N] on the layer's device, rows normalised over all keys they may see."""
     _picked: dict[Any, Picked] = field(default_factory=dict)

@@ -158,7 +158,7 @@ def expected(spec: BenchmarkSpec, protocol: ProtocolSpec, splits: Sequence[str])
 def _check_box_format(box_format: str | None, spec: BenchmarkSpec) -> None:
     if box_format is None:
         return
-    from vgtool.benchmarks.rows import BOX_FORMATS
+    from vgtool.benchmarks.boxes import BOX_FORMATS
 
     if box_format not in BOX_FORMATS:
         raise VgError(f"--box-format '{box_format}' is not known.", did_you_mean(box_format, BOX_FORMATS))

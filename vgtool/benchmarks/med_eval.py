@@ -6,17 +6,16 @@ dataset / modality for OmniMedVQA, dataset / subject for MMMU, else the dataset.
 
 from collections.abc import Iterator
 
+from vgtool.benchmarks.options import by_text, options_of
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
     Draft,
     Row,
     build,
-    by_text,
     files_of,
     group_name,
     image_of,
     optional,
-    options_of,
     rows_of,
     text,
 )

@@ -8,16 +8,15 @@ them; without one the rows have no answer.
 import json
 from collections.abc import Iterator
 
+from vgtool.benchmarks.options import by_letter, options_of
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
     Draft,
     Row,
     build,
-    by_letter,
     files_of,
     group_name,
     image_of,
-    options_of,
     rows_of,
     text,
 )

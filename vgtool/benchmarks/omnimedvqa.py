@@ -8,13 +8,12 @@ modality is in the file's name only.
 import re
 from collections.abc import Iterator
 
+from vgtool.benchmarks.options import by_letter, by_text
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
     Draft,
     Row,
     build,
-    by_letter,
-    by_text,
     files_of,
     group_name,
     image_of,

@@ -14,17 +14,15 @@ from functools import partial
 from glob import escape
 from pathlib import Path
 
+from vgtool.benchmarks.boxes import BOX_FORMATS, boxes_of
+from vgtool.benchmarks.options import by_either, options_of
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
-    BOX_FORMATS,
     Draft,
     Row,
-    boxes_of,
     build,
-    by_either,
     files_of,
     optional,
-    options_of,
     polarity,
     rows_of,
     text,

@@ -6,8 +6,9 @@ Choices repeat their own letter with stray spaces (" A: Right Coronary Artery ")
 
 from collections.abc import Iterator
 
+from vgtool.benchmarks.options import by_letter
 from vgtool.benchmarks.request import Request
-from vgtool.benchmarks.rows import Draft, Row, build, by_letter, files_of, image_of, optional, rows_of, text
+from vgtool.benchmarks.rows import Draft, Row, build, files_of, image_of, optional, rows_of, text
 from vgtool.errors import SampleError
 from vgtool.records import Rejected, Sample
 

@@ -5,8 +5,6 @@ what cannot be used as `Rejected`. Ids never depend on a row's place: they are t
 content; the second of two equal rows gets `-2`.
 """
 
-import ast
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vgtool.benchmarks.options import either_or, letter, right_option
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.sources import Files, Member
 from vgtool.benchmarks.tables import Cell, Malformed, digest_of, read_rows
 from vgtool.errors import SampleError, VgError
 from vgtool.images import open_region
 from vgtool.records import QUESTION_SUFFIX, Box, ImageSource, QuestionType, Rejected, Sample
-from vgtool.words import either_or
 
 Row = dict[str, Any]
 
@@ -29,10 +27,7 @@ SHORT = f"{{question}} {QUESTION_SUFFIX}"
 LETTERED = f"{{question}}\n{{options}}\n{LETTER_SUFFIX}"
 PROMPTS: dict[QuestionType, str] = {"closed": SHORT, "open": SHORT, "choice": LETTERED}
 """How a protocol asks that says nothing else."""
-BOX_FORMATS = ("xyxy", "xywh", "xyxy-inclusive")
-MAX_OPTIONS_TEXT = 20_000
 _SIGNS = re.compile(r"[\W_]+")
-_LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +132,7 @@ def _sample(request: Request, draft: Draft, name: str) -> Sample:
     template = request.protocol.prompts.get(draft.kind, PROMPTS[draft.kind])
     choices = draft.choices
     if "{options}" in template and not choices:
-        choices = ("Yes", "No") if polarity(draft.reference) else either_or(draft.question, draft.reference)
+        choices = ("Yes", "No") if polarity(draft.reference) else _offered(draft)
         if choices is None:  # a closed question whose options nobody published
             template = PROMPTS["closed"]
     return Sample(
@@ -155,6 +150,12 @@ def _sample(request: Request, draft: Draft, name: str) -> Sample:
         extra_images=draft.extra_images,
         mask=draft.mask,
     )
+
+
+def _offered(draft: Draft) -> tuple[str, ...] | None:
+    """The options that the question offers, where its answer is one of them; the answer chooses none of their words."""
+    options = either_or(draft.question)
+    return options if options and right_option(draft.reference, options) is not None else None
 
 
 def dressed(template: str, question: str, choices: Sequence[str]) -> str:
@@ -216,125 +217,3 @@ def side_mask(files: Files, *names: str) -> Callable[[], object] | None:
     """A mask file, read when it is needed: true where it is neither black nor transparent. None where there is none."""
     source = files.source(*names)
     return (lambda: open_region(source)) if source.exists() else None
-
-
-# ---- options and answers ---------------------------------------------------------------------------------------------
-
-
-def letter(index: int) -> str:
-    return chr(ord("A") + index)
-
-
-def options_of(value: object) -> tuple[str, ...]:
-    """Options as texts: a list, a letter -> text object, or either as JSON or Python literal in a string.
-
-    Blank ones at the end are no options; SampleError for one before them, without which every later letter would shift.
-    """
-    if isinstance(value, str):
-        value = _literal(value)
-    if isinstance(value, Mapping):
-        lettered = {str(key).strip().upper(): one for key, one in value.items()}
-        letters = [letter(index) for index in range(len(value))]
-        if set(lettered) != set(letters):
-            raise SampleError("malformed_row", f"the options are lettered {', '.join(lettered)[:80]}, not from A on")
-        value = [lettered[one] for one in letters]
-    if value is None:
-        return ()
-    if not isinstance(value, (list, tuple)) or any(isinstance(one, (list, tuple, dict)) for one in value):
-        raise SampleError("malformed_row", f"the options are no list of texts: {str(value)[:80]}")
-    found = ["" if one is None else str(one).strip() for one in value]
-    while found and not found[-1]:
-        found.pop()
-    if "" in found:
-        raise SampleError("malformed_row", f"option {letter(found.index(''))} of {len(found)} is blank")
-    if len(found) > 26:
-        raise SampleError("malformed_row", f"{len(found)} options, more than there are letters")
-    return tuple(found)
-
-
-def _literal(value: str) -> object:
-    """What a string spells as JSON or as a Python literal; nothing is evaluated."""
-    if not value.strip():
-        return None
-    if len(value) > MAX_OPTIONS_TEXT:
-        raise SampleError("malformed_row", f"the options are {len(value):,} characters long")
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise SampleError("malformed_row", f"the options are no list: {value[:80]}") from None
-
-
-def by_letter(choices: Sequence[str], answer: str) -> str:
-    """The option a letter stands for. SampleError when there is no such option."""
-    match = _LETTER.fullmatch(answer.strip())
-    index = ord(match[1].upper()) - ord("A") if match else -1
-    if not 0 <= index < len(choices):
-        raise SampleError("answer_not_an_option", f"'{answer[:80]}' is no letter of {len(choices)} options")
-    return choices[index]
-
-
-def by_text(choices: Sequence[str], answer: str) -> str:
-    """The option with this text: exactly, else but for case and punctuation. SampleError for none, or for two."""
-    exact = [one for one in choices if one == answer]
-    found = exact or [one for one in choices if _folded(one) == _folded(answer) and _folded(answer)]
-    if len(found) != 1:
-        said = "is none of the options" if not found else f"is {len(found)} of the options"
-        raise SampleError("answer_not_an_option" if not found else "answer_ambiguous", f"'{answer[:80]}' {said}")
-    return found[0]
-
-
-def by_either(choices: Sequence[str], answer: str) -> str:
-    """The option with this text, else the one this letter stands for."""
-    try:
-        return by_text(choices, answer)
-    except SampleError as error:
-        if error.code == "answer_not_an_option" and _LETTER.fullmatch(answer):
-            return by_letter(choices, answer)
-        raise
-
-
-# ---- boxes -----------------------------------------------------------------------------------------------------------
-
-
-def boxes_of(values: object, form: str) -> tuple[Box, ...]:
-    """Boxes in stored pixels, continuous edges. SampleError, with the format that would fit, for an impossible one."""
-    if isinstance(values, str):
-        values = _literal(values)
-    if not isinstance(values, (list, tuple)):
-        raise SampleError("malformed_row", f"the boxes are no list: {str(values)[:80]}")
-    if values and not isinstance(values[0], (list, tuple)):
-        values = [values]
-    return tuple(_box(one, form) for one in values)
-
-
-def _box(value: object, form: str) -> Box:
-    numbers = value if isinstance(value, (list, tuple)) else ()
-    if len(numbers) != 4 or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
-        raise SampleError("malformed_row", f"box {str(value)[:80]} is not four numbers")
-    try:
-        return _edges(numbers, form)
-    except (ValueError, OverflowError):
-        fits = [other for other in BOX_FORMATS if other != form and _possible(numbers, other)]
-        hint = f"; it would be possible as {fits[0]} (--box-format {fits[0]})" if fits else ""
-        raise SampleError("malformed_row", f"box {list(numbers)} is impossible as {form}{hint}") from None
-
-
-def _edges(numbers: Sequence[float], form: str) -> Box:
-    x, y, u, v = map(float, numbers)
-    if form == "xywh":
-        return Box(x, y, x + u, y + v)
-    if form == "xyxy-inclusive":
-        return Box(x, y, u + 1, v + 1)
-    return Box(x, y, u, v)
-
-
-def _possible(numbers: Sequence[float], form: str) -> bool:
-    try:
-        _edges(numbers, form)
-    except (ValueError, OverflowError):
-        return False
-    return True

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from vgtool.benchmarks.boxes import boxes_of
 from vgtool.benchmarks.pairs import facts
 from vgtool.benchmarks.request import Request
-from vgtool.benchmarks.rows import Draft, Row, boxes_of, build, files_of, group_name, image_of, optional, rows_of, text
+from vgtool.benchmarks.rows import Draft, Row, build, files_of, group_name, image_of, optional, rows_of, text
 from vgtool.benchmarks.sources import Files, safe_name
 from vgtool.errors import SampleError
 from vgtool.images import open_mask

@@ -8,8 +8,9 @@ The rows' own `gt_tokens*` are not read: they keep only the last of several boxe
 
 from collections.abc import Iterator
 
+from vgtool.benchmarks.boxes import boxes_of
 from vgtool.benchmarks.request import Request
-from vgtool.benchmarks.rows import Draft, Row, boxes_of, build, files_of, group_name, optional, rows_of, side_mask, text
+from vgtool.benchmarks.rows import Draft, Row, build, files_of, group_name, optional, rows_of, side_mask, text
 from vgtool.benchmarks.sources import safe_name
 from vgtool.errors import SampleError
 from vgtool.records import Rejected, Sample

@@ -7,7 +7,7 @@ from typing import Any
 from vgtool.build.facts import Facts
 from vgtool.build.questions import KINDS, Question
 from vgtool.build.settings import Settings
-from vgtool.scoring.tables import Table
+from vgtool.scoring.views import Table
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Upper ends of the box share bins."""

@@ -2,8 +2,9 @@
 
 A segment's frame belongs to the slice in whose plane it lies (or to the picture that it names, where it states no
 position), and is taken over pixel by pixel, the nearest where the grids differ. Fractional segments are set where their
-value is half of the greatest or more. A contour fills the pixels whose centre it holds; where contours of one structure
-overlap, the inner one is a hole.
+value is half of the greatest or more. A contour fills the pixels whose centre it holds or runs through, since tools
+draw contours through the centres of the outermost pixels; where contours of one structure overlap, the inner one is a
+hole.
 """
 
 import math
@@ -20,12 +21,16 @@ from vgtool.build.picture import Report
 from vgtool.errors import SampleError
 from vgtool.images import dicom
 from vgtool.images.files import reading
+from vgtool.images.names import NO_CLASS
 from vgtool.images.series import PARALLEL, Plane, Slice, planes
 
 FRACTION = 0.5
 """A fractional segment is set from this share of MaximumFractionalValue on."""
 NEAR = 0.5
 """Millimetres that a frame or contour may lie off its slice."""
+
+ON_EDGE = 1e-3
+"""Pixels that a contour may miss a centre by and still run through it."""
 
 Stacks = Sequence[Sequence[Slice]]
 """Series, each in order."""
@@ -68,13 +73,22 @@ def onto(mask: Mask, own: Plane, other: Plane) -> Mask:
     return inside & mask[np.where(inside, rows, 0), np.where(inside, columns, 0)]
 
 
+def _clean(label: str) -> str:
+    return label.replace("_", " ").strip()
+
+
+def _is_nothing(label: str) -> bool:
+    return _clean(label).lower() in NO_CLASS
+
+
 # ---- SEG -------------------------------------------------------------------------------------------------------------
 
 
 def segments(file: Any, name: str, stacks: Stacks, marks: Marks, report: Report) -> None:
     """Add the frames of a SEG object to the slices that they mark."""
     with reading(name, "mask_unreadable", "has no usable segments"):
-        labels = {int(one.SegmentNumber): str(one.SegmentLabel).replace("_", " ") for one in file.SegmentSequence}
+        named_by = {int(one.SegmentNumber): str(one.SegmentLabel) for one in file.SegmentSequence}
+        labels = {number: _clean(label) for number, label in named_by.items() if not _is_nothing(label)}
         kind = str(file.get("SegmentationType", "BINARY")).upper()
         top = int(file.get("MaximumFractionalValue") or 1) if kind == "FRACTIONAL" else 1
         frames = list(file.get("PerFrameFunctionalGroupsSequence") or ())
@@ -90,10 +104,10 @@ def segments(file: Any, name: str, stacks: Stacks, marks: Marks, report: Report)
         if home is None:
             lost += 1
             continue
-        wanted = labels if kind == "LABELMAP" else {numbers[at]: labels.get(numbers[at], "")}
-        for number, label in wanted.items():
-            if not label:
-                report("unknown_class", name, f"frame {at} is of segment {number}, which has no label")
+        if kind != "LABELMAP" and numbers[at] not in named_by:
+            report("unknown_class", name, f"frame {at} is of segment {numbers[at]}, which has no label")
+        for number, label in labels.items():
+            if kind != "LABELMAP" and number != numbers[at]:
                 continue
             least = number if kind == "LABELMAP" else max(FRACTION * top, 1e-9)
             most = number if kind == "LABELMAP" else math.inf
@@ -140,7 +154,7 @@ def contours(file: Any, name: str, stacks: Stacks, marks: Marks, report: Report)
     """Add the closed planar contours of an RT-STRUCT object to the slices that they lie in."""
     with reading(name, "mask_unreadable", "has no usable structures"):
         labels = {
-            int(one.ROINumber): str(one.get("ROIName") or "").replace("_", " ") for one in file.StructureSetROISequence
+            int(one.ROINumber): _clean(str(one.get("ROIName") or "")) for one in file.StructureSetROISequence
         }
         stacks = _homes(stacks, *_spaces_and_series(file))
         drawn = [
@@ -208,9 +222,30 @@ def _filled(rings: Sequence[NDArray[np.float64]], home: Slice) -> Callable[[], M
     def mask() -> Mask:
         assert home.plane is not None
         drawn = np.zeros(home.plane.size[::-1], bool)
-        for points in rings:
-            corners = home.plane.pixels(points) + 0.5  # a pixel's centre lies half a pixel from its edge
-            drawn ^= polygon([(float(x), float(y)) for x, y in corners], *home.plane.size)
+        corners = [home.plane.pixels(points) for points in rings]
+        for each in corners:  # a pixel's centre lies half a pixel from its edge
+            drawn ^= polygon([(float(x) + 0.5, float(y) + 0.5) for x, y in each], *home.plane.size)
+        for each in corners:
+            columns, rows = _centres_on(each)
+            inside = (columns >= 0) & (columns < drawn.shape[1]) & (rows >= 0) & (rows < drawn.shape[0])
+            drawn[rows[inside], columns[inside]] = True
         return drawn
 
     return mask
+
+
+def _centres_on(corners: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Columns and rows of the pixels through whose centre a contour runs; corners [n, 2] in columns and rows."""
+    found = [np.zeros((0, 2))]
+    for one, other in zip(corners, np.roll(corners, -1, 0), strict=True):
+        along = int(np.abs(other - one).argmax())
+        low, high = sorted((one[along], other[along]))
+        steps = np.arange(math.ceil(low - ON_EDGE), math.floor(high + ON_EDGE) + 1, dtype=float)
+        length = other[along] - one[along]
+        share = (steps - one[along]) / length if length else np.zeros(len(steps))
+        across = one[1 - along] + share * (other[1 - along] - one[1 - along])
+        on = np.abs(across - np.round(across)) <= ON_EDGE
+        pair = np.stack([steps[on], across[on]], 1)
+        found.append(pair if along == 0 else pair[:, ::-1])
+    whole = np.round(np.concatenate(found)).astype(np.int64)
+    return whole[:, 0], whole[:, 1]

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-import vgtool
 from vgtool import console
-from vgtool.commands import build, listing, read, run
+from vgtool.commands import build, listing, look, read, run, study
 from vgtool.commands.options import expanded
 from vgtool.errors import Exit, VgError, did_you_mean
+from vgtool.version import __version__
 
 app = typer.Typer(
     help="Where medical multimodal LLMs look, and what happens when they are made to look again.",
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 PANELS = {
-    "Run a model": (run.probe, run.refine, run.heads, run.plan),
+    "Run a model": (run.probe, run.refine, run.heads, look.look, study.study, run.plan),
     "Read results": (read.score, read.report, build.build),
     "What there is": (listing.models, listing.benchmarks, listing.methods, listing.doctor),
 }
@@ -42,7 +42,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.show(f"vgtool {vgtool.__version__}")
+        console.show(f"vgtool {__version__}")
         raise typer.Exit
 
 

@@ -125,6 +125,6 @@ def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 def _table(columns: list[str], rows: list[Any]) -> str:
     from vgtool.scoring.render import render
-    from vgtool.scoring.tables import Table
+    from vgtool.scoring.views import Table
 
     return render([Table("", columns, rows)], "table").strip()

@@ -73,6 +73,22 @@ RegionKind = Literal["box", "mask"]
 MappingKind = Literal["exact", "stretch"]
 
 Model = Annotated[str, typer.Option(help="Name in models.yaml, or a checkpoint folder.", autocompletion=_model_names)]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model",
+        help="Name in models.yaml, or a checkpoint folder; repeat for a run each.",
+        autocompletion=_model_names,
+    ),
+]
+Benchmarks = Annotated[
+    list[str],
+    typer.Option(
+        "--benchmark",
+        help="Name in benchmarks.yaml, or a FILE.jsonl; repeat for a run each.",
+        autocompletion=_benchmark_names,
+    ),
+]
 BenchmarkName = Annotated[
     str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.", autocompletion=_benchmark_names)
 ]
@@ -83,6 +99,9 @@ Methods = Annotated[
         help="NAME or NAME:key=value,...; repeat for several (vgtool methods lists them).",
         autocompletion=_method_names,
     ),
+]
+Heads = Annotated[
+    Path | None, typer.Option(help="Head file of vgtool heads; the published heads when not given.")
 ]
 Split = Annotated[str | None, typer.Option(help="Split of the benchmark; its own default when not given.")]
 Protocol = Annotated[str, typer.Option(help="Protocol of the benchmark: rows, prompts and rule.")]
@@ -107,7 +126,13 @@ Mapping = Annotated[
         "--box-mapping",
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Run folder; runs/KIND-MODEL-BENCHMARK when not given.")]
+Shard = Annotated[
+    str,
+    typer.Option(help="Share of the images: I/N; auto: the launcher's rank, else all; slurm, lsf: the array's task."),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Run folder; of several runs, the one above. runs/KIND-MODEL-BENCHMARK else.")
+]
 Seed = Annotated[int, whole("Seed of whatever is random: controls, bootstrap; nothing in a probe.", "--seed")]
 Offline = Annotated[bool, typer.Option(help="Load from disk only.")]
 Partial = Annotated[bool, typer.Option(help="Accept unfinished runs.")]
@@ -138,13 +163,9 @@ class RowOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a model is loaded, and which share of the work this process does."""
+class LoadOptions:
+    """How a model is loaded."""
 
-    images: Annotated[str, typer.Option(help="Most images in one forward pass: auto, or a number.")] = "auto"
-    batch_size: Annotated[
-        str, typer.Option(help="Most questions of an image in one forward pass: auto, or a number.")
-    ] = "auto"
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; a GPU when there is one.")] = None
     device_map: Annotated[
@@ -153,17 +174,22 @@ class RunOptions:
             help="Spread the model over devices as accelerate does: auto, balanced, balanced_low_0, sequential."
         ),
     ] = None
-    shard: Annotated[
-        str,
-        typer.Option(
-            help="Share of the images: I/N; auto: the launcher's rank, else all; slurm, lsf: the array's task."
-        ),
-    ] = "auto"
-    seed: Seed = 0
     offline: Offline = False
     lora: Annotated[
         Path | None, typer.Option(help="LoRA adapter folder, merged into the model (needs vgtool\\[lora]).")
     ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions(LoadOptions):
+    """How a model is loaded, and which share of the work this process does."""
+
+    images: Annotated[str, typer.Option(help="Most images in one forward pass: auto, or a number.")] = "auto"
+    batch_size: Annotated[
+        str, typer.Option(help="Most questions of an image in one forward pass: auto, or a number.")
+    ] = "auto"
+    shard: Shard = "auto"
+    seed: Seed = 0
 
 
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,13 +7,31 @@ import typer
 
 from vgtool import console
 from vgtool.commands.options import DataRoot, Json, Partial, Registry, Rule, Seed, whole
+from vgtool.errors import Exit
 
 
 def score(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or files of predictions (JSONL, csv, Parquet).")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders, or files of predictions (JSONL, csv, tsv, Parquet).")
+    ] = None,
     rule: Rule = None,
-    by: Annotated[str | None, typer.Option(help="Also split by a field: group or question_type.")] = None,
-    form: Annotated[str, typer.Option("--format", help="table, markdown, latex, csv or json.")] = "table",
+    by: Annotated[
+        list[str] | None, typer.Option(help="Also split by a field: group or question_type; repeat for both.")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare with a METHOD, RUN, MODEL or RUN::METHOD on the same rows; repeat for several."),
+    ] = None,
+    table: Annotated[
+        list[str] | None, typer.Option(help="Only this table; repeat for several. `list` names them.")
+    ] = None,
+    column: Annotated[list[str] | None, typer.Option(help="Only this column of tables; repeat for several.")] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="table, markdown, latex; every number: csv, json, parquet.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="File to write; its ending says the format where none is given.")
+    ] = None,
     partial: Partial = False,
     allow_mixed: Annotated[bool, typer.Option(help="Label runs that differ in protocol, kernel or rows.")] = False,
     bertscore: Annotated[
@@ -25,30 +43,36 @@ def score(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Accuracy and grounding tables, with intervals and paired tests.
+    """Accuracy and grounding tables, with intervals and paired tests; csv, json and parquet hold an estimate a row.
 
     Example: vgtool score runs/phantom-refined --by question_type --format markdown
     """
-    from vgtool.scoring.render import check_format, for_terminal
-    from vgtool.scoring.render import render as rendered
-    from vgtool.scoring.tables import score as tables
+    from vgtool.scoring import render
+    from vgtool.scoring.frame import TABLES
+    from vgtool.scoring.output import deliver
+    from vgtool.scoring.score import score as scored
 
-    form = check_format("json" if as_json else form)
-    found = tables(
-        runs,
+    if "list" in (table or ()):
+        console.show("\n".join(f"{name:14} {about}" for name, about in TABLES.items()))
+        return
+    form = render.format_of("json" if as_json else form, out)
+    found = scored(
+        runs or [],
         rule=rule,
-        by=by,
+        by=by or (),
         partial=partial,
         seed=seed,
         allow_mixed=allow_mixed,
         bertscore=None if bertscore is None else (bertscore, bertscore_layer),
-        every_count=form == "json",
+        tables=table or (),
+        against=against or (),
+        every=form in render.DATA,
     )
-    if form == "table" and console.out.is_terminal:
-        for table in found:
-            console.out.print(for_terminal(table, console.out.width), soft_wrap=True)
-        return
-    console.show(rendered(found, form))
+    deliver(found, form, out, column or ())
+    for sentence in found.failed:
+        console.say(sentence)
+    if found.failed:
+        raise typer.Exit(Exit.SOME_FAILED)
 
 
 def report(

@@ -3,18 +3,21 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 from vgtool import console
 from vgtool.commands.options import (
     BenchmarkName,
+    Benchmarks,
+    Heads,
     Json,
     Mapping,
     Maps,
     Methods,
     Model,
+    Models,
     Out,
     Partial,
     Region,
@@ -32,8 +35,8 @@ MetricKind = Literal["kl", "js", "ratio"]
 
 def probe(
     *,
-    model: Model = "huatuogpt-vision-7b",
-    benchmark: BenchmarkName = "vgmed",
+    model: Models = ["huatuogpt-vision-7b"],  # noqa: B006
+    benchmark: Benchmarks = ["vgmed"],  # noqa: B006
     rows: RowOptions,
     out: Out = None,
     maps: Maps = "layers",
@@ -48,14 +51,17 @@ def probe(
 
     Example: vgtool probe --model phantom-vlm --benchmark scenes --out runs/scenes
     """
+    if len(model) * len(benchmark) > 1:
+        own = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
+        _each("probe", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
     from vgtool.runs import launch
 
-    found = rows.load(benchmark, registry)
-    here = launch.prepare("probe", model, registry, found, out, at.shard, at.batch_size, at.images)
+    found = rows.load(benchmark[0], registry)
+    here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, at.images)
     from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
 
     placed = here.device(at.device, at.device_map)
-    opened = launch.load(model, registry, at.dtype, placed, at.device_map, at.offline, at.lora)
+    opened = launch.load(model[0], registry, at.dtype, placed, at.device_map, at.offline, at.lora)
     task = Probe(opened, maps=maps, row=row, mapping=box_mapping, region=region)
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))
 
@@ -63,16 +69,13 @@ def probe(
 def refine(
     *,
     method: Methods = None,
-    heads: Annotated[
-        Path | None, typer.Option(help="Head file of vgtool heads; the published heads when not given.")
-    ] = None,
-    model: Model = "huatuogpt-vision-7b",
-    benchmark: BenchmarkName = "vqa-rad",
+    heads: Heads = None,
+    model: Models = ["huatuogpt-vision-7b"],  # noqa: B006
+    benchmark: Benchmarks = ["vqa-rad"],  # noqa: B006
     rows: RowOptions,
     out: Out = None,
     box_mapping: Mapping = "exact",
     at: RunOptions,
-    explain: Annotated[str | None, typer.Option(help="Show this one sample id in full; writes nothing.")] = None,
     registry: Registry = None,
     as_json: Json = False,
 ) -> None:
@@ -80,32 +83,57 @@ def refine(
 
     Example: vgtool refine --model phantom-vlm --benchmark phantom --heads heads.json --method vgrefine
     """
-    from vgtool.runs import launch
-
     labels = method or ["vgrefine"]
     if len(set(labels)) < len(labels):
         raise VgError("The same --method is given twice.", "Name each variant once.")
-    found = rows.load(benchmark, registry)
-    here = None
-    if explain is None:
-        here = launch.prepare("refine", model, registry, found, out, at.shard, at.batch_size, at.images)
+    if len(model) * len(benchmark) > 1:
+        own = {"method": labels, "heads": heads, "box_mapping": box_mapping}
+        _each("refine", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
+    from vgtool.runs import launch
+
+    found = rows.load(benchmark[0], registry)
+    here = launch.prepare("refine", model[0], registry, found, out, at.shard, at.batch_size, at.images)
     from vgtool.methods.base import read_facts  # torch takes seconds: a mistyped name is answered before it
     from vgtool.methods.parse import parse
     from vgtool.methods.pictures import other_image
     from vgtool.methods.refine import Refine
 
     methods = {label: parse(label) for label in labels}
-    placed = here.device(at.device, at.device_map) if here else at.device
-    opened = launch.load(model, registry, at.dtype, placed, at.device_map, at.offline, at.lora)
+    placed = here.device(at.device, at.device_map)
+    opened = launch.load(model[0], registry, at.dtype, placed, at.device_map, at.offline, at.lora)
     facts = read_facts(opened.adapter, heads, (sample.image_id for sample in found.samples), at.seed)
-    partner = other_image(found.samples, at.seed)
+    partner = other_image(found.samples, at.seed, opened.adapter.alpha)
     task = Refine(opened, methods, facts, found.decoding, mapping=box_mapping, partner=partner)
-    if here is None:
-        from vgtool.methods.explain import explain as explained
-
-        console.show(explained(task, found.samples, explain or ""))
-        return
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))
+
+
+def _each(
+    kind: str,
+    models: list[str],
+    benchmarks: list[str],
+    rows: RowOptions,
+    at: RunOptions,
+    out: Path | None,
+    own: dict[str, Any],
+) -> NoReturn:
+    """A run for every model and benchmark, in a process each; a name that is not known is told before the first."""
+    from vgtool.benchmarks.load import find
+    from vgtool.models.load import resolve
+    from vgtool.runs import launch, steps
+
+    shared = {**dataclasses.asdict(rows), **dataclasses.asdict(at), **own}
+    del shared["shard"]
+    found = []
+    for model in models:
+        named = resolve(model, own["registry"])[0].name
+        for benchmark in benchmarks:
+            find(benchmark, rows.data_root, own["registry"])
+            folder = launch.folder(kind, named, benchmark, out or Path("runs"))
+            words = steps.words({"model": model, "benchmark": benchmark, "out": folder, **shared})
+            found.append(steps.Step(folder.name, (kind, *words)))
+    if twice := [step.name for step in found if [one.name for one in found].count(step.name) > 1]:
+        raise VgError(f"Two of these runs are called '{twice[0]}'.", "Give each a --out of its own, in two commands.")
+    raise typer.Exit(steps.run(found, at.shard))
 
 
 def heads(

@@ -40,6 +40,35 @@ class Geometry:
     canvas_height: float
     cell_width: float
     cell_height: float
+    placed: bool = True
+    """False: the tokens form no grid over the image (resamplers, queries); `grid` is then one row of them, and only
+    their number means anything."""
+
+    @classmethod
+    def unplaced(cls, width: int, height: int, tokens: int) -> "Geometry":
+        """Image tokens that stand for no place of the image."""
+        return cls(width, height, Grid(1, tokens), 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, placed=False)
+
+    @classmethod
+    def cells(
+        cls, width: int, height: int, grid: Grid, x: tuple[float, float], y: tuple[float, float], cell: float = 1.0
+    ) -> "Geometry":
+        """A measured grid: (left edge, cell width) and (top edge, cell height) in stored pixels. `cell`: canvas pixels
+        of a cell, where they are known."""
+        scale_x, scale_y = cell / x[1], cell / y[1]
+        return cls(
+            width,
+            height,
+            grid,
+            scale_x,
+            scale_y,
+            -x[0] * scale_x,
+            -y[0] * scale_y,
+            grid.cols * cell,
+            grid.rows * cell,
+            cell,
+            cell,
+        )
 
     @classmethod
     def pad(cls, width: int, height: int, size: int, grid: Grid) -> "Geometry":

@@ -6,6 +6,7 @@ one of lowest mean layer KL, is the default knockout layer.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -68,10 +69,13 @@ def fingerprint(image_id: str) -> str:
 
 
 def write(path: Path, file: HeadFile) -> None:
-    """Write a head file."""
+    """Write a head file, whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.write_text(json.dumps(asdict(file), indent=1) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps(asdict(file), indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, path)
     except OSError as error:
+        beside.unlink(missing_ok=True)
         raise VgError(f"Cannot write '{path}': {error.strerror}.", "Choose another -o.") from None
 
 
@@ -105,6 +109,15 @@ def refuse_mismatch(file: HeadFile, model: str, layers: int, heads: int) -> None
             f"'{model}' has {layers} x {heads}.",
             "Rank this model's own heads with vgtool probe and vgtool heads.",
         )
+
+
+def foreign(file: HeadFile, model: str, revision: str) -> tuple[str, ...]:
+    """What to tell of heads that were ranked on another model of equal shape, or on another revision."""
+    if file.model != model:
+        return (f"The heads are those of '{file.model}', whose shape is equal; '{model}' was not ranked.",)
+    if file.revision != revision:
+        return (f"The heads are those of '{model}' at revision {file.revision[:12]}; this is {revision[:12]}.",)
+    return ()
 
 
 def refuse_overlap(file: HeadFile, image_ids: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ decoding twice, the second time in the other byte order. TIFF whose least value 
 
 import io
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _PHOTOMETRIC, _BITS, _PLANES = 262, 258, 284
 """TIFF tags."""
+
+
+Alpha = Literal["white", "drop"]
 
 
 def header(data: bytes, name: str, max_pixels: int, view: View = View()) -> ImageFile:  # noqa: B008
@@ -42,6 +45,10 @@ def header(data: bytes, name: str, max_pixels: int, view: View = View()) -> Imag
     if image.format == "MPO":  # the further pictures of an MPO are previews of the first
         frames = 1
     refuse_large(*image.size, name, max_pixels)
+    strips = {one.extents for one in image.tile if one.extents is not None}
+    covered = sum((right - left) * (low - high) for left, high, right, low in strips)
+    if image.format == "TIFF" and covered < image.size[0] * image.size[1]:  # Pillow leaves the rest black
+        raise SampleError("image_truncated", f"'{name}' has strips for a part of its picture only")
     if view.slice is not None:
         _seek(image, view.slice, frames, name)
         refuse_large(*image.size, name, max_pixels)
@@ -57,8 +64,9 @@ def _seek(image: ImageFile, at: int, frames: int, name: str) -> None:
         image.seek(at)
 
 
-def picture(data: bytes, name: str, max_pixels: int, view: View, upright: bool) -> Image.Image:
-    """The picture as RGB, alpha laid over white."""
+def picture(data: bytes, name: str, max_pixels: int, view: View, upright: bool, bare: bool = False) -> Image.Image:
+    """The picture as RGB, alpha laid over white. `bare`: 8-bit colours without their alpha, which PIL's own conversion
+    gives, and so most models' code."""
     with header(data, name, max_pixels, view) as image, reading(name, "image_truncated", "cannot be decoded in full"):
         turn = image.getexif().get(ExifTags.Base.Orientation, 1) if upright else 1
         found = deep(image, data, name, max_pixels, view)
@@ -66,7 +74,7 @@ def picture(data: bytes, name: str, max_pixels: int, view: View, upright: bool) 
             if view.window is not None:
                 raise SampleError("image_window", f"'{name}' has 8 bits a channel: no window applies to it")
             image.load()
-            shown = _on_white(image, name)
+            shown = image.convert("RGB") if bare else _on_white(image, name)
         else:
             shown = _windowed(*found, name, view)
         if turn != 1:

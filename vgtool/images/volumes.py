@@ -7,8 +7,10 @@ space that both state: a label on another grid is resampled to the image's, each
 
 import gzip
 import io
+import logging
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ WHOLE = 0.01
 _MAGIC = {348: (344, (b"n+1", b"ni1")), 540: (4, (b"n+2", b"ni2"))}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Volume:
     """Voxels in closest canonical orientation."""
 
@@ -60,9 +62,11 @@ def load(data: bytes, name: str, max_voxels: int = 4 * MAX_BYTES) -> Volume:
     """A volume of one number a voxel, in three dimensions. SampleError for what is none."""
     try:
         import nibabel
+        from nibabel.imageglobals import logger
         from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
     except ImportError:
         raise SampleError("nifti_support_missing", f"'{name}' is NIfTI; install vgtool[masks]") from None
+    logger.handlers = [logging.NullHandler()]  # it prints what it finds odd, beside the exception that says so
     with reading(name, "image_unreadable", "cannot be read as NIfTI"):
         plain = _unpacked(data, name)
         kind = nibabel.Nifti2Image if int.from_bytes(plain[:4], "little") in (540, 469893120) else nibabel.Nifti1Image
@@ -109,23 +113,46 @@ def _voxels(image: Any) -> NDArray[Any]:
     return np.asanyarray(values).reshape(image.shape[:3])
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A file's bytes, or the volume in them, under the name that messages use: equal by content alone."""
+
+    what: Any
+    name: str = field(compare=False)
+
+
+@lru_cache(maxsize=2)
+def _loaded(file: _Named) -> Volume:
+    return load(file.what, file.name)
+
+
+@lru_cache(maxsize=4)
+def _own_window(volume: _Named, full: bool) -> tuple[float, float]:
+    return window(volume.what.values, volume.name, full=full)
+
+
+def _recent(data: bytes, name: str) -> Volume:
+    """As `load`; an image and its label are kept, for slices of one volume are mostly asked for after each other."""
+    return _loaded(_Named(data, name))
+
+
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
 
 def size(data: bytes, name: str, max_pixels: int, view: View) -> tuple[int, int]:
     """Width and height of a slice along the view's axis."""
-    width, height = displayed(load(data, name).values.take(0, _axis(view, name))).shape[::-1]
+    width, height = displayed(_recent(data, name).values.take(0, _axis(view, name))).shape[::-1]
     refuse_large(width, height, name, max_pixels)
     return width, height
 
 
 def picture(data: bytes, name: str, max_pixels: int, view: View) -> Image.Image:
     """The slice that `view` names, in grey."""
-    volume = load(data, name)
+    volume = _recent(data, name)
     plane = _plane(volume.values, name, view)
     if isinstance(view.window, int) or (isinstance(view.window, str) and view.window != "full"):
         raise SampleError("image_window", f"'{name}' states no windows; give [low, high] or full")
-    low, high = window(volume.values, name, given(view.window), full=view.window == "full")
+    low, high = given(view.window) or _own_window(_Named(volume, name), view.window == "full")
     refuse_large(plane.shape[0], plane.shape[1], name, max_pixels)
     image = Image.fromarray(grey(plane, low, high)).convert("RGB")
     kind = "" if given(view.window) else "full range, " if view.window else "percentiles 0.5 and 99.5, "
@@ -212,12 +239,12 @@ def labels_on(label: Volume, image: Volume, name: str) -> tuple[NDArray[np.int32
 
 def label_slice(data: bytes, name: str, view: View, image: bytes | None) -> NDArray[np.int32]:
     """The labels of a slice as rows and columns of a picture, on the grid of the volume `image` where it is given."""
-    label = load(data, name)
+    label = _recent(data, name)
     if image is None:
         return displayed(_plane(whole_numbers(label, name), name, view))
     if not is_volume(image):
         raise SampleError("mask_frame", f"'{name}' is a volume, and its image is none")
-    return displayed(_plane(labels_on(label, load(image, name), name)[0], name, view))
+    return displayed(_plane(labels_on(label, _recent(image, name), name)[0], name, view))
 
 
 def _same_grid(one: Volume, other: Volume) -> bool:

@@ -5,7 +5,7 @@ wants to read, and plans all questions of some images at once; the refine task r
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from zlib import crc32
@@ -40,6 +40,15 @@ class Facts:
     seed: int
     follows_image: bool = False
     """Whether the model's input takes the size of the image (Qwen, tiles) instead of its own."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know: whose heads these are, where they are another model's."""
+    without: frozenset[int] = frozenset()
+    """Layers that have no softmax attention to read or edit."""
+
+    @property
+    def readable(self) -> frozenset[int]:
+        """Layers whose attention can be read and edited."""
+        return frozenset(range(self.layers)) - self.without
 
 
 def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
@@ -47,10 +56,12 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
     architecture's, or was made on any of these images; knockout layers are the model's own, else the file's."""
     ranked: tuple[tuple[int, int], ...] = tuple((layer, head) for layer, head in adapter.spec.heads_ranked or ())
     knockout = tuple(adapter.spec.knockout_layers or ())
+    notes: tuple[str, ...] = ()
     if heads is not None:
         file = head_files.read(heads)
         head_files.refuse_mismatch(file, adapter.spec.name, adapter.layers, adapter.heads)
         head_files.refuse_overlap(file, image_ids)
+        notes = head_files.foreign(file, adapter.spec.name, adapter.revision)
         ranked = tuple((layer, head) for layer, head, _ in file.ranked)
         knockout = knockout or tuple(file.knockout_layers)
     for layer, head in ranked:
@@ -60,7 +71,13 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
                 f"head {[layer, head]}.",
                 "Correct heads_ranked, or rank this model's own heads and give --heads FILE.",
             )
-    return Facts(adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image)
+        if layer in adapter.without:
+            raise VgError(
+                f"Head {[layer, head]} is ranked, but layer {layer} of '{adapter.spec.name}' has no softmax attention.",
+                "Rank this model's own heads with vgtool probe and vgtool heads, and give --heads FILE.",
+            )
+    facts = Facts(adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image, notes)
+    return replace(facts, without=frozenset(adapter.without))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +210,8 @@ class Method(Protocol):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    # A method may also say `role: ClassVar[Role]` (vgtool.methods.names), one that does not is a claim; and
+    # `needs_grid: ClassVar[bool]`, whether it must know where in the image each token stands.
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         """Layers to read, by row. VgError when the method cannot run on this model."""

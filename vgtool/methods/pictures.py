@@ -13,7 +13,7 @@ from PIL import Image
 
 from vgtool.attention.session import Rows
 from vgtool.errors import SampleError
-from vgtool.images import open_image
+from vgtool.images import Alpha, open_image
 from vgtool.methods.base import Facts, Plan, Scenes
 from vgtool.methods.task import ImageGroup
 from vgtool.records import Sample
@@ -70,7 +70,7 @@ class NoImage(_Picture):
         return [Plan(blind=True)] * len(scenes)
 
 
-def other_image(samples: Sequence[Sample], seed: int) -> Callable[[Sample], Image.Image]:
+def other_image(samples: Sequence[Sample], seed: int, alpha: Alpha = "white") -> Callable[[Sample], Image.Image]:
     """Gives each sample another image of its benchmark, by seed and sample id alone; one that cannot be opened is
     passed over for the next."""
     images = {sample.image_id: sample.image for sample in samples}
@@ -81,7 +81,7 @@ def other_image(samples: Sequence[Sample], seed: int) -> Callable[[Sample], Imag
         others = [image for image in ids if image != sample.image_id]
         for place in range(len(others)):
             try:
-                return open_image(images[others[(first + place) % len(others)]])
+                return open_image(images[others[(first + place) % len(others)]], alpha=alpha)
             except SampleError:
                 continue
         raise SampleError("no_other_image", "the benchmark has no other image that can be opened")

@@ -11,9 +11,10 @@ import torch
 
 from vgtool.attention.session import Ask, Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
-from vgtool.errors import SampleError
+from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping, Geometry
 from vgtool.grounding.metrics import groundings, relative_attention
+from vgtool.methods.names import Role
 from vgtool.methods.questions import COMMON, FLOATS, Question, common, failure, rounds
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.records import Rejected, Sample
@@ -28,6 +29,8 @@ class Probe:
 
     kind = "probe"
     rows_per_sample = 1
+    notes: Sequence[str] = ()
+    roles: Mapping[str, Role] = {}
     schema = pa.schema(
         [
             *COMMON,
@@ -50,7 +53,11 @@ class Probe:
     ) -> None:
         self.sessions, self.adapter = sessions, sessions.adapter
         self.maps, self.row, self.mapping, self.region = maps, row, mapping, region
-        self.every = frozenset(range(self.adapter.layers))
+        if why := self.adapter.ungridded:
+            raise VgError(
+                f"'{self.adapter.spec.name}' cannot be probed: {why}, so no region of the image is any of them.",
+                "vgtool refine answers with it, with methods that need no grid.",
+            )
         self.prompt = lru_cache(4096)(self.adapter.prompt)  # benchmarks ask the same of many images
 
     def identity(self) -> Mapping[str, Any]:
@@ -76,10 +83,11 @@ class Probe:
             below: np.ndarray | None = None
             for questions in passes:
                 wanted = [Ask(q.prompt.tail, q.prompt.question, self.row, image=q.image) for q in questions]
-                found = session.look([*wanted, *(asks if below is None else ())], self.every)
-                maps = torch.stack([found[layer] for layer in sorted(found)], 1).numpy()  # [Q, L, H, T]
-                if len(wanted) > 1 and not np.isfinite(maps).all():  # what one question has may have spread to others
+                found = session.look([*wanted, *(asks if below is None else ())], self.adapter.readable)
+                if len(wanted) > 1 and not all(bool(torch.isfinite(one).all()) for one in found.values()):
+                    # what one question has may have spread to others
                     raise SampleError("not_finite", "attention holds NaN or infinity")
+                maps = stacked(found, self.adapter.layers)
                 below = maps[len(wanted) :] if below is None else below
                 rows += self._rows(questions, groups, maps[: len(wanted)], below)
         return rows
@@ -109,7 +117,10 @@ class Probe:
         regions, rows = dict[int, list[int]](), list[Row]()
         for at, question in enumerate(questions):
             try:
-                regions[at] = self._region(question.sample, groups[question.image].visions[0].geometry)
+                geometry = groups[question.image].visions[0].geometry
+                if not geometry.placed:
+                    raise SampleError("no_grid", "the tokens of an image of this shape form no grid")
+                regions[at] = self._region(question.sample, geometry)
             except SampleError as error:
                 rows.append(failure(question.sample, str(error)))
         some, size = list(regions), max(SLAB // maps[0].size, 1)
@@ -129,6 +140,7 @@ class Probe:
         """Metrics and maps to keep of n samples from question and general maps [n, L, H, T], first image's tokens."""
         rows: list[Row] = [{} for _ in regions]
         broken = ~(np.isfinite(above) & np.isfinite(below)).all((2, 3))
+        broken[:, list(self.adapter.without)] = False
         for at in np.flatnonzero(broken.any(1)).tolist():
             rows[at]["warning"] = f"not_finite: layers {', '.join(map(str, np.flatnonzero(broken[at])))}"
         inside = np.zeros((len(regions), above.shape[-1]), bool)
@@ -146,9 +158,16 @@ class Probe:
         for level in kept:
             prefix = "" if level == "layer" else "head_"
             for name, values in zip((f"{prefix}attention", f"general_{prefix}attention"), levels[level], strict=True):
-                for row, one in zip(rows, values.astype(np.float32).reshape(len(rows), -1), strict=True):
+                flat = values.astype(np.float32).reshape(len(rows), -1)
+                for row, one in zip(rows, nullable(flat) if self.adapter.without else flat, strict=True):
                     row[name] = one
         return rows
+
+
+def stacked(maps: Mapping[int, torch.Tensor], layers: int) -> np.ndarray:
+    """[Q, L, H, T]; NaN in layers that were not read."""
+    nothing = torch.full_like(next(iter(maps.values())), torch.nan)
+    return torch.stack([maps.get(layer, nothing) for layer in range(layers)], 1).numpy()
 
 
 def nullable(values: np.ndarray) -> list[list[float | None]]:

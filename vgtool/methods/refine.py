@@ -15,10 +15,11 @@ from PIL import Image
 from vgtool.attention.decode import Ending
 from vgtool.attention.session import Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
-from vgtool.errors import SampleError
+from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping
 from vgtool.methods.answers import Answering, Variant
 from vgtool.methods.base import Facts, Method, Plan, Scenes
+from vgtool.methods.names import Role, role_of
 from vgtool.methods.questions import COMMON, FLOATS, Question, common, failure, rounds
 from vgtool.methods.reading import Reader, Reading
 from vgtool.methods.task import ImageGroup, Row
@@ -59,9 +60,20 @@ class Refine:
         """`methods`: label -> method, in the order they were given. `partner`: another image of the benchmark."""
         self.sessions, self.adapter, self.methods, self.facts = sessions, sessions.adapter, methods, facts
         self.rows_per_sample = 1 + len(methods)
+        self.notes: Sequence[str] = facts.notes
+        self.roles: Mapping[str, Role] = {
+            label: getattr(method, "role", role_of(label)) for label, method in ((BASELINE, None), *methods.items())
+        }
         reads: dict[Rows, frozenset[int]] = {"last": frozenset()}
         keep: frozenset[int] = frozenset()
         for method in methods.values():
+            # A method of another package may not say; then it sees tokens alone.
+            if self.adapter.ungridded and getattr(method, "needs_grid", False):
+                raise VgError(
+                    f"--method {method.name} needs to know where image tokens stand, and with "
+                    f"'{self.adapter.spec.name}' {self.adapter.ungridded}.",
+                    "vgtool methods says which need it.",
+                )
             for row, layers in method.reads(facts).items():
                 reads[row] = reads.get(row, frozenset()) | layers
             keep |= method.starts(facts)

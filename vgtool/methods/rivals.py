@@ -36,10 +36,16 @@ class Pai:
     def starts(self, facts: Facts) -> frozenset[int]:
         if not 0 <= self.start < facts.layers:
             raise VgError(f"pai: start={self.start} does not fit a model of {facts.layers} layers.")
-        return frozenset({self.start})
+        return frozenset({min(self._layers(facts))})
+
+    def _layers(self, facts: Facts) -> frozenset[int]:
+        layers = frozenset(layer for layer in facts.readable if layer >= self.start)
+        if not layers:
+            raise VgError(f"pai: no layer from start={self.start} on has softmax attention.", "Give a lower start.")
+        return layers
 
     def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
-        layers = frozenset(range(self.start, scenes.facts.layers))
+        layers = self._layers(scenes.facts)
         change = Change(layers=layers, rescore=_louder(self.alpha), rows="last", decode=True)
         return [Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)] * len(scenes)
 
@@ -70,10 +76,10 @@ class AdaptVis:
         return {}
 
     def starts(self, facts: Facts) -> frozenset[int]:
-        return frozenset({0})
+        return frozenset({min(facts.readable)})
 
     def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
-        layers, decode = frozenset(range(scenes.facts.layers)), self.decode == "on"
+        layers, decode = scenes.facts.readable, self.decode == "on"
         plans = {
             weight: Plan()
             if weight == 1
@@ -90,6 +96,7 @@ class ViCrop:
 
     name: ClassVar[str] = "vicrop"
     summary: ClassVar[str] = "rival: the image and a crop of where the model looks (Zhang et al. 2025)"
+    needs_grid: ClassVar[bool] = True
 
     layer: int | None = field(default=None, metadata={"help": "layer of the map; 14 of 32 layers, in proportion"})
     side: float | None = field(
@@ -98,9 +105,13 @@ class ViCrop:
     )
 
     def where(self, facts: Facts) -> int:
-        layer = round(14 / 32 * facts.layers) if self.layer is None else self.layer
+        proportion = round(14 / 32 * facts.layers)
+        nearest = min(facts.readable, key=lambda layer: (abs(layer - proportion), layer))
+        layer = nearest if self.layer is None else self.layer
         if not 0 <= layer < facts.layers:
             raise VgError(f"vicrop: layer={layer} does not fit a model of {facts.layers} layers.")
+        if layer in facts.without:
+            raise VgError(f"vicrop: layer={layer} has no softmax attention.", f"The nearest with it is {nearest}.")
         return layer
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:

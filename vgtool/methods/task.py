@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from PIL import Image
 
+from vgtool.methods.names import Role
 from vgtool.models.adapter import Vision
 from vgtool.records import Rejected, Sample
 
@@ -28,7 +29,7 @@ class ImageGroup:
     """`images`, prepared for the model."""
 
     @property
-    def form(self) -> tuple[tuple[int, int, int], ...]:
+    def form(self) -> tuple[tuple[int, ...], ...]:
         """Equal for groups that can go through the model in one batch."""
         return tuple(vision.form for vision in self.visions)
 
@@ -42,6 +43,11 @@ class Task(Protocol):
     """The columns of the Parquet parts; `sample_id` always, `error` always."""
     rows_per_sample: int
     """1 for probe; the number of methods, baseline included, for refine."""
+
+    notes: Sequence[str]
+    """What a reader of its numbers must know."""
+    roles: Mapping[str, Role]
+    """Of each method, what it is to a result; empty for a probe."""
 
     def identity(self) -> Mapping[str, Any]:
         """The settings that make this run this run: prompts, row, maps, methods, heads digest. JSON values only."""

@@ -73,6 +73,11 @@ class VGRefine:
                 f"--method {self.name}: knockout layers {list(layers)} do not fit a model of {facts.layers} layers.",
                 f"Give layers=N with N from 0 to {facts.layers - 1}.",
             )
+        if refused := sorted(set(layers) & facts.without):
+            raise VgError(
+                f"--method {self.name}: layer {refused[0]} has no softmax attention to knock out.",
+                f"Give layers=N with N of {', '.join(map(str, sorted(facts.readable)))}.",
+            )
         return frozenset(layers)
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
@@ -145,8 +150,9 @@ class RandomHeads(VGRefine):
 
     def heads(self, facts: Facts) -> Sequence[tuple[int, int]]:
         rng = np.random.default_rng([facts.seed, 0x6865616473])
-        picks = rng.permutation(facts.layers * facts.heads)[: self.top_k]
-        return [(int(pick) // facts.heads, int(pick) % facts.heads) for pick in picks]
+        layers = sorted(facts.readable)
+        picks = rng.permutation(len(layers) * facts.heads)[: self.top_k]
+        return [(layers[int(pick) // facts.heads], int(pick) % facts.heads) for pick in picks]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +161,7 @@ class Centre(VGRefine):
 
     name: ClassVar[str] = "centre"
     summary: ClassVar[str] = "control: a centred box of the same size"
+    needs_grid: ClassVar[bool] = True
 
     def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
         kept, chosen, first = self.relevant(values), np.zeros(values.shape, bool), 0
@@ -174,6 +181,7 @@ class Oracle(VGRefine):
 
     name: ClassVar[str] = "oracle"
     summary: ClassVar[str] = "ceiling: keeps the ground-truth region (benchmarks with boxes)"
+    needs_grid: ClassVar[bool] = True
 
     def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
         scenes.only_image(self.name)
@@ -192,6 +200,7 @@ class Swap(VGRefine):
 
     name: ClassVar[str] = "swap"
     summary: ClassVar[str] = "control: the mask the same question gets on another image"
+    needs_grid: ClassVar[bool] = True
 
     def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
         scenes.only_image(self.name)

@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from vgtool.errors import SampleError
 from vgtool.grounding.geometry import Geometry
+from vgtool.images import Alpha
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.wording import Wording, refused
 from vgtool.registry import ModelSpec
@@ -25,6 +27,8 @@ IMAGE = "<image>"
 """Stands for the image in a chat template of models.yaml; never a token of the user's text."""
 QUESTION = "{question}"
 """Stands for the user's text in a chat template."""
+PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Cache layers that hold keys and values and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Vision:
         return self.geometry.tokens + self.overview
 
     @property
-    def form(self) -> tuple[int, int, int]:
+    def form(self) -> tuple[int, ...]:
         """Equal for images whose tokens stand alike, so that they can go through the model in one batch."""
         return (self.tokens, self.geometry.grid.rows, self.geometry.grid.cols)
 
@@ -119,12 +123,17 @@ class Adapter:
     """Of `eos`, the ids that no answer takes before that: what `generate` is told of, not the tokens of `stop`."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """What the checkpoint's generation_config asks beyond ids; of it, greedy decoding follows repetition_penalty."""
+    without: Mapping[int, str] = field(default_factory=dict)
+    """Text layers that have no softmax attention, by their kind (`linear_attention`, `conv`); known once the engine is
+    attached. They have no map and cannot be edited."""
 
     placeholder: ClassVar[bool] = True
     """True: the tokenizer knows an image token, and the prompt is tokenised in one pass around it, as the model's
     processor does. False: text is tokenised in pieces around the image, as repositories with a sentinel do."""
     embeds: ClassVar[bool] = True
     """True: `inputs` takes an image as `features` has it. False: the model computes them from pixels as it goes."""
+    alpha: ClassVar[Alpha] = "white"
+    """What becomes of a transparent picture: laid over white, or its alpha dropped as the original's code drops it."""
     penalises_prompt: ClassVar[bool] = True
     """False: the published code generates from embeddings alone, so a repetition penalty never sees the prompt."""
     settings: ClassVar[frozenset[str]] = frozenset(
@@ -153,6 +162,36 @@ class Adapter:
     @property
     def heads(self) -> int:
         return self.model.config.get_text_config().num_attention_heads
+
+    @property
+    def readable(self) -> frozenset[int]:
+        """Layers whose attention can be read and edited."""
+        return frozenset(range(self.layers)) - self.without.keys()
+
+    @property
+    def shares(self) -> bool:
+        """Whether questions may be packed behind one prefix: every layer sees the past through keys and values alone,
+        in a window or in full. Recurrent states would run from one question of a pack into the next, chunks are not
+        counted from a question's own start, and keys shared between layers are gone when a rerun skips their layer."""
+        config = self.model.config.get_text_config()
+        chunked = "chunked_attention" in (getattr(config, "layer_types", None) or ())
+        lent = getattr(config, "num_kv_shared_layers", None)
+        return not (self.without or chunked or lent) and all(type(layer) in PLAIN for layer in self._typed().layers)
+
+    @property
+    def ungridded(self) -> str:
+        """Why the image tokens form no grid over the image; empty where they do."""
+        return ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of this model as it was loaded, one sentence each."""
+        if not self.without:
+            return []
+        kinds = ", ".join(dict.fromkeys(self.without.values()))
+        layers = ", ".join(map(str, sorted(self.without)))
+        around = "no maps, and a knockout leaves them as a path around it"
+        return [f"Layers {layers} have no softmax attention ({kinds}): {around}."]
 
     @property
     def follows_image(self) -> bool:
@@ -228,7 +267,7 @@ class Adapter:
         before = head + self.tokenizer.convert_ids_to_tokens(self.image_token) + lead
         ids, spans = self._tokens(before + text + trail)
         at = ids.index(self.image_token)
-        start, stop = _covered(spans, len(before), len(before) + len(text))
+        start, stop = covered(spans, len(before), len(before) + len(text))
         return Prompt(tuple(ids[:at]), tuple(ids[at + 1 :]), (max(start - at - 1, 0), max(stop - at - 1, 0)))
 
     def _pieces(self, head: str, lead: str, text: str, trail: str) -> Prompt:
@@ -237,7 +276,7 @@ class Adapter:
         ids, spans = self._tokens(lead + text + trail)
         if self.bos and ids[:1] == [self.tokenizer.bos_token_id]:
             ids, spans = ids[1:], spans[1:]
-        return Prompt(tuple(first), tuple(ids), _covered(spans, len(lead), len(lead) + len(text)))
+        return Prompt(tuple(first), tuple(ids), covered(spans, len(lead), len(lead) + len(text)))
 
     def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of a text, and the characters each one covers. A leading BOS is added unless the text spells it out
@@ -294,7 +333,9 @@ class Adapter:
         kwargs: dict[str, Any] = dict(each[0].kwargs)
         if len(each) > 1:
             for name, value in kwargs.items():
-                if isinstance(value, Tensor):
+                if isinstance(value, (list, tuple)):
+                    kwargs[name] = [item for one in each for item in one.kwargs[name]]
+                elif isinstance(value, Tensor):
                     axis = value.dim() - 2 if name == "position_ids" else 0  # [B, L]; [3, B, L] under mrope
                     kwargs[name] = torch.cat([one.kwargs[name] for one in each], axis)
         return Batch(kwargs, each[0].length, each[0].columns, tuple(one.next_position for one in each))
@@ -312,8 +353,16 @@ class Adapter:
     # ---- passes ------------------------------------------------------------------------------------------------
 
     def cache(self) -> Cache:
-        """A new empty cache for one prompt or batch; its layers grow by concatenation."""
-        return DynamicCache()
+        """A new empty cache for one prompt or batch. Layers of keys and values grow by concatenation and keep all,
+        since masks count windows; others (recurrent states, indexers) are what the model's config asks for."""
+        typed = self._typed()
+        if all(type(layer) in PLAIN for layer in typed.layers):
+            return DynamicCache()
+        typed.layers = [DynamicLayer() if type(layer) in PLAIN else layer for layer in typed.layers]
+        return typed
+
+    def _typed(self) -> DynamicCache:
+        return DynamicCache(config=self.model.config)
 
     def continuation(self, ids: Tensor, rope: Tensor) -> dict[str, Any]:
         """What the forward takes for text tokens behind a prefix that is in the cache.
@@ -321,6 +370,10 @@ class Adapter:
         `ids` [B, S]; `rope` [B, S], the position of each, which restarts for every question of a pack.
         """
         return {"inputs_embeds": self.model.get_input_embeddings()(ids), "position_ids": self.positions(rope)}
+
+    def answered(self, kwargs: Mapping[str, Any], made: int) -> Mapping[str, Any]:
+        """Inputs of a whole prompt whose last `made` tokens are an answer, where the model tells them apart."""
+        return kwargs
 
     def forward(self, kwargs: Mapping[str, Any], keep: Sequence[int], cache: Cache | None = None) -> Tensor:
         """One pass; the logits at the rows `keep`, float32 [B, len(keep), vocabulary]. `cache` grows by the pass.
@@ -335,7 +388,7 @@ class Adapter:
         return logits.float()
 
 
-def _covered(spans: Sequence[tuple[int, int]], start: int, stop: int) -> tuple[int, int]:
+def covered(spans: Sequence[tuple[int, int]], start: int, stop: int) -> tuple[int, int]:
     """[first, last + 1) of the tokens that cover any character of [start, stop)."""
     inside = [index for index, (a, b) in enumerate(spans) if a < stop and b > start]
     return (inside[0], inside[-1] + 1) if inside else (0, 0)

@@ -35,6 +35,7 @@ def conversation(
     sub: str = "",
     prompt: str | None = None,
     strip: str = "both",
+    template: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """The fields of an Adapter that concern text.
 
@@ -42,30 +43,36 @@ def conversation(
     `wrap`: what the model's processor writes around it. `eos`: ids from the config. `sub`: the language model's folder.
     `prompt`: the words of a layout that names them otherwise than by a chat template; the entry's win over them.
     `strip`: which blanks around a question the family's own code takes away.
+    `template`: the chat template and the text between two images, where they are known already.
     """
     generation = checkpoint.json(f"{sub}generation_config.json")
     options = checkpoint.spec.options
     stops = options.get("stop", [])
-    ends = _ends(checkpoint, tokenizer, generation, eos)
+    ending = _ends(checkpoint, tokenizer, generation, eos)
     stopping = {index for word in stops if (index := _single(tokenizer, word)) is not None}
     mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
-    template, separator = _template(checkpoint, tokenizer, mark, wrap, prompt)
-    template = template.replace(QUESTION, checkpoint.spec.question)
+    words, separator = template or _template(checkpoint, tokenizer, mark, wrap, prompt)
+    words = words.replace(QUESTION, checkpoint.spec.question)
     return {
         "spec": _told(checkpoint, sub),
         "revision": checkpoint.revision,
         "tokenizer": tokenizer,
-        "template": template,
+        "template": words,
         "separator": separator,
-        "eos": frozenset(ends | stopping),
-        "held": frozenset(ends),
+        "eos": frozenset(ending | stopping),
+        "held": frozenset(ending),
         "bos": bool(options.get("bos", True)),
-        "wording": wording(options, strip, template),
+        "wording": wording(options, strip, words),
         "marks": marks(tokenizer),
         "min_new_tokens": int(options.get("min_new_tokens", 0)),
         "stop": tuple(word for word in stops if _single(tokenizer, word) is None),
         "generation": {key: value for key, value in generation.items() if key not in IDS},
     }
+
+
+def ends(config: Any) -> list[Any]:
+    """What a config and its text part name as ids that end an answer; older and smaller ones name none."""
+    return [getattr(part, "eos_token_id", None) for part in (config, config.get_text_config())]
 
 
 def _ends(
@@ -125,13 +132,14 @@ def _template(
         raise VgError(
             f"'{spec.name}' has no chat template.", "Give its entry a prompt in models.yaml (see docs/models.md)."
         )
-    one, two = (_render(tokenizer, source, images, spec.system) for images in (1, 2))
+    one, two = (rendered(tokenizer, source, images, spec.system) for images in (1, 2))
     if one.count(mark) != 1 or two.count(mark) != 2 or one.count(QUESTION) != 1:
         raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", "Set its prompt.")
     return one.replace(mark, wrap[0] + IMAGE + wrap[1]), wrap[1] + two.split(mark)[1] + wrap[0]
 
 
-def _render(tokenizer: Any, source: str, images: int, system: str | None) -> str:
+def rendered(tokenizer: Any, source: str, images: int, system: str | None) -> str:
+    """A chat template's prompt of a user's turn with some images and `{question}`."""
     content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": QUESTION}]
     first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system is not None else []
     turns = [*first, {"role": "user", "content": content}]

@@ -104,13 +104,13 @@ class Checkpoint:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise VgError(f"The tokenizer in '{folder}' cannot be read: {reason}", "Fetch it again.") from None
 
-    def image_processor(self, **settings: Any) -> Any:
-        """The checkpoint's image processor, always on the PIL backend, which matches the original pipelines."""
+    def image_processor(self, backend: str = "pil", **settings: Any) -> Any:
+        """The checkpoint's image processor, on the PIL backend, which matches the original pipelines."""
         self.refuse_remote_code("preprocessor_config.json", "processor_config.json")
         if not (self.json("preprocessor_config.json") or self.json("processor_config.json")):
             raise VgError(f"'{self.folder}' has no preprocessor_config.json.", "Copy it from the original checkpoint.")
         return AutoImageProcessor.from_pretrained(
-            self.folder, backend="pil", trust_remote_code=False, local_files_only=True, **settings
+            self.folder, backend=backend, trust_remote_code=False, local_files_only=True, **settings
         )
 
     def configured(self, kind: Any, fields: Mapping[str, Any], where: str = "config.json", **others: Any) -> Any:
@@ -171,6 +171,12 @@ class Checkpoint:
         except torch.cuda.OutOfMemoryError:
             raise self._too_large(placement) from None
         except ValueError as error:
+            if "scaled_dot_product_attention" in str(error):  # Gemma 2's soft caps, gpt-oss's sinks
+                raise VgError(
+                    f"'{self.spec.name}' has a part whose attention transformers does not run through SDPA: "
+                    f"{str(error).split(' does not')[0]}.",
+                    "Soft caps and attention sinks cannot be read yet; use another model.",
+                ) from None
             if "offload" not in str(error):  # what accelerate says when a device map reaches the disk
                 raise
             raise self._too_large(placement) from None

@@ -16,7 +16,7 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter, Inputs, Vision
-from vgtool.models.chat import conversation
+from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.records import Grid
 
@@ -46,8 +46,7 @@ class Gemma3(Adapter):
             checkpoint,
             tokenizer,
             config.image_token_index,
-            config.eos_token_id,
-            config.get_text_config().eos_token_id,
+            *ends(config),
             wrap=(f"\n\n{opening}", f"{closing}\n\n"),
             written=opening,
         )

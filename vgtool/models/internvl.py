@@ -9,7 +9,7 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration
 from vgtool.errors import SampleError, VgError
 from vgtool.models import tiles
 from vgtool.models.adapter import Adapter, Vision
-from vgtool.models.chat import conversation
+from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.records import Grid
 
@@ -47,7 +47,7 @@ class InternVL(Adapter):
             checkpoint,
             checkpoint.tokenizer(),
             config.image_token_id,
-            config.get_text_config().eos_token_id,
+            *ends(config),
             wrap=(OPEN, CLOSE),
         )
         return cls(

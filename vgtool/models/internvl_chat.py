@@ -54,6 +54,7 @@ class InternVLChat(Adapter):
     tiling: Tiling | None
     """None: one squash of the whole image, whatever its shape."""
 
+    alpha = "drop"
     penalises_prompt = False
     settings = Adapter.settings | {"tiles", "max_tiles", "opening"}
     renames: ClassVar[Mapping[str, str]] = {
@@ -83,15 +84,21 @@ class InternVLChat(Adapter):
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         config = checkpoint.config()
         vision, llm = config.get("vision_config"), config.get("llm_config")
+        if config.get("model_type") == "internvl":
+            raise VgError(
+                f"'{checkpoint.spec.name}' turns out to be in the native layout of InternVL (-hf).",
+                f"Load its folder: --model {checkpoint.folder}.",
+            )
         if not isinstance(vision, dict) or not isinstance(llm, dict):
             raise VgError(
                 f"config.json of '{checkpoint.spec.name}' lacks vision_config or llm_config.", "Fetch it again."
             )
-        parts.ask(float(config.get("downsample_ratio", 0.5)), 0.5, "downsample_ratio", checkpoint)
+        parts.ask(config.get("downsample_ratio", 0.5), 0.5, "downsample_ratio", checkpoint)
+        parts.ask(type(config.get("select_layer", -1)), int, "select_layer of type", checkpoint)
         version = config.get("ps_version", "v1")
         parts.ask(version, ("v1", "v2"), "ps_version", checkpoint)
         parts.ask(bool(config.get("pad2square", False)), False, "pad2square", checkpoint)
-        parts.ask(int(config.get("use_backbone_lora") or 0), 0, "use_backbone_lora", checkpoint)
+        parts.ask(config.get("use_backbone_lora") or 0, 0, "use_backbone_lora", checkpoint)
         internlm2 = llm.get("model_type") == internlm.KIND
         tokenizer = internlm.tokenizer(checkpoint) if internlm2 else checkpoint.tokenizer(native=False)
         context = tokenizer.get_vocab().get(CONTEXT)
@@ -103,7 +110,7 @@ class InternVLChat(Adapter):
             text_config=text,
             image_token_id=context,
             downsample_ratio=0.5,
-            vision_feature_layer=int(config.get("select_layer", -1)),
+            vision_feature_layer=config.get("select_layer", -1),
             vision_feature_select_strategy="default",
             tie_word_embeddings=text.tie_word_embeddings,
         )
@@ -154,8 +161,9 @@ def _tiling(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Tiling | None:
     options = checkpoint.spec.options
     if not options.get("tiles", config.get("dynamic_image_size", False)):
         return None
-    most = int(options.get("max_tiles", config.get("max_dynamic_patch", 6)))
-    return Tiling(int(config.get("min_dynamic_patch", 1)), most, bool(config.get("use_thumbnail", False)))
+    least = parts.whole(config.get("min_dynamic_patch", 1), "min_dynamic_patch", checkpoint, 1)
+    most = parts.whole(options.get("max_tiles", config.get("max_dynamic_patch", 6)), "max_tiles", checkpoint, least)
+    return Tiling(least, most, bool(config.get("use_thumbnail", False)))
 
 
 def _language(checkpoint: Checkpoint, config: Mapping[str, Any], llm: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -24,6 +24,14 @@ NATIVE = {
 }
 """model_type of a transformers-native checkpoint -> adapter key."""
 
+CHAT = {
+    "internvl_chat": "internvl-chat",
+    "hulumed_qwen2": "hulu-med",
+    "hulumed_qwen3": "hulu-med",
+    "citrus_v": "citrus-v",
+}
+"""model_type of a layout that names the code of its repository -> adapter key."""
+
 ORIGINAL = ("llava_qwen2", "llava_mistral", "llava_llama")
 """model_type of checkpoints as the LLaVA repositories save them."""
 
@@ -55,13 +63,14 @@ def _adapter(config: dict[str, Any], folder: Path) -> str:
         return "vila"
     if kind in ORIGINAL or (kind == "llava" and "mm_projector_type" in config):  # as the earliest LLaVA-1.5 files do
         return "llava-original"
-    if kind == "internvl_chat":
-        return "internvl-chat"
-    if kind in NATIVE:
-        return NATIVE[kind]
+    vision = config.get("vision_config")
+    if kind == "llava" and isinstance(vision, dict) and vision.get("model_type") == "pixtral":
+        return "native"  # keeps the image's shape, which no square of the llava adapter does
+    if isinstance(kind, str):
+        return (NATIVE | CHAT).get(kind, "native")  # which asks transformers whether it knows the type
     raise VgError(
-        f"'{folder}' is of a layout vgtool does not know (model_type {kind!r}).",
-        f"Known: {', '.join((*NATIVE, *ORIGINAL))}, internvl_chat, VILA's three folders.",
+        f"config.json of '{folder}' names no model_type.",
+        f"Known: {', '.join((*NATIVE, *ORIGINAL, *CHAT))}, VILA's three folders, image-text types of transformers.",
     )
 
 
@@ -91,6 +100,11 @@ def _original(config: dict[str, Any], folder: Path) -> str:
 
 def _config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
+    if not config and any(folder.glob("*hlora*")):  # HealthGPT's own repositories
+        raise VgError(
+            f"'{folder}' holds H-LoRA weights without their language model, and no merge of them is exact.",
+            "HealthGPT-Pro's checkpoints load.",
+        )
     if not config:
         raise VgError(f"'{folder}' has no config.json.", "Give the folder of a whole checkpoint.")
     return config

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from PIL import Image
-from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter, Vision
-from vgtool.models.chat import conversation
+from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.records import Grid
+
+NATIVE = "Read it with an entry of your own that says adapter: native, in DIR/models.yaml, and add --registry DIR."
 
 
 @dataclass(kw_only=True)
@@ -37,7 +39,7 @@ class Llava(Adapter):
             model=checkpoint.build(LlavaForConditionalGeneration, config, placement),
             image_processor=processor,
             grid=_grid(config, processor),
-            **conversation(checkpoint, tokenizer, config.image_token_index, config.get_text_config().eos_token_id),
+            **conversation(checkpoint, tokenizer, config.image_token_index, *ends(config)),
         )
 
     def prepare(self, image: Image.Image) -> Vision:
@@ -48,6 +50,11 @@ class Llava(Adapter):
 def _grid(config: Any, processor: Any) -> Grid:
     height, width = canvas(processor)
     patch = config.vision_config.patch_size
+    if config.vision_feature_select_strategy == "full" and isinstance(config.vision_config, CLIPVisionConfig):
+        raise VgError(
+            "vision_feature_select_strategy 'full' keeps CLIP's class token, which stands nowhere in the image.",
+            NATIVE,
+        )
     if config.vision_feature_select_strategy not in ("default", "full"):
         raise VgError(f"vision_feature_select_strategy '{config.vision_feature_select_strategy}' is not known.")
     return Grid(height // patch, width // patch)
@@ -72,7 +79,7 @@ def layout(processor: Any, width: int, height: int, grid: Grid) -> Geometry:
     rows, cols = canvas(processor)
     shortest = size.shortest_edge
     if not processor.do_resize or rows != cols or size.longest_edge:
-        raise VgError("The checkpoint's image processor does not make one square image.", "vgtool cannot place boxes.")
+        raise VgError("The checkpoint's image processor does not make one square image.", NATIVE)
     if pads(processor) and (shortest or size.height) == rows:
         return Geometry.pad(width, height, rows, grid)
     if not pads(processor) and crops and shortest and shortest >= rows:
@@ -82,5 +89,5 @@ def layout(processor: Any, width: int, height: int, grid: Grid) -> Geometry:
     raise VgError(
         f"The checkpoint's image processor resizes to {shortest or size.height} and keeps {rows} pixels, which vgtool "
         "cannot place boxes under.",
-        "Use a processor that pads, crops or squashes to one square.",
+        NATIVE,
     )

@@ -26,7 +26,10 @@ ADAPTERS = {
     "qwen2-vl": "vgtool.models.qwen:Qwen2",
     "qwen2.5-vl": "vgtool.models.qwen:Qwen25",
     "qwen3-vl": "vgtool.models.qwen:Qwen3",
+    "citrus-v": "vgtool.models.citrus:Citrus",
+    "hulu-med": "vgtool.models.hulu:Hulu",
     "gemma3": "vgtool.models.gemma:Gemma3",
+    "native": "vgtool.models.native:Native",
 }
 """Short key -> module:Class."""
 

@@ -73,6 +73,7 @@ class Original(Adapter):
     aspect: str = "pad"
 
     placeholder = False
+    alpha = "drop"
     penalises_prompt = False
     settings = Adapter.settings | {"aspect"}
     renames: ClassVar[Mapping[str, str]] = {

@@ -45,3 +45,13 @@ def ask(found: Any, wanted: Any, what: str, checkpoint: Checkpoint) -> None:
             f"'{checkpoint.spec.name}' has {what} {found!r}, which vgtool does not know.",
             f"It reads {' or '.join(map(repr, wanted)) if isinstance(wanted, tuple) else repr(wanted)}.",
         )
+
+
+def whole(found: Any, what: str, checkpoint: Checkpoint, least: int = 0) -> int:
+    """A setting that has to be a whole number from `least` on. VgError otherwise."""
+    if isinstance(found, bool) or not isinstance(found, int) or found < least:
+        raise VgError(
+            f"'{checkpoint.spec.name}' has {what} {found!r}, which is no whole number from {least} on.",
+            "Correct its entry, or fetch its files again.",
+        )
+    return found

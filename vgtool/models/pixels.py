@@ -42,3 +42,9 @@ def normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) 
     """[1, 3, H, W], float32."""
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     return ((values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])[None]
+
+
+def scaled(image: Image.Image, mean: Tensor, std: Tensor) -> Tensor:
+    """[3, H, W], float32, as transformers' numpy processors work it out: times 1 / 255 in float64, then normalised."""
+    values = (np.array(image).astype(np.float64) * (1 / 255)).astype(np.float32)
+    return (torch.from_numpy(values).permute(2, 0, 1) - mean) / std

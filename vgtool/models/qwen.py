@@ -25,7 +25,7 @@ from transformers import (
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter, Inputs, Vision
-from vgtool.models.chat import conversation
+from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.records import Grid
 
@@ -50,9 +50,8 @@ class Qwen25(Adapter):
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
         config = checkpoint.configured(cls.host[0], checkpoint.config())
-        processor = _processor(checkpoint, config)
-        text = config.get_text_config()
-        words = conversation(checkpoint, checkpoint.tokenizer(), config.image_token_id, text.eos_token_id)
+        processor = processor_of(checkpoint, config)
+        words = conversation(checkpoint, checkpoint.tokenizer(), config.image_token_id, *ends(config))
         return cls(model=checkpoint.build(cls.host[1], config, placement), image_processor=processor, **words)
 
     def prepare(self, image: Image.Image) -> Vision:
@@ -108,7 +107,7 @@ class Qwen3(Qwen25):
     host = (Qwen3VLConfig, Qwen3VLForConditionalGeneration)
 
 
-def _processor(checkpoint: Checkpoint, config: Any) -> Any:
+def processor_of(checkpoint: Checkpoint, config: Any) -> Any:
     """The checkpoint's image processor, under the registry's budget of pixels where it has one."""
     processor = checkpoint.image_processor()
     asked = {name: checkpoint.spec.options[name] for name in BUDGET if name in checkpoint.spec.options}

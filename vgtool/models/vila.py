@@ -28,6 +28,7 @@ class Vila(Adapter):
     patch: int
 
     placeholder = False
+    alpha = "drop"
     penalises_prompt = False
     renames: ClassVar[Mapping[str, str]] = {
         r"^llm\.lm_head": "lm_head",

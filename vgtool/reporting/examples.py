@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from vgtool.grounding.metrics import relative_attention
 from vgtool.reporting.figures import PAGE, Drawn, best_layer, label, stacked
+from vgtool.reporting.heat import panel
 from vgtool.reporting.inputs import Source
 from vgtool.reporting.samples import Album, Pictures, heavy_rows
 
@@ -80,20 +80,14 @@ def _heat(one: Source, layer: int, wanted: set[str]) -> dict[str, np.ndarray]:
 
 
 def _panel(axis: Any, row: Mapping[str, Any], heat: np.ndarray, picture: Any, layer: int) -> None:
-    width, height = row["width"], row["height"]
+    pixels = None
     if isinstance(picture, str):
         axis.text(0.5, 0.5, "no picture", ha="center", transform=axis.transAxes)
     else:
         picture.thumbnail((PIXELS, PIXELS))
-        axis.imshow(np.asarray(picture.convert("L")), cmap="gray", extent=(0, width, height, 0))
-    x0, y0, x1, y1 = row["grid_box"]
-    top = np.nanmax(heat[np.isfinite(heat)], initial=0.0)
-    share = np.clip(np.nan_to_num(heat / top if top > 0 else heat * 0, nan=0.0, posinf=1.0), 0, 1)
-    # A cell is as opaque as it is bright, so that the picture shows where nothing is looked at.
-    axis.imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=0.8 * share**0.7, extent=(x0, x1, y1, y0))
-    for left, upper, right, lower in row["boxes"]:
-        axis.add_patch(Rectangle((left, upper), right - left, lower - upper, fill=False, ec="#56B4E9", ls="--", lw=1.2))
-    axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+        # As it is: its colours, and its own brightness, never stretched to the panel.
+        pixels = np.asarray(picture.convert("RGB"))
+    panel(axis, pixels, heat, (row["width"], row["height"]), row["grid_box"], row["boxes"])
     lines = textwrap.wrap(label(row["question"], 76), 38)
     axis.set_title("\n".join(lines), fontsize=6.5)
     axis.set_xlabel(f"attention ratio {row['layer_ratio'][layer]:.2f}")

@@ -18,9 +18,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from vgtool.grounding.heads import HeadFile, known_mean
+from vgtool.reporting import fonts
 from vgtool.reporting.inputs import Family, Source
+from vgtool.scoring.runs import METRICS
 from vgtool.scoring.statistics import clustered_mean, clustered_means, wilson
-from vgtool.scoring.tables import METRICS
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette."""
@@ -67,14 +68,14 @@ def draw(
 ) -> list[tuple[str, Path]]:
     """Write every figure these runs allow into `out`, then the `further` ones; their captions and SVG files."""
     written = []
-    with rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a character that the font lacks is drawn as a box
+    with rc_context({**STYLE, "font.family": fonts.families()}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # said in the caption
         for one in chain(_all(sources, families, heads, seed), further):
             for suffix in SUFFIXES:
                 # No dates in the files, so that the same run gives the same figure.
                 metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[suffix]
                 one.figure.savefig(out / f"{one.stem}.{suffix}", dpi=220, metadata=metadata)
-            written.append((one.caption, out / f"{one.stem}.svg"))
+            written.append((one.caption + fonts.remark(one.figure), out / f"{one.stem}.svg"))
     return written
 
 
@@ -138,12 +139,12 @@ def layers(probes: Sequence[Source], seed: int) -> Drawn:
     """Layer curves: a colour for each model (or run, of one model), solid for medical, dashed for natural images."""
     figure = Figure(figsize=(PAGE, 2.2 + 0.14 * ((len(probes) + 1) // 2)), layout="constrained")
     axes = figure.subplots(1, 3)
-    models = list(dict.fromkeys(one.run.identity["model"] for one in probes))
+    models = list(dict.fromkeys(one.model for one in probes))
     lines = []
     for at, one in enumerate(probes):
         good = one.measured
         natural = set(good["domain"].drop_nulls()) == {"natural"}
-        tone = _colour(at if len(models) == 1 else models.index(one.run.identity["model"]))
+        tone = _colour(at if len(models) == 1 else models.index(one.model))
         images = good["image_id"].to_list()
         for axis, metric in zip(axes, METRICS, strict=True):
             mean, low, high = clustered_means(stacked(good, metric), images, seed=seed).T
@@ -248,7 +249,7 @@ def accuracy(refines: Sequence[Source]) -> Drawn:
                 mean, low, high, rows = share(one.run.rows.filter(pl.col("method") == method))
                 if rows:
                     axis.plot([low, high], [y + shift, y + shift], color=tone)
-                    axis.plot(mean, y + shift, _marker(at), color=tone, label=label(one.run.identity["model"], 30))
+                    axis.plot(mean, y + shift, _marker(at), color=tone, label=label(one.name))
                     if method == "baseline":
                         axis.axvline(mean, color=tone, lw=0.7, ls=":")
         axis.set(title=label(title), xlabel="accuracy, %")

@@ -24,6 +24,7 @@ FIGURE = re.compile(
 )
 CHUNK = re.compile(r"chunk-\d+\.js")
 OLD = "-old"
+OURS = ("results.json", "results.parquet", ".DS_Store")
 
 
 @contextmanager
@@ -78,8 +79,8 @@ def _ours(path: Path) -> bool:
         return MARK in path.read_text(encoding="utf-8", errors="replace")[:2000]
     if path.name == "data" and path.is_dir():
         return all(CHUNK.fullmatch(one.name) for one in path.iterdir())
-    # macOS puts .DS_Store into every folder that it shows.
-    return path.is_file() and (FIGURE.fullmatch(path.name) is not None or path.name == ".DS_Store")
+    # macOS puts .DS_Store into every folder that it shows, hence in OURS.
+    return path.is_file() and (FIGURE.fullmatch(path.name) is not None or path.name in OURS)
 
 
 def _left(target: Path) -> list[Path]:

@@ -14,7 +14,8 @@ import polars as pl
 
 from vgtool.errors import VgError
 from vgtool.runs.store import Store
-from vgtool.scoring.tables import ANSWERS, GROUNDING, METRICS, Run, judged, kind_of, read_run
+from vgtool.scoring.inputs import ANSWERS, Run, kind_of, read_run
+from vgtool.scoring.runs import GROUNDING, METRICS, Scored, scored
 
 PLACES = (Path("runs"), Path(".demo"))
 """Where runs are looked for when none is named, first found first."""
@@ -25,26 +26,45 @@ FOLDERS = re.compile(r"(?:(?<=[\s'\"(=:])|^)(?:[A-Za-z]:[\\/]|/)(?:[^\s'\"\\/]+[
 
 @dataclass(frozen=True)
 class Source:
-    """One run: its rows (refine: with `outcome`), and its name among the others."""
+    """One run among others."""
 
-    run: Run
+    scored: Scored
     benchmark: str
     """The benchmark as the run was given it, to find its images again; never shown."""
-    name: str = ""
+
+    @property
+    def run(self) -> Run:
+        """Its rows: those of answers with `outcome`."""
+        return self.scored.run
+
+    @property
+    def name(self) -> str:
+        """Its name among the others."""
+        return self.scored.names.name
+
+    @property
+    def model(self) -> str:
+        """Its model, told from other checkpoints of that name."""
+        return self.scored.names.model
+
+    @property
+    def apart(self) -> str:
+        """What tells it from the other runs of its model and benchmark."""
+        return ", ".join(self.scored.names.apart) or self.run.path.stem
 
     @property
     def family(self) -> tuple[str, ...]:
         i = self.run.identity
-        return tuple(str(i.get(name)) for name in ("model", "revision", "benchmark", "split", "protocol"))
+        return (self.model, *(str(i.get(name)) for name in ("revision", "benchmark", "split", "protocol")))
 
     @property
     def measured(self) -> pl.DataFrame:
         """The rows of a probe run that have metrics."""
-        return self.run.rows.filter(pl.col("error").is_null() & pl.col("layer_ratio").is_not_null())
+        return self.scored.measured
 
     @property
     def methods(self) -> list[str]:
-        return list(self.run.identity.get("methods", []))
+        return self.scored.methods
 
 
 @dataclass
@@ -67,14 +87,9 @@ def found_runs() -> list[Path]:
 
 def sources(paths: Sequence[Path], rule: str | None, partial: bool) -> list[Source]:
     """The runs, cleaned and named. A run without any row is kept: the page says that it is empty."""
-    read = []
-    for path in dict.fromkeys(paths):
-        run = _read(path, partial)
-        shown = _cleaned(run)
-        if run.kind == "refine":
-            shown = replace(shown, rows=judged(shown, rule))
-        read.append(Source(shown, str(run.identity["benchmark"])))
-    return [replace(one, name=name) for one, name in zip(read, _names([one.run for one in read]), strict=True)]
+    found = [_read(path, partial) for path in dict.fromkeys(paths)]
+    runs = scored([_cleaned(run) for run in found], rule)
+    return [Source(one, str(run.identity["benchmark"])) for one, run in zip(runs, found, strict=True)]
 
 
 def families(sources: Iterable[Source]) -> list[Family]:
@@ -122,16 +137,3 @@ def _tails(value: Any) -> Any:
             if kind(value).is_absolute():
                 return kind(value).name or "/"
     return value
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """A short name of each run: model and benchmark, then whatever tells it from another one of that name."""
-    names = [f"{run.identity['model']}, {run.identity['benchmark']}" for run in runs]
-    for extra in ("split", "protocol", "row", "box_mapping", "folder"):
-        seen = [(run.kind, name) for run, name in zip(runs, names, strict=True)]
-        for at, run in enumerate(runs):
-            twins = [runs[i] for i, one in enumerate(seen) if one == seen[at]]
-            told = {str(twin.path.name if extra == "folder" else twin.identity.get(extra)) for twin in twins}
-            if len(told) > 1:
-                names[at] += f", {run.path.name if extra == 'folder' else run.identity.get(extra)}"
-    return names

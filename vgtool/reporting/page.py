@@ -8,10 +8,10 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import polars as pl
@@ -24,7 +24,13 @@ from vgtool.reporting.folder import replaced
 from vgtool.reporting.inputs import Source, families, found_runs, sources
 from vgtool.reporting.pack import Pack, encoded
 from vgtool.reporting.samples import Pictures, index
-from vgtool.scoring.tables import SPLITS, Cell, Table, accuracy, grounding
+from vgtool.scoring.export import exported
+from vgtool.scoring.frame import Estimates, joined
+from vgtool.scoring.runs import FIELDS
+from vgtool.scoring.score import estimates
+from vgtool.scoring.views import Cell, Table, view
+
+SCRIPTS = ("picture.js", "tables.js", "browser.js")
 
 
 def write(
@@ -51,7 +57,10 @@ def write(
             listed = index(grouped, pack, pictures)
             shown = [] if pictures is None else examples(read, pictures)
             drawn = figures.draw(read, grouped, chosen, seed, folder, shown)
-            tables = [_summary(read), *_failures(read), *_tables(read, rule, seed)]
+            parts = _estimates(read, seed)
+            for form in ("json", "parquet"):
+                (folder / f"results.{form}").write_bytes(exported(joined(parts), form))
+            tables = [_summary(read, joined(parts)), *_failures(read), *map(view, parts)]
             (folder / "index.html").write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
     except OSError as error:
         raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
@@ -65,7 +74,8 @@ def _page(
         loader=jinja2.PackageLoader("vgtool.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     templates = resources.files("vgtool.reporting") / "templates"
-    script, style = ((templates / name).read_text("utf-8") for name in ("browser.js", "page.css"))
+    script = "".join((templates / name).read_text("utf-8") for name in SCRIPTS)
+    style = (templates / "page.css").read_text("utf-8")
     beside = pack.chunks > len(pack.kept)
     policy = [
         "default-src 'none'",
@@ -97,44 +107,51 @@ def _hashed(text: str) -> str:
 # ---- tables ------------------------------------------------------------------------------------------------------
 
 
-def _tables(read: Sequence[Source], rule: str | None, seed: int) -> list[Table]:
-    """Accuracy of every refine run, whole and split, then grounding of every probe run; no two of one title."""
-    twins = Counter((one.run.kind, one.run.title) for one in read)
-    tables: list[Table] = []
-    for one in sorted(read, key=lambda one: one.run.kind == "probe"):
-        run = one.run
-        name = run.title if twins[run.kind, run.title] == 1 else f"{run.title}, {run.path.name}"
-        if run.kind == "probe" and one.measured.height:
-            tables.append(replace(grounding(run, seed), title=f"Grounding, {name}"))
-        elif run.kind == "refine" and run.rows.height:
-            tables.append(replace(accuracy(run, rule, None, seed), title=f"Accuracy, {name}"))
-            for by in [by for by in SPLITS if run.rows[by].drop_nulls().n_unique() > 1]:
-                tables.append(replace(accuracy(run, rule, by, seed), title=f"Accuracy by {by}, {name}"))
-    return tables
+def _estimates(read: Sequence[Source], seed: int) -> list[Estimates]:
+    """Every table these runs allow, split by each field that has several values; runs that differ are labelled."""
+    runs = [one.scored for one in read if (one.measured if one.run.kind == "probe" else one.run.rows).height]
+    found = estimates(runs, FIELDS, seed, allow_mixed=True)
+    return [part for part in found if part.frame["field"][0] not in FIELDS or part.frame["level"].n_unique() > 1]
 
 
-def _summary(read: Sequence[Source]) -> Table:
+def _summary(read: Sequence[Source], found: pl.DataFrame) -> Table:
     """A line for each run: what it holds and its main number."""
     lines: list[list[Cell]] = []
     for one in read:
         rows, i = one.run.rows, one.run.identity
         samples = rows["sample_id"].n_unique()
         failed = rows.filter(pl.col("error").is_not_null())["sample_id"].n_unique()
-        said = "no rows" if not samples else _refined(one) if one.run.kind == "refine" else _probed(one)
+        said = "no rows" if not samples else _refined(one, found) if one.run.kind == "refine" else _probed(one)
         lines.append([one.run.kind, i["model"], i["benchmark"], i.get("split"), samples, failed, said])
     columns = ["run", "model", "benchmark", "split", "samples", "with a failure", "in short"]
     notes = [f"{one.name}: {note}" for one in read for note in one.run.notes]
     return Table("Summary", columns, lines, list(dict.fromkeys(notes)))
 
 
-def _refined(one: Source) -> str:
-    found = {method: figures.share(one.run.rows.filter(pl.col("method") == method)) for method in one.methods}
-    scored = {method: mean for method, (mean, _, _, rows) in found.items() if rows}
-    if not scored:
+def _refined(one: Source, found: pl.DataFrame) -> str:
+    """The baseline, the claim of greatest gain beside random tokens, and the ceiling, each named as what it is."""
+    mine = (pl.col("table") == "accuracy") & pl.col("field").is_null() & (pl.col("run") == one.name)
+    rows = found.filter(mine & pl.col("value").is_not_null())
+    levels = {row["method"]: row["value"] for row in rows.filter(pl.col("metric") == "accuracy").iter_rows(named=True)}
+    if not levels:
         return "no answer to score"
-    best = max(scored, key=lambda method: scored[method])
-    base = f"baseline {scored['baseline']:.1f} %, " if "baseline" in scored else ""
-    return f"{base}best {best} {scored[best]:.1f} %"
+    gains = rows.filter(pl.col("metric") == "gain").sort("value", descending=True, maintain_order=True)
+    claim = gains.filter(pl.col("kind") == "claim").head(1)
+    random = gains.filter(pl.col("method").str.starts_with("random-keep")).head(1)
+    ceiling = gains.filter(pl.col("kind") == "ceiling").head(1)
+    said = [f"baseline {100 * levels['baseline']:.1f} %"] if "baseline" in levels else []
+    for word, few in (("best claim", claim), ("control", random), ("ceiling", ceiling)):
+        said += [f"{word} {_gained(row)}" for row in few.iter_rows(named=True)]
+    if not gains.height:
+        said += [f"{method} {100 * level:.1f} %" for method, level in levels.items() if method != "baseline"]
+    return "; ".join(said)
+
+
+def _gained(row: Mapping[str, Any]) -> str:
+    """A method's paired gain in points, its interval (from two images on) and the larger p, with Holm's for a claim."""
+    ends = "" if row["low"] is None else f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+    holm = "" if row["p_holm"] is None else f", Holm {row['p_holm']:.3g}"
+    return f"{row['method']} {100 * row['value']:+.1f}{ends}, p {max(row['p'], row['p_image']):.3g}{holm}"
 
 
 def _probed(one: Source) -> str:

@@ -23,13 +23,18 @@ from vgtool.reporting.figures import best_layer, stacked
 from vgtool.reporting.inputs import Family, Source, without_folders
 from vgtool.reporting.pack import Pack
 from vgtool.runs.store import Store
-from vgtool.scoring.tables import METRICS
+from vgtool.scoring.runs import METRICS
 
 BATCH = 32
 LONGEST = 1024
 """Pixels of an included picture's longest side; larger ones are scaled down."""
 QUESTION = 160
 """Characters of a question in the index; the details hold all of it."""
+CAP = 100.0
+"""Times the general prompt's attention from which a token is drawn alike: against a vanishing general map the quotient
+has no bound, and one such token would leave all others clear."""
+FOUND = 400
+"""Characters of reference and answers in the index, for the search."""
 LETTER = {"right": "r", "wrong": "w", "undecided": "u", "unfinished": "n", "failed": "f"}
 Place = dict[str, Any]
 
@@ -64,7 +69,8 @@ def index(families: Sequence[Family], pack: Pack, pictures: Pictures | None) -> 
             kind, asked = types.setdefault(sample["type"], len(types)), sample["question"][:QUESTION]
             failed = int(bool(sample["error"]))
             at = pack.add(sample["bytes"])
-            items.append([*common, kind, asked, sample["outcomes"], failed, *at, len(sample["bytes"])])
+            place = (*at, len(sample["bytes"]))
+            items.append([*common, kind, asked, sample["outcomes"], failed, *place, *sample["sorts"]])
         pack.cut()
     return {
         "families": heads,
@@ -73,6 +79,7 @@ def index(families: Sequence[Family], pack: Pack, pictures: Pictures | None) -> 
         "items": items,
         "images": pictures is not None,
         "colours": colours(),
+        "cap": CAP,
     }
 
 
@@ -91,12 +98,14 @@ def _head(family: Family) -> dict[str, Any]:
     for one in family.refines:
         start = len(methods)
         several = len(family.refines) > 1
-        methods += [f"{m} ({one.run.path.stem})" if several else m for m in one.methods]
+        methods += [f"{m} ({one.apart})" if several else m for m in one.methods]
         own = start + one.methods.index("baseline") if "baseline" in one.methods else -1
         base += [own if start + i != own else -1 for i in range(len(one.methods))]
     names = ("model", "revision", "benchmark", "split", "protocol")
     probes = [one.name if len(family.probes) > 1 else "probe" for one in family.probes]
+    runs = [*family.probes, *family.refines]
     return dict(zip(names, family.key, strict=True)) | {
+        "name": runs[0].name,
         "methods": methods,
         "base": base,
         "probes": probes,
@@ -159,7 +168,12 @@ def _samples(
             "probes": maps,
             "picture": found.get(name),
         }
+        said = " ".join([row.get("reference") or "", *(one["answer"] or "" for one in answers)])
+        ratios = [m["metrics"]["ratio"][layer] for m, layer in zip(maps, head["layers"], strict=True)
+                  if m["metrics"] and m["metrics"].get("ratio")]  # fmt: skip
+        confidences = [one["confidence"] for one in answers]
         yield {
+            "sorts": (said[:FOUND], *(next(iter(known), None) for known in (ratios, confidences))),
             "id": name,
             "image": row["image_id"] or "",
             "group": row["group"] or "",
@@ -222,7 +236,9 @@ def _heat(one: Source, pack: Pack) -> dict[str, Place]:
         if not tokens or question.size != general.size or question.size % tokens:
             continue
         above, below = question.reshape(-1, tokens), general.reshape(-1, tokens)
-        relative, relative_top = levels(relative_attention(above, below))
+        quotient = relative_attention(above, below)
+        capped = (quotient > CAP).sum(-1)
+        relative, relative_top = levels(np.minimum(quotient, CAP))
         own, own_top = levels(above)
         found[row["sample_id"]] = {
             "at": pack.add(relative.tobytes() + own.tobytes()),
@@ -230,6 +246,7 @@ def _heat(one: Source, pack: Pack) -> dict[str, Place]:
             "rows": row["grid_rows"],
             "cols": row["grid_cols"],
             "tops": [relative_top, own_top],
+            "capped": capped.tolist() if capped.any() else None,
         }
     pack.cut()
     return found

@@ -92,7 +92,8 @@ def batches(
 
 def _prepare(adapter: Adapter, samples: Sequence[Sample]) -> ImageGroup | SampleError:
     try:
-        images = tuple(open_image(source) for source in (samples[0].image, *samples[0].extra_images))
+        sources = (samples[0].image, *samples[0].extra_images)
+        images = tuple(open_image(source, alpha=adapter.alpha) for source in sources)
         return ImageGroup(tuple(samples), images, tuple(adapter.prepare(image) for image in images))
     except SampleError as error:
         return error

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import vgtool
 from vgtool import console
+from vgtool.benchmarks.load import SUFFIXES
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
 from vgtool.runs import cluster, plan, trial
 from vgtool.runs.progress import reporting
 from vgtool.runs.store import Shard, Store
+from vgtool.version import __version__
 
 if TYPE_CHECKING:  # torch is imported by what runs
     from vgtool.attention.sharing import Sessions
@@ -32,10 +33,18 @@ class Launch:
     """Most questions of an image in one pass; None lets packs decide."""
     images: int | None
     """Most images in one pass; None: what memory is likely to hold."""
+    checkpoint: Path | None = None
+    """The model's folder, where one was named."""
 
     def device(self, wanted: str | None, device_map: str | None) -> str | None:
         """The device to load on."""
         return cluster.device(wanted, device_map)
+
+
+def folder(kind: str, model: str, benchmark: str, above: Path) -> Path:
+    """Where a run goes that is not given a folder; of a benchmark that is a file, its name counts."""
+    name = Path(benchmark).stem if benchmark.endswith(SUFFIXES) else benchmark
+    return above / f"{kind}-{model}-{name}"
 
 
 def prepare(
@@ -52,10 +61,11 @@ def prepare(
     for option, text, hint in (("--batch-size", batch, "let packs decide"), ("--images", images, "go by free memory")):
         if text != "auto" and not (text.isdecimal() and int(text) > 0):
             raise VgError(f"{option} '{text}' is not auto or a number above 0.", f"Leave it out to {hint}.")
-    place, name = cluster.place(shard), resolve(model, registry)[0].name
-    store = Store(out or Path("runs") / f"{kind}-{name}-{Path(rows.name).stem if rows.is_file else rows.name}")
+    place, (spec, checkpoint) = cluster.place(shard), resolve(model, registry)
+    store = Store(out or folder(kind, spec.name, rows.name, Path("runs")))
     trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
-    return Launch(store, place, *(None if text == "auto" else int(text) for text in (batch, images)))
+    most, many = (None if text == "auto" else int(text) for text in (batch, images))
+    return Launch(store, place, most, many, checkpoint)
 
 
 def load(
@@ -76,7 +86,7 @@ def load(
 
     spec, source = resolve(model, registry)
     if source is not None:
-        console.say(f"{spec.name}: {spec.notes[0]}")
+        console.say(f"{spec.name}: {' '.join(spec.notes[:1]) or 'Local checkpoint.'}")
     logging.disable_progress_bar()
     placed: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map}
     adapter = load_model(spec, source=source, offline=offline, lora=lora, **placed)
@@ -97,14 +107,14 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     from vgtool.runs.runner import Outcome, run
 
     store, place, adapter = at.store, at.place, opened.adapter
-    notes = [*adapter.spec.notes, *rows.notes]
-    images = at.images or _images(task, adapter)
-    recorded = {
-        "images": images,
-        "batch_size": at.batch or "auto",
-        "device": str(adapter.device),
-        "shards": place.shard.count,
-    }
+    notes = [*adapter.spec.notes, *adapter.notes, *rows.notes, *task.notes]
+    images = (at.images or _images(task, adapter)) if opened.batches else 1
+    recorded: dict[str, Any] = {"images": images, "batch_size": at.batch or "auto", "device": str(adapter.device)}
+    recorded |= {"shards": place.shard.count}
+    for note in (*adapter.notes, *task.notes):
+        console.say(f"Note: {note}")
+    recorded |= {"checkpoint": str(at.checkpoint)} if at.checkpoint else {}
+    recorded |= {"roles": task.roles} if task.roles else {}
     store.open(task.kind, identity(task, opened, rows), notes, recorded)
     if trial.on_trial() is None:
         _require_space(task, adapter, rows, store, place.shard)
@@ -148,7 +158,7 @@ def identity(task: "Task", opened: "Sessions", rows: "Benchmark") -> Mapping[str
         "rows": rows.rows,
         "data_digest": rows.digest,
         "versions": {
-            "vgtool": vgtool.__version__,
+            "vgtool": __version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },

@@ -25,29 +25,10 @@ import pyarrow.parquet as pq
 
 from vgtool.errors import StorageError, VgError
 from vgtool.runs.process import gone, me
+from vgtool.runs.shard import Shard
+from vgtool.runs.whole import MAKE_ROOM, save
 
 FOLDERS = ("parts", "done", "open", "killed")
-MAKE_ROOM = "What is written stays; make room and run the same command again."
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Part `index` of `count`, 1-based: images are dealt by estimated work."""
-
-    index: int = 1
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """`I/N` with 1 <= I <= N."""
-        index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-            raise VgError(f"--shard '{text}' is not I/N with 1 <= I <= N.", "For four processes: 1/4, 2/4, 3/4, 4/4.")
-        return cls(int(index), int(count))
-
-    @property
-    def name(self) -> str:
-        return f"{self.index}of{self.count}"
 
 
 class DamagedPart(Exception):
@@ -97,9 +78,10 @@ class Store:
         try:
             found = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
             kind, identity, notes = found["kind"], found["identity"], found.get("notes", [])
-            if not isinstance(identity, dict) or not isinstance(notes, list):
+            recorded = found.get("recorded", {})
+            if not isinstance(identity, dict) or not isinstance(notes, list) or not isinstance(recorded, dict):
                 raise ValueError("identity or notes are not what vgtool writes")
-            return {"kind": kind, "identity": identity, "notes": notes}
+            return {"kind": kind, "identity": identity, "notes": notes, "recorded": recorded}
         except OSError:
             raise VgError(f"'{self.root}' is no run folder: it has no run.json.", "Name the --out of a run.") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -283,47 +265,6 @@ def check_digest(path: Path) -> None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def save(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """Write a file that is there whole or not at all. `exclusive`: leave alone one that is there already.
-
-    OSError when the disk will not take it; nothing is left behind then.
-    """
-    temporary = path.with_name(f".{path.name}.of.{me()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        if temporary.stat().st_size != len(data):
-            raise OSError(0, "the disk kept less than was written")
-        if exclusive:
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return
-            except OSError:  # a file system without hard links: the last of two that start at once wins, and both read
-                os.replace(temporary, path)
-        else:
-            os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename outlive a power cut, where folders can be synced."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)
 
 
 def _short(value: Any) -> str:

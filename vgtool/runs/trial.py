@@ -3,18 +3,15 @@ rerun. Images that two processes began and never ended are tried sample by sampl
 loads anything. Only a sample whose child dies while its parent lives is failed: chance kills, however many, fail none.
 """
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from vgtool.errors import Exit
 from vgtool.records import Rejected, Sample
-from vgtool.runs import plan
+from vgtool.runs import children, plan
 from vgtool.runs.process import alive, me, split
 from vgtool.runs.store import Shard, Store, key
 
@@ -57,7 +54,7 @@ def hold(
     while images := suspects(store, set(names)):
         shown = ", ".join(repr(names[image][0].image.name) for image in images[:3])
         say(f"Two processes ended at {shown}: trying {len(images)} images in a process of their own first.")
-        found = _fatal(store, images, command or [sys.executable, "-m", "vgtool", *sys.argv[1:]])
+        found = _fatal(store, images, command or children.command(*sys.argv[1:]))
         if found is None:
             return
         image, sample, why = found
@@ -68,38 +65,10 @@ def hold(
 
 def _fatal(store: Store, images: Sequence[str], command: Sequence[str]) -> tuple[str, str, str] | None:
     """One trial: the image and sample that killed the child, and how; None when it ended well or never got so far."""
-    env = {**os.environ, VARIABLE: ",".join(images)}
-    child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, preexec_fn=_dying_with_parent())
-    caught: list[int] = []
-
-    def forward(number: int, frame: Any) -> None:
-        caught.append(number)
-        child.send_signal(number)
-
-    handled = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
-    before = {number: signal.signal(number, forward) for number in handled}
-    try:
-        code = child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if caught:
-        raise SystemExit(128 + caught[0])
+    child, code = children.watch(command, {VARIABLE: ",".join(images)}, subprocess.DEVNULL)
     if code in (Exit.DONE, Exit.SOME_FAILED):
         return None
     for note in store.under_way():
         if note.image in images and split(note.process)[1] == child.pid and note.sample != "all":
             return note.image, note.sample, f"signal {-code}" if code < 0 else f"exit {code}"
     return None
-
-
-def _dying_with_parent() -> Callable[[], None] | None:
-    """Where the kernel can (Linux), a trial does not outlive the process that watches it."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl  # found before the fork: between fork and exec another thread's lock may be held
-
-    def ask() -> None:
-        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-    return ask

@@ -1,18 +1,18 @@
 """What is scored: run folders of probe and refine, or a plain file of predictions; only the columns asked for."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from vgtool.benchmarks.options import either_or, right_option
 from vgtool.errors import VgError
 from vgtool.runs.store import DamagedPart, Store, read_part
 from vgtool.scoring import thinking
 from vgtool.scoring.answers import check_rule, judge
-from vgtool.words import either_or
 
 ANSWERS = [
     *("sample_id", "image_id", "group", "question_type", "question"),
@@ -32,12 +32,8 @@ class Run:
     rows: pl.DataFrame
     notes: tuple[str, ...] = ()
     """What a reader of its numbers must know: unfinished, parts left out."""
-
-    @property
-    def title(self) -> str:
-        """Model, benchmark, split and protocol."""
-        i = self.identity
-        return f"{i['model']} on {i['benchmark']} ({i.get('split')}, {i.get('protocol')})"
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+    """What run.json keeps for a reader and a resume may change: roles of methods, the checkpoint's folder."""
 
 
 def kind_of(path: Path) -> str:
@@ -86,7 +82,7 @@ def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
             done = f"finished shards: {', '.join(marks)}" if marks else "no shard has finished"
             raise VgError(f"{what} ({done}).", "Finish it with the same command, or give --partial.")
         notes.append(f"Partial: {what}.")
-    return Run(path, kind, identity, rows, (*record["notes"], *notes))
+    return Run(path, kind, identity, rows, (*record["notes"], *notes), record["recorded"])
 
 
 def _once(frames: Sequence[pl.DataFrame], keys: list[str], path: Path) -> pl.DataFrame:
@@ -191,7 +187,9 @@ def judged(run: Run, rule: str | None) -> pl.DataFrame:
                 outcomes.append("unfinished")
                 continue
         if kind == "closed" and not choices:
-            choices = either_or(question or "", reference)
+            choices = either_or(question or "")
+            if choices and right_option(reference or "", choices) is None:
+                choices = None
         key = (answer, reference, kind, None if choices is None else tuple(choices))
         if key not in known:
             known[key] = judge(answer or "", reference or "", kind, choices, name)

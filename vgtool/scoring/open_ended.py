@@ -1,11 +1,11 @@
 """Graded metrics of open answers, each from 0 to 1, over words as `vgtool.words` splits them.
 
-    recall        share of the reference's words found in the answer, clipped to their counts (OpenRecall)
-    recall_loose  LLaVA-Med's form: hits are counted over the answer's words, repeats included, so repeating a right
-                  word raises it; hits / (hits + missing reference words)
-    bleu1         clipped unigram precision x brevity penalty, per sentence, no smoothing (Papineni et al. 2002)
-    f1            harmonic mean of clipped precision and recall (SQuAD)
-    exact         the words are the same
+    recall  share of the reference's words found in the answer, clipped to their counts (OpenRecall)
+    bleu1   clipped unigram precision x brevity penalty, per sentence, no smoothing (Papineni et al. 2002)
+    f1      harmonic mean of clipped precision and recall (SQuAD)
+    exact   the words are the same
+`recall (LLaVA-Med)` is that repository's own function, its normalisation included (`originals`): repeating a right word
+raises it. Of several accepted references the best counts.
 BERTScore needs a model and its own package; `bertscore` says exactly which were used.
 """
 
@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from vgtool.errors import VgError
+from vgtool.scoring.answers import accepted
+from vgtool.scoring.originals import llava_med_recall
 from vgtool.words import words
 
 
@@ -21,13 +23,6 @@ def recall(answer: str, reference: str) -> float:
     """Clipped OpenRecall; 0 for a reference without words."""
     said, true = Counter(words(answer)), Counter(words(reference))
     return (said & true).total() / true.total() if true else 0.0
-
-
-def recall_loose(answer: str, reference: str) -> float:
-    """LLaVA-Med's unclipped OpenRecall."""
-    said, true = words(answer), set(words(reference))
-    hits, missing = sum(word in true for word in said), len(true - set(said))
-    return hits / (hits + missing) if hits else 0.0
 
 
 def bleu1(answer: str, reference: str) -> float:
@@ -51,12 +46,19 @@ def exact(answer: str, reference: str) -> float:
     return float(words(answer) == words(reference))
 
 
+def _best(metric: Callable[[str, str], float]) -> Callable[[str, str], float]:
+    return lambda answer, reference: max(metric(answer, one) for one in accepted(reference))
+
+
 METRICS: Mapping[str, Callable[[str, str], float]] = {
-    "recall": recall,
-    "recall (LLaVA-Med)": recall_loose,
-    "BLEU-1": bleu1,
-    "F1": f1,
-    "exact": exact,
+    name: _best(metric)
+    for name, metric in {
+        "recall": recall,
+        "recall (LLaVA-Med)": llava_med_recall,
+        "BLEU-1": bleu1,
+        "F1": f1,
+        "exact": exact,
+    }.items()
 }
 
 
@@ -72,7 +74,9 @@ def bertscore(
         raise VgError("--bertscore needs a package that is not here.", "pip install 'vgtool[bertscore]'") from None
     try:
         scorer = bert_score.BERTScorer(model_type=model, num_layers=layer, rescale_with_baseline=False)
-        _, _, scores = scorer.score([text or " " for text in answers], [text or " " for text in references])
+        _, _, scores = scorer.score(
+            [text or " " for text in answers], [[one or " " for one in accepted(text)] for text in references]
+        )
     except (OSError, KeyError) as error:
         raise VgError(
             f"--bertscore '{model}' cannot be loaded: {str(error).splitlines()[0]}",

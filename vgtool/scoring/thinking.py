@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def final(answer: str, opens: str, closes: str | None) -> str | None:
+def final(answer: str, opens: str, closes: str | None, begins: str | None = None) -> str | None:
     """The last whole answer in a text, stripped; None when there is none.
 
-    An opening that ends in a brace (`\\boxed{`) is closed by the brace that matches it.
+    An opening that ends in a brace (`\\boxed{`) is closed by the brace that matches it. `begins`: what a reasoning
+    opens with, where a model may also answer at once.
     """
+    if begins is not None and begins not in answer:
+        return answer.strip()
     at = answer.rfind(opens)
     while at >= 0:
         rest = answer[at + len(opens) :]
@@ -47,4 +50,5 @@ def note(identity: Mapping[str, Any]) -> list[str]:
         return []
     budget, closes = identity["decoding"]["max_new_tokens"], found["closes"]
     where = f"between {found['opens']} and {closes}" if closes else f"after {found['opens']}"
+    where += f" where there is a {begins}" if (begins := found.get("begins")) else ""
     return [f"Answers are read {where}. Unfinished: no whole answer within {budget} tokens; counts as wrong."]

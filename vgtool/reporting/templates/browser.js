@@ -1,10 +1,9 @@
-"use strict";
 (() => {
   const byId = (name) => document.getElementById(name);
   const ROW = 44;
   const KEPT = 12;
   const WORDS = { r: "right", w: "wrong", u: "undecided", n: "unfinished", f: "failed" };
-  const state = { index: null, shown: [], at: -1, detail: null, picture: null, bytes: new Map(), turn: 0 };
+  const state = { index: null, shown: [], at: -1, detail: null, picture: null, scan: null, twins: [], scene: null, bytes: new Map(), turn: 0 };
 
   // ---- chunks: base64 of deflated bytes, in the page or in a script beside it ----
   const waiting = new Map();
@@ -70,12 +69,34 @@
     if (want.benchmark && family.benchmark !== want.benchmark) return false;
     if (want.group >= 0 && item[3] !== want.group) return false;
     if (want.type >= 0 && item[4] !== want.type) return false;
-    if (want.text && !`${item[5]}\n${item[1]}`.toLowerCase().includes(want.text)) return false;
+    if (want.text && !`${item[5]}\n${item[1]}\n${item[11]}`.toLowerCase().includes(want.text)) return false;
     if (!want.method && !want.outcome) return true;
     const rows = letters(item, want.method);
     if (!want.outcome) return rows.length > 0;
     if (want.outcome === "failed" && !want.method && item[7]) return true;
     return rows.some(([, now, was]) => WORDS[now] === want.outcome || change(now, was) === want.outcome);
+  };
+  // Samples that lack what is sorted by come last.
+  const sort = () => {
+    const [by, way] = byId("f-sort").value.split(" ");
+    if (!by) return;
+    const changes = (item) => letters(item, byId("f-method").value).filter(([, now, was]) => ["fixed", "broken"].includes(change(now, was))).length;
+    const key = { ratio: (item) => item[12], confidence: (item) => item[13], change: changes }[by];
+    const values = new Map(state.shown.map((n) => [n, key(state.index.items[n])]));
+    const last = (n) => values.get(n) === null;
+    state.shown.sort((a, b) => last(a) - last(b) || (way === "down" ? -1 : 1) * (values.get(a) - values.get(b)) || a - b);
+  };
+  // ---- an address for each sample: #run/id ----
+  const address = (item) => `#${encodeURIComponent(state.index.families[item[0]].name)}/${encodeURIComponent(item[1])}`;
+  const visit = () => {
+    const [name, id] = location.hash.slice(1).split("/").map(decodeURIComponent);
+    if (id === undefined) return false;
+    const found = state.index.items.findIndex((item) => item[1] === id && state.index.families[item[0]].name === name);
+    if (found < 0) return fail(new Error(`No sample '${id}' of '${name}' in this report.`));
+    if (!state.shown.includes(found)) { byId("filters").reset(); filter(); }
+    const at = state.shown.indexOf(found);
+    if (at !== state.at) select(at);
+    return true;
   };
   const filter = () => {
     const want = {
@@ -87,6 +108,7 @@
     const before = state.shown[state.at];
     state.shown = [];
     state.index.items.forEach((item, n) => { if (passes(item, want)) state.shown.push(n); });
+    sort();
     byId("count").textContent = `${state.shown.length} of ${state.index.items.length} samples`;
     byId("rows").style.height = `${state.shown.length * ROW}px`;
     const again = state.shown.indexOf(before);
@@ -128,7 +150,9 @@
       const top = at * ROW;
       if (top < list.scrollTop) list.scrollTop = top;
       if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
-      open(state.index.items[state.shown[at]]).catch(fail);
+      const item = state.index.items[state.shown[at]];
+      if (location.hash !== address(item)) history.replaceState(null, "", address(item));
+      open(item).catch(fail);
     }
     paint();
   };
@@ -136,18 +160,23 @@
   const fail = (error) => {
     byId("trouble").textContent = error.message;
     byId("trouble").hidden = false;
+    return false;
   };
 
   // ---- one sample ----
+  const read = async (item) => JSON.parse(new TextDecoder().decode(await slice([item[8], item[9]], item[10])));
   const open = async (item) => {
     const turn = (state.turn += 1);
-    const detail = JSON.parse(new TextDecoder().decode(await slice([item[8], item[9]], item[10])));
-    const picture = detail.picture && detail.picture.at
-      ? await createImageBitmap(new Blob([await slice(detail.picture.at, detail.picture.bytes)], { type: detail.picture.type })) : null;
+    const detail = await read(item);
+    const scan = detail.picture && detail.picture.at
+      ? new Blob([await slice(detail.picture.at, detail.picture.bytes)], { type: detail.picture.type }) : null;
+    const picture = scan && await createImageBitmap(scan);
     if (turn !== state.turn) return;
     byId("trouble").hidden = true;
     state.detail = detail;
     state.picture = picture;
+    state.scan = scan;
+    state.twins = state.index.items.filter((one) => one !== item && one[1] === item[1] && state.index.families[one[0]].benchmark === state.index.families[item[0]].benchmark);
     state.family = state.index.families[item[0]];
     const facts = [item[1], item[2] && `image ${item[2]}`, state.family.model, `${state.family.benchmark} (${state.family.split})`,
       state.index.groups[item[3]], state.index.types[item[4]], detail.width && `${detail.width} x ${detail.height} px`];
@@ -155,7 +184,7 @@
     byId("facts").textContent = facts.filter(Boolean).join(" · ");
     byId("problem").hidden = !detail.error;
     byId("problem").textContent = detail.error ? `Failed: ${detail.error}` : "";
-    byId("choices").textContent = [detail.choices && detail.choices.length ? `Choices: ${detail.choices.join(" | ")}` : "",
+    byId("choices").textContent = [detail.choices && detail.choices.length ? `Choices: ${detail.choices.map((one, n) => `${String.fromCharCode(65 + n)}. ${one}`).join("   ")}` : "",
       detail.reference === null ? "" : `Reference: ${detail.reference}`].filter(Boolean).join("\n");
     answers();
     offer();
@@ -183,111 +212,127 @@
       return row;
     }));
   };
-  const offer = () => {
-    const heats = [];
-    state.detail.probes.forEach((one, p) => {
-      if (!one.map) return;
-      heats.push([`${p}/0`, `${state.family.probes[p]}: relative to the general prompt`], [`${p}/1`, `${state.family.probes[p]}: the question's own`]);
+  const maps = (detail, family) => {
+    const found = [];
+    detail.probes.forEach((one, p) => {
+      if (one.map) found.push([`${p}/0`, `${family.probes[p]}: relative to the general prompt`], [`${p}/1`, `${family.probes[p]}: the question's own`]);
     });
-    const masks = state.detail.answers.filter((one) => one.mask);
-    for (const one of masks) if (one.mask.triage) heats.push([`t/${one.method}`, `triage map of ${state.family.methods[one.method]}`]);
-    fill(byId("heat"), [...heats, ["off", "none"]]);
-    fill(byId("mask"), [["", "none"], ...masks.filter((one) => one.mask.kept).map((one) => [String(one.method), state.family.methods[one.method]])]);
+    for (const one of detail.answers) if (one.mask && one.mask.triage) found.push([`t/${one.method}`, `triage map of ${family.methods[one.method]}`]);
+    return found;
+  };
+  const offer = () => {
+    const own = maps(state.detail, state.family);
+    fill(byId("heat"), [...own, ["off", "none"]]);
+    const others = state.twins.map((item) => [`${state.index.items.indexOf(item)}`, `${state.index.families[item[0]].name}: its first map`]);
+    fill(byId("beside"), [["", "nothing"], ["scan", "the picture alone"], ...own, ...others.map(([n, text]) => [`item/${n}`, text])]);
+    fill(byId("mask"), [["", "none"], ...state.detail.answers.filter((one) => one.mask && one.mask.kept).map((one) => [String(one.method), state.family.methods[one.method]])]);
     byId("controls").disabled = !state.detail.width;
   };
-  const source = () => {
-    const [where, which] = byId("heat").value.split("/");
-    if (where === "off") return null;
+  const heatOf = async (detail, key) => {
+    const [where, which] = key.split("/");
+    const look = { style: byId("style").value, opacity: Number(byId("opacity").value) / 100, smooth: byId("smooth").checked, colours: state.colours };
     if (where === "t") {
-      const { mask } = state.detail.answers.find((one) => one.method === Number(which));
-      return { at: mask.triage, size: mask.rows * mask.cols, rows: mask.rows, cols: mask.cols, box: mask.box, top: mask.top, layers: 0 };
+      const { mask } = detail.answers.find((one) => one.method === Number(which));
+      const values = await slice(mask.triage, mask.rows * mask.cols);
+      return { ...look, values, rows: mask.rows, cols: mask.cols, box: mask.box, top: mask.top, layers: 0, capped: 0 };
     }
-    const { map } = state.detail.probes[Number(where)];
+    const { map } = detail.probes[Number(where)];
     const layer = Math.min(Number(byId("layer").value), map.layers - 1);
     const size = map.rows * map.cols;
     const skip = (Number(which) * map.layers + layer) * size;
-    return { at: [map.at[0], map.at[1] + skip], size, rows: map.rows, cols: map.cols, box: map.box, top: map.tops[Number(which)][layer], layers: map.layers, layer };
+    const capped = which === "0" && map.capped ? map.capped[layer] : 0;
+    const values = await slice([map.at[0], map.at[1] + skip], size);
+    return { ...look, values, rows: map.rows, cols: map.cols, box: map.box, top: map.tops[Number(which)][layer], layers: map.layers, layer, relative: which === "0", capped };
   };
-  const tile = (rows, cols, colour) => {
-    const made = document.createElement("canvas");
-    made.width = cols;
-    made.height = rows;
-    const pen = made.getContext("2d");
-    const data = pen.createImageData(cols, rows);
-    for (let t = 0; t < rows * cols; t += 1) data.data.set(colour(t), 4 * t);
-    pen.putImageData(data, 0, 0);
-    return made;
+  const sceneOf = (detail, picture, heat, mask) => ({
+    width: detail.width, height: detail.height, picture, boxes: byId("boxes").checked ? detail.boxes : [],
+    heat: heat && heat.box ? heat : null, mask: mask && mask.box ? mask : null,
+  });
+  const beside = async (key) => {
+    if (key === "") return null;
+    if (key === "scan") return sceneOf(state.detail, state.picture, null, null);
+    if (!key.startsWith("item/")) return sceneOf(state.detail, state.picture, await heatOf(state.detail, key), null);
+    const item = state.index.items[Number(key.slice(5))];
+    const detail = await read(item);
+    const first = maps(detail, state.index.families[item[0]])[0];
+    return detail.width ? sceneOf(detail, state.picture, first ? await heatOf(detail, first[0]) : null, null) : null;
   };
   const overlay = async () => {
     const { detail } = state;
     const turn = state.turn;
     const first = detail.probes.find((one) => one.map);
     const range = byId("layer");
-    if (first) {
-      if (Number(range.max) !== first.map.layers - 1) {
-        range.max = String(first.map.layers - 1);
-        range.value = String(state.family.layers[detail.probes.indexOf(first)]);
-      }
+    if (first && Number(range.max) !== first.map.layers - 1) {
+      range.max = String(first.map.layers - 1);
+      range.value = String(state.family.layers[detail.probes.indexOf(first)]);
     }
-    const heat = source();
+    const key = byId("heat").value;
+    const heat = key === "off" || !detail.width ? null : await heatOf(detail, key);
     range.disabled = !heat || !heat.layers;
     byId("layer-value").textContent = heat && heat.layers ? `${heat.layer} of 0 to ${heat.layers - 1}` : "";
     byId("opacity-value").textContent = `${byId("opacity").value} %`;
-    const values = heat && heat.at ? await slice(heat.at, heat.size) : null;
     const masked = byId("mask").value === "" ? null : detail.answers.find((one) => one.method === Number(byId("mask").value)).mask;
-    const kept = masked ? await slice(masked.kept, masked.rows * masked.cols) : null;
+    const mask = masked && { ...masked, kept: await slice(masked.kept, masked.rows * masked.cols) };
+    const second = detail.width ? await beside(byId("beside").value) : null;
     if (turn !== state.turn) return;
-    draw(heat, values, masked, kept);
+    state.scene = detail.width ? sceneOf(detail, state.picture, heat, mask) : null;
+    show(byId("canvas"), state.scene);
+    show(byId("canvas-beside"), second);
+    tell(heat, mask);
   };
-  const draw = (heat, values, masked, kept) => {
-    const { detail, picture } = state;
-    const canvas = byId("canvas");
-    canvas.hidden = !detail.width;
-    const said = [];
-    if (detail.width) {
-      const scale = 720 / Math.max(detail.width, detail.height);
-      canvas.width = Math.max(1, Math.round(detail.width * scale));
-      canvas.height = Math.max(1, Math.round(detail.height * scale));
-      const pen = canvas.getContext("2d", { willReadFrequently: true });
-      const x = canvas.width / detail.width;
-      const y = canvas.height / detail.height;
-      const over = (made, box) => pen.drawImage(made, box[0] * x, box[1] * y, (box[2] - box[0]) * x, (box[3] - box[1]) * y);
-      pen.fillStyle = "#6b6b6b";
-      pen.fillRect(0, 0, canvas.width, canvas.height);
-      if (picture) pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
-      said.push(picture ? "Picture" : "No picture");
-      if (values && heat.box) {
-        pen.globalAlpha = Number(byId("opacity").value) / 100;
-        pen.imageSmoothingEnabled = byId("smooth").checked;
-        over(tile(heat.rows, heat.cols, (t) => [...state.colours[Math.round(values[t] * 63 / 255)], 255]), heat.box);
-        pen.globalAlpha = 1;
-        const best = values.indexOf(Math.max(...values));
-        said.push(`heat${heat.layers ? ` of layer ${heat.layer}` : ""} strongest in row ${Math.floor(best / heat.cols) + 1} of ${heat.rows}, column ${(best % heat.cols) + 1} of ${heat.cols}`);
-      }
-      if (kept && masked.box) {
-        pen.imageSmoothingEnabled = false;
-        over(tile(masked.rows, masked.cols, (t) => (kept[t] ? [0, 0, 0, 0] : [20, 20, 40, 200])), masked.box);
-        said.push(`${masked.count} of ${masked.rows * masked.cols} tokens kept`);
-      }
-      if (byId("boxes").checked) {
-        for (const [width, colour] of [[5, "#000"], [2.5, "#fff"]]) {
-          pen.lineWidth = width;
-          pen.strokeStyle = colour;
-          for (const box of detail.boxes) pen.strokeRect(box[0] * x, box[1] * y, (box[2] - box[0]) * x, (box[3] - box[1]) * y);
-        }
-      }
-      said.push(`${detail.boxes.length} boxes`);
-    }
+  const show = (canvas, scene) => {
+    canvas.hidden = !scene;
+    if (!scene) return;
+    vgPicture.draw(canvas, scene);
+    const said = [scene.picture ? "Picture" : "No picture"];
+    const best = vgPicture.peak(scene);
+    if (best) said.push(`heat${scene.heat.layers ? ` of layer ${scene.heat.layer}` : ""} strongest in row ${best.row} of ${scene.heat.rows}, column ${best.column} of ${scene.heat.cols}${best.outside ? ", in the padding beside the picture" : ""}`);
+    if (scene.mask) said.push(`${scene.mask.count} of ${scene.mask.rows * scene.mask.cols} tokens kept`);
+    said.push(`${scene.boxes.length} boxes`);
     canvas.setAttribute("aria-label", `${said.join("; ")}.`);
+  };
+  const tell = (heat, mask) => {
+    const { detail, scene } = state;
     const missing = detail.picture && detail.picture.missing;
+    const best = scene && vgPicture.peak(scene);
     const notes = [missing || "", !detail.width ? "No picture geometry is known for this sample." : "",
-      detail.width && !values && !byId("heat").options[1] ? "No heatmap was kept for this sample (--maps none, or no probe run)." : "",
+      detail.width && !heat && !byId("heat").options[1] ? "No heatmap was kept for this sample (--maps none, or no probe run)." : "",
+      best && best.outside ? "The strongest token lies in the padding beside the picture, shown as a dark margin." : "",
       detail.width && !detail.boxes.length ? "No boxes." : ""];
     byId("note").textContent = notes.filter(Boolean).join(" ");
-    byId("scale-text").textContent = heat && heat.top !== null ? `0 to ${heat.top}${byId("heat").value.endsWith("/0") ? " times the general prompt's attention" : ""}` : heat ? "no value above 0" : "";
-    const probe = heat && heat.layers ? state.detail.probes[Number(byId("heat").value.split("/")[0])] : null;
+    const top = heat && heat.top !== null ? vgPicture.number(heat.top) : null;
+    byId("scale-low").textContent = top === null ? "" : "0";
+    byId("scale-high").textContent = top === null ? "" : top;
+    const unit = heat && heat.relative ? "times the general prompt's attention" : "of the row's attention";
+    const over = heat && heat.capped ? ` ${heat.capped} tokens above ${state.index.cap} are shown as ${state.index.cap}.` : "";
+    byId("scale-text").textContent = top !== null ? `0 is clear, ${top} is full: ${unit}.${over}` : heat ? "no value above 0" : "";
+    const probe = heat && heat.layers ? detail.probes[Number(byId("heat").value.split("/")[0])] : null;
     const at = (name) => (probe.metrics[name] && probe.metrics[name][heat.layer] !== null ? probe.metrics[name][heat.layer].toFixed(2) : "none");
     byId("metrics").textContent = probe && probe.metrics ? `Layer ${heat.layer}: attention ratio ${at("ratio")}, KL ${at("kl")}, JS ${at("js")}` : "";
+  };
+  // ---- taking a sample along ----
+  const name = (ending) => `${state.index.items[state.shown[state.at]][1].replace(/[^\p{L}\p{N}]+/gu, "-")}.${ending}`;
+  const asUrl = (blob) => new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+  const savePng = () => { if (state.scene) byId("canvas").toBlob((blob) => vgPicture.save(blob, name("png")), "image/png"); };
+  const saveSvg = async () => {
+    if (state.scene) vgPicture.save(new Blob([vgPicture.svg(state.scene, state.scan && await asUrl(state.scan))], { type: "image/svg+xml" }), name("svg"));
+  };
+  const copy = async () => {
+    const item = state.index.items[state.shown[state.at]];
+    const { question, reference, choices, width, height, boxes, error, answers: given, probes } = state.detail;
+    const told = given.map((one) => ({ method: state.family.methods[one.method], answer: one.answer, outcome: WORDS[item[6][one.method]], confidence: one.confidence, error: one.error }));
+    const row = { run: state.family.name, model: state.family.model, benchmark: state.family.benchmark, split: state.family.split, id: item[1], image: item[2],
+      group: state.index.groups[item[3]], question, choices, reference, width, height, boxes, error, answers: told, metrics: probes.map((one, p) => ({ probe: state.family.probes[p], ...one.metrics })) };
+    byId("json").value = JSON.stringify(row, null, 1);
+    byId("json").hidden = false;
+    byId("json").select();
+    const done = navigator.clipboard ? await navigator.clipboard.writeText(byId("json").value).then(() => true, () => false) : document.execCommand("copy");
+    byId("copied").textContent = done ? "Copied." : "Press Ctrl-C.";
   };
 
   // ---- controls and keys ----
@@ -300,15 +345,19 @@
   const KEYS = {
     j: () => step(1), k: () => step(-1), "[": () => nudge(byId("layer"), -1), "]": () => nudge(byId("layer"), 1),
     "-": () => nudge(byId("opacity"), -10), "=": () => nudge(byId("opacity"), 10), h: () => cycle(byId("heat")),
-    m: () => cycle(byId("mask")), b: () => byId("boxes").click(), "/": () => byId("f-text").focus(),
+    m: () => cycle(byId("mask")), s: () => cycle(byId("style")), b: () => byId("boxes").click(), "/": () => byId("f-text").focus(),
   };
   const listen = () => {
-    for (const name of ["model", "benchmark", "group", "type", "method", "outcome"]) byId(`f-${name}`).addEventListener("change", filter);
+    for (const name of ["model", "benchmark", "group", "type", "method", "outcome", "sort"]) byId(`f-${name}`).addEventListener("change", filter);
     byId("f-text").addEventListener("input", filter);
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
     byId("clear").addEventListener("click", () => { byId("filters").reset(); filter(); });
-    for (const name of ["heat", "mask", "boxes", "smooth"]) byId(name).addEventListener("change", redraw);
+    for (const name of ["heat", "style", "beside", "mask", "boxes", "smooth"]) byId(name).addEventListener("change", redraw);
     for (const name of ["layer", "opacity"]) byId(name).addEventListener("input", redraw);
+    byId("save-png").addEventListener("click", savePng);
+    byId("save-svg").addEventListener("click", () => saveSvg().catch(fail));
+    byId("copy").addEventListener("click", () => copy().catch(fail));
+    window.addEventListener("hashchange", visit);
     list.addEventListener("scroll", paint);
     list.addEventListener("keydown", (event) => {
       const page = Math.max(1, Math.floor(list.clientHeight / ROW) - 1);
@@ -345,7 +394,9 @@
     fill(byId("f-outcome"), [["", "any"], ...["right", "wrong", "undecided", "unfinished", "failed", "fixed", "broken"].map((o) => [o, o])]);
     byId("browser").hidden = false;
     listen();
+    const wanted = location.hash;  // filter() shows the first sample and would write its address
     filter();
+    if (wanted.includes("/")) { history.replaceState(null, "", wanted); visit(); }
   };
   start().catch(fail);
 })();

@@ -1,0 +1,183 @@
+"""Every image-text type of the installed transformers through vgtool, each as a tiny random checkpoint.
+
+    python perf/families.py [TYPE ...] [--json FILE] [--markdown FILE]
+Goes over the mapping of AutoModelForImageTextToText, builds what tests/families.yaml knows how to build, and says of
+each: refused how, or how far attention rows and logits are from the untouched model's on two image shapes, whether
+questions share a prefix, what grid was found and its worst edge error, and whether probe, heads, refine and report run
+end to end. A family whose image processor is written for torchvision alone needs it installed. `rows` is the largest
+difference of an attention weight, `logits` of a logit over the largest, with two tokens decoded by transformers' own
+generate; `edge` is in stripes.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+WIDE, TALL = (120, 90), (75, 180)
+QUESTION = "Is there a mass? Answer the question using a single word or phrase."
+SLOW = {"gemma3n", "got_ocr2"}
+"""Measured in minutes: their images do not shrink."""
+
+
+def main() -> None:
+    """Print a line a type, then the table."""
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("types", nargs="*")
+    parse.add_argument("--json", type=Path)
+    parse.add_argument("--markdown", type=Path)
+    asked = parse.parse_args()
+    warnings.filterwarnings("ignore")
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+    from tests import families
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    recipes = {name: dict(recipe).get("type", name) for name, recipe in families.known().items()}
+    names = asked.types or [*recipes, *sorted(set(KNOWN) - set(recipes.values()))]
+    found: dict[str, dict[str, Any]] = json.loads(asked.json.read_text()) if asked.json and asked.json.exists() else {}
+    for name in names:
+        if name in found and not asked.types:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = one(name, Path(folder)) if name in recipes else {"built": "no recipe"}
+        print(name, json.dumps(found[name]), flush=True)
+        if asked.json:
+            asked.json.write_text(json.dumps(found, indent=1) + "\n")
+    table = markdown(found)
+    if asked.markdown:
+        asked.markdown.write_text(table)
+    print(table)
+
+
+def one(name: str, folder: Path) -> dict[str, Any]:
+    """What came of one family."""
+    from tests import families
+    from vgtool.errors import SampleError, VgError
+
+    at = folder / name
+    try:
+        families.write(name, at)
+    except Exception as error:
+        return {"built": f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"}
+    try:
+        return {"built": ""} | exact(name, at) | commands(at, folder)
+    except (VgError, SampleError) as error:
+        return {"built": "", "refused": str(error)}
+
+
+def exact(name: str, folder: Path) -> dict[str, Any]:
+    """Rows, logits and geometry against the model as transformers loads it."""
+    import numpy as np
+    import torch
+    from PIL import Image
+    from transformers import AutoModelForImageTextToText
+
+    from vgtool.attention.session import Ask
+    from vgtool.attention.sharing import sessions
+    from vgtool.models.load import load
+    from vgtool.registry import ModelSpec
+
+    spec = ModelSpec(name=name, title=name, adapter="native")
+    adapter: Any = load(spec, source=folder, device="cpu", offline=True)
+    opened = sessions(adapter)
+    model = AutoModelForImageTextToText.from_pretrained(folder, attn_implementation="eager").eval()
+    rows = logits = 0.0
+    grids = []
+    for size in (WIDE, TALL):
+        image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+        inputs = adapter.processed(QUESTION, [image])
+        vision, prompt = adapter.prepare(image), adapter.prompt(QUESTION)
+        with torch.inference_mode():
+            plain = model(**inputs, output_attentions=True, use_cache=False)
+            own = model.generate(**inputs, max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0,
+                                 output_logits=True, return_dict_in_generate=True)  # fmt: skip
+            columns = adapter.inputs([vision], prompt.head, prompt.tail).columns[0]
+            session = opened.open([[vision]], prompt.head)
+            asked = session.ask([Ask(prompt.tail), Ask(prompt.tail[:-2])], adapter.readable)
+            steps = session.state([asked])
+            made = own.sequences[0, -3:]
+            got = [asked.logits[0], *(steps.step([0], made[at : at + 1])[0] for at in range(2))]
+        weights = [one for one in plain.attentions if one is not None]
+        layers = range(adapter.layers) if len(weights) == adapter.layers else sorted(adapter.readable)
+        seen = dict(zip(layers, weights, strict=True))
+        rows = max(rows, *(_off(asked.maps[at][0], seen[at][0, :, -1][:, columns]) for at in adapter.readable))
+        logits = max(logits, *(_off(a, b[0]) / float(b.abs().max()) for a, b in zip(got, own.logits, strict=True)))
+        grids.append(vision.shape)
+    return {
+        "rows": rows,
+        "logits": logits,
+        "session": "shared" if opened.shared else "whole",
+        "layers": f"{len(adapter.readable)} of {adapter.layers}",
+        "backend": adapter.backend,
+        "grid": [f"{one.rows} x {one.cols} + {len(one.overview)}" if not one.why else "none" for one in grids],
+        "how": [one.how for one in grids],
+        "why": next((one.why for one in grids if one.why), ""),
+        "error": max(one.error for one in grids),
+        "stripes": max(one.error / one.stripe for one in grids),
+        "passes": [one.passes for one in grids],
+    }
+
+
+def _off(found: Any, expected: Any) -> float:
+    return float((found.float() - expected.float()).abs().max())
+
+
+def commands(model: Path, folder: Path) -> dict[str, Any]:
+    """The commands on it, each run as a user runs it: which ended as they should."""
+    from typer.testing import CliRunner
+
+    from vgtool.commands import app
+
+    probe, refine, heads = folder / "probe", folder / "refine", folder / "heads.json"
+    method = f"vgrefine:layers={_layer(model)}"
+    lines = {
+        "probe": ["probe", "--model", str(model), "--benchmark", "scenes", "--limit", "3", "--out", str(probe)],
+        "heads": ["heads", str(probe), "-o", str(heads)],
+        "refine": ["refine", "--model", str(model), "--benchmark", "phantom", "--limit", "2", "--out", str(refine),
+                   "--heads", str(heads), "--method", method],
+        "report": ["report", str(probe), str(refine), "--out", str(folder / "report")],
+    }  # fmt: skip
+    out = {}
+    for name, line in lines.items():
+        done = CliRunner().invoke(app, line)
+        said = " ".join(done.output.split())[-160:] if done.exit_code else ""
+        out[name] = "yes" if done.exit_code == 0 else said or f"{type(done.exception).__name__}: {done.exception}"[:160]
+    return {"commands": out}
+
+
+def _layer(model: Path) -> int:
+    """A layer with attention, by the config."""
+    import transformers
+
+    kinds = getattr(transformers.AutoConfig.from_pretrained(model).get_text_config(), "layer_types", None) or [""]
+    return max((at for at, kind in enumerate(kinds) if "attention" in kind and "linear" not in kind), default=1)
+
+
+def markdown(found: dict[str, dict[str, Any]]) -> str:
+    """The table of docs/models.md."""
+    lines = ["| type | rows | logits | prompts | grid: wide; tall | edge | end to end |", "|---" * 7 + "|"]
+    for name, one in sorted(found.items()):
+        if one.get("built"):
+            continue
+        if "refused" in one:
+            lines.append(f"| {name} | refused: {one['refused']} | | | | | |")
+            continue
+        grids = zip(one["grid"], one["how"], strict=True)
+        named = [(size.removesuffix(" + 0"), how) for size, how in grids]
+        grid = "; ".join(size if how in ("squash", "none") else f"{size}, {how}" for size, how in named)
+        ends = [step for step, said in one["commands"].items() if said != "yes"]
+        cells = [name, f"{one['rows']:.0e}", f"{one['logits']:.0e}", one["session"], grid, f"{one['stripes']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} | {'not ' + ', '.join(ends) if ends else 'yes'} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

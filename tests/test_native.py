@@ -1,0 +1,277 @@
+"""Any model of the auto classes: rows and answers against the untouched model, geometry against what is known."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from tests import families
+from vgtool.attention.session import Ask
+from vgtool.attention.sharing import Sessions, sessions
+from vgtool.errors import SampleError, VgError
+from vgtool.models import gridfit, stripes
+from vgtool.models.adapter import Adapter
+from vgtool.models.load import load, resolve
+from vgtool.registry import ModelSpec
+
+QUESTION = "Is there a mass? Answer the question using a single word or phrase."
+WIDE, TALL = (120, 90), (75, 160)
+KINDS = {
+    "idefics3": True,  # tiles, row and column marks, a global view
+    "llava_next": True,  # a base view, newlines
+    "gemma4": True,  # per-layer embeddings of ids
+    "glm4v": True,  # mrope
+    "idefics2": True,  # a resampler: no grid
+    "paligemma": False,  # image tokens see the question
+    "qwen3_5": False,  # gated delta net between attention
+}
+"""Family, each of another kind -> whether its questions share a prefix."""
+
+
+class Library:
+    """Checkpoints of families, each written and loaded once, with a geometry cache of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.loaded: Callable[[str], Adapter] = cache(self.fresh)
+        self.opened: Callable[[str], Sessions] = cache(lambda name: sessions(self.loaded(name)))
+        self.reference: Callable[[str], Any] = cache(self._reference)
+
+    def folder(self, name: str) -> Path:
+        folder = self.root / name
+        if not folder.exists():
+            families.write(name, folder)
+        return folder
+
+    def fresh(self, name: str, adapter: str = "native") -> Adapter:
+        spec = ModelSpec(name=name, title=name, adapter=adapter)
+        return load(spec, source=self.folder(name), device="cpu", offline=True)
+
+    def _reference(self, name: str) -> Any:
+        """The model as transformers loads it, with attention that shows its weights."""
+        return AutoModelForImageTextToText.from_pretrained(self.folder(name), attn_implementation="eager").eval()
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root = tmp_path_factory.mktemp("families")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+        yield Library(root)
+
+
+def picture(size: tuple[int, int], seed: int = 1) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def own_inputs(adapter: Any, image: Image.Image) -> dict[str, Any]:
+    """What the model's own processor makes of its own chat template."""
+    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    text = adapter.tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    return dict(adapter.processor(text=[text], images=[image], return_tensors="pt"))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_rows_and_answers_equal_the_untouched_models(name: str, library: Library) -> None:
+    adapter, opened, model = library.loaded(name), library.opened(name), library.reference(name)
+    image = picture(WIDE)
+    inputs = own_inputs(adapter, image)
+    with torch.inference_mode():
+        plain = model(**inputs, output_attentions=True)
+        made = model.generate(
+            **inputs, max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        prompt, vision = adapter.prompt(QUESTION), adapter.prepare(image)
+        columns = adapter.inputs([vision], prompt.head, prompt.tail).columns[0]
+        session = opened.open([[vision]], prompt.head)
+        asked = session.ask([Ask(prompt.tail), Ask(prompt.tail[:-3])], adapter.readable)
+        steps = session.state([asked])
+        following = [steps.step([0], made.sequences[0, at - 3 : at - 2 or None])[0] for at in (0, 1)]
+    weights = [one for one in plain.attentions if one is not None]
+    layers = sorted(adapter.readable) if len(weights) < adapter.layers else range(adapter.layers)
+    for layer, one in zip(layers, weights, strict=True):
+        assert (asked.maps[layer][0] - one[0, :, -1][:, columns]).abs().max() < 2e-5
+    for found, expected in zip([asked.logits[0], *following], made.logits, strict=True):
+        assert (found - expected[0]).abs().max() < 2e-5 * expected.abs().max()
+    assert opened.shared == KINDS[name]
+
+
+def test_a_hybrid_names_its_layers_without_attention_and_has_no_map_of_them(library: Library) -> None:
+    adapter = library.loaded("qwen3_5")
+    library.opened("qwen3_5")
+    assert adapter.without == dict.fromkeys((0, 1, 2), "linear_attention")
+    assert adapter.readable == {3}
+    assert adapter.notes == [
+        "Layers 0, 1, 2 have no softmax attention (linear_attention): no maps, and a knockout leaves them as a path "
+        "around it."
+    ]
+
+
+# ---- geometry ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "qwen3_vl", "internvl", "gemma3"])
+@pytest.mark.parametrize("size", [(96, 96), WIDE, TALL], ids=["square", "wide", "tall"])
+def test_measured_geometry_equals_the_hand_written(name: str, size: tuple[int, int], library: Library) -> None:
+    spec, folder = resolve(str(library.folder(name)))
+    own = load(spec, source=folder, device="cpu", offline=True).prepare(picture(size))
+    vision: Any = library.loaded(name).prepare(picture(size))
+    assert vision.geometry.grid == own.geometry.grid and vision.overview == own.overview
+    box = np.array(vision.geometry.grid_box()) - own.geometry.grid_box()
+    assert np.abs(box).max() <= vision.shape.stripe
+    order = np.arange(own.geometry.tokens) if own.order is None else own.order.numpy()
+    assert (np.array(vision.shape.cells) - min(vision.shape.cells) == order - order.min()).all()
+
+
+@pytest.mark.parametrize("name,grid,overview", [("idefics3", (4, 4), 4), ("llava_next", (6, 8), 16)])
+def test_tiles_are_joined_and_views_of_the_whole_image_set_apart(
+    name: str, grid: tuple[int, int], overview: int, library: Library
+) -> None:
+    vision = library.loaded(name).prepare(picture(WIDE))
+    assert (vision.geometry.grid.rows, vision.geometry.grid.cols, vision.overview) == (*grid, overview)
+
+
+@pytest.mark.parametrize("name", ["idefics3", "llava_next", "glm4v", "gemma4"])
+def test_a_bright_patch_changes_the_named_token_most(name: str, library: Library) -> None:
+    """Exchanging the pixels of one cell, with the tower as it is, mixing and all."""
+    adapter: Any = library.loaded(name)
+    vision = adapter.prepare(picture(WIDE))
+    dark = np.zeros((WIDE[1], WIDE[0], 3), np.uint8)
+    with torch.inference_mode():
+        base = adapter.first_states(Image.fromarray(dark))
+        for token in range(0, vision.geometry.tokens, 5):
+            x0, y0, x1, y1 = (round(edge) for edge in vision.geometry.cell_box(token).as_list())
+            bright = dark.copy()
+            bright[y0:y1, x0:x1] = 255
+            change = (adapter.first_states(Image.fromarray(bright)) - base).norm(dim=-1)
+            cells = torch.tensor(vision.shape.cells) + len(adapter.lead)
+            assert int(change[cells].argmax()) == token
+
+
+def test_a_resampler_has_no_grid_and_is_refused_for_probe_by_name(library: Library) -> None:
+    from vgtool.methods.probe import Probe
+
+    opened = library.opened("idefics2")
+    vision = opened.adapter.prepare(picture(WIDE))
+    assert not vision.geometry.placed and vision.geometry.tokens == 8
+    assert vision.geometry.region([]) == [] and vision.geometry.cell_box(0) is None
+    with pytest.raises(VgError, match="'idefics2' cannot be probed: each image token answers to the whole image"):
+        Probe(opened, maps="none", row="last", mapping="exact")
+
+
+def test_a_shape_is_measured_once_and_read_again_by_the_next_run(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: Any = library.loaded("llava").prepare(picture(TALL))
+    again: Any = library.fresh("llava")
+    monkeypatch.setattr(stripes, "measure", None)  # would raise
+    assert again.prepare(picture(TALL, seed=5)).shape == first.shape
+    [path] = [p for p in (library.root / "cache").rglob("75x160.json") if json.loads(p.read_text())["span"] == 16]
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(TypeError):
+        library.fresh("llava").prepare(picture(TALL))
+
+
+def spans(starts: Any, stops: Any, side: int) -> stripes.Spans:
+    start, stop = np.asarray(starts, float), np.asarray(stops, float)
+    return stripes.Spans(start, stop, np.where(stop > start, 1.0, 0.0), 1.0, side)
+
+
+def test_cells_of_padding_complete_their_rows() -> None:
+    """4 x 4 cells of 10 px over an image of 40 x 20 that was padded to 40 x 40."""
+    col, row = np.tile(np.arange(4), 4), np.repeat(np.arange(4), 4)
+    inside = (row > 0) & (row < 3)
+    x = spans(np.where(inside, col * 10, 0), np.where(inside, col * 10 + 10, 0), 40)
+    y = spans(np.where(inside, row * 10 - 10, 0), np.where(inside, row * 10, 0), 20)
+    fitted = gridfit.fit(stripes.Seen(np.arange(16), x, y, 0))
+    assert (fitted.grid.rows, fitted.grid.cols, fitted.how) == (4, 4, "pad")
+    assert fitted.order.tolist() == list(range(16)) and len(fitted.overview) == 0
+    assert fitted.x == (0.0, 10.0) and fitted.y == (-10.0, 10.0)
+
+
+def test_a_column_major_grid_is_read_in_image_order() -> None:
+    row, col = np.tile(np.arange(3), 2), np.repeat(np.arange(2), 3)
+    seen = stripes.Seen(np.arange(6), spans(col * 20, col * 20 + 20, 40), spans(row * 20, row * 20 + 20, 60), 0)
+    fitted = gridfit.fit(seen)
+    assert (fitted.grid.rows, fitted.grid.cols) == (3, 2)
+    assert fitted.order.tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_tokens_that_overlap_without_order_form_no_grid() -> None:
+    rng = np.random.default_rng(0)
+    start = rng.integers(0, 60, (2, 12))
+    seen = stripes.Seen(np.arange(12), spans(start[0], start[0] + 40, 100), spans(start[1], start[1] + 40, 100), 0)
+    with pytest.raises(gridfit.NoGrid):
+        gridfit.fit(seen)
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(VgError) as caught:
+        load(ModelSpec(name="model", title="model", adapter="native"), source=folder, device="cpu", offline=True)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edited(library: Library, name: str, tmp_path: Path, file: str, **fields: Any) -> Path:
+    for path in library.folder(name).iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    raw = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).unlink()
+    (tmp_path / file).write_text(json.dumps(raw | fields))
+    return tmp_path
+
+
+def test_cross_attention_has_no_image_token_to_read(library: Library) -> None:
+    assert refused(library.folder("mllama")) == (
+        "No token of the prompt of 'model' changes with the image. It takes its image beside the text "
+        "(cross-attention), where vgtool reads no map."
+    )
+
+
+def test_code_of_a_checkpoint_is_never_run(library: Library, tmp_path: Path) -> None:
+    for file in ("config.json", "processor_config.json", "tokenizer_config.json"):
+        folder = tmp_path / file
+        folder.mkdir()
+        edited(library, "idefics3", folder, file, auto_map={"AutoProcessor": "evil.P"})
+        assert f"{file} of 'model' asks to run code" in refused(folder)
+
+
+def test_a_type_that_transformers_lacks_is_named(library: Library, tmp_path: Path) -> None:
+    assert "'no_such_model'" in refused(edited(library, "llava", tmp_path, "config.json", model_type="no_such_model"))
+
+
+def test_a_text_model_is_no_image_model(library: Library, tmp_path: Path) -> None:
+    assert "no image-text model" in refused(edited(library, "llava", tmp_path, "config.json", model_type="llama"))
+
+
+def test_a_missing_chat_template_asks_for_a_prompt(library: Library, tmp_path: Path) -> None:
+    folder = edited(library, "llava", tmp_path, "config.json")
+    (folder / "chat_template.jinja").unlink()
+    assert refused(folder) == (
+        "'model' has no chat template. Give its entry a prompt in models.yaml (see docs/models.md)."
+    )
+
+
+def test_a_processor_of_another_model_is_refused_before_any_sample(library: Library, tmp_path: Path) -> None:
+    wrong = {"height": 84, "width": 84}
+    said = refused(edited(library, "gemma3", tmp_path, "preprocessor_config.json", size=wrong))
+    assert "cannot take what its processor makes of an image" in said
+
+
+def test_a_sentence_may_not_hold_an_image_token(library: Library) -> None:
+    with pytest.raises(SampleError, match="placeholder_in_question"):
+        library.loaded("idefics3").prompt("what is <image>?")

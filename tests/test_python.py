@@ -1,0 +1,240 @@
+"""The Python API: docs/python.md and the notebook are run as they stand, and what they give is held against eager
+attention, against a run of the same sample, and against the parts themselves.
+
+VGTOOL_WRITE_DOCS=1 python -m pytest tests/test_python.py        writes the notebook's outputs anew
+"""
+
+import base64
+import doctest
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+import vgtool
+from tests.reference import Watch, watching
+from vgtool.benchmarks.load import load as rows
+from vgtool.commands import app
+from vgtool.images import open_image
+
+DOCS = Path(__file__).parent.parent / "docs"
+NOTEBOOK = DOCS / "look.ipynb"
+
+
+def run(command: str) -> int:
+    return int(app(command.split(), standalone_mode=False) or 0)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the picture, the head file and the runs that the pages name."""
+    root = tmp_path_factory.mktemp("python")
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        open_image(rows("phantom", limit=1).samples[0].image).save("scan.png")
+        model = "--model phantom-vlm --benchmark"
+        assert run(f"probe {model} scenes --limit 30 --maps heads --out runs/scenes") == 0
+        assert run("heads runs/scenes -k 4 -o heads.json") == 0
+        assert run(f"refine {model} phantom --limit 20 --heads heads.json --out runs/refined") == 0
+        assert run(f"probe {model} phantom --limit 1 --maps heads --out runs/one") == 0
+    finally:
+        os.chdir(before)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model() -> vgtool.Model:
+    return vgtool.load("phantom-vlm")
+
+
+@pytest.fixture(autouse=True)
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+
+
+def test_import_is_light_and_every_name_is_there() -> None:
+    heavy = ("torch", "transformers", "polars", "numpy", "matplotlib", "typer")
+    code = f"import sys, vgtool\nassert not set({heavy}) & set(sys.modules)\n"
+    code += "assert all(hasattr(vgtool, name) for name in vgtool.__all__)\nassert 'torch' not in sys.modules\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (Path(vgtool.__file__).parent / "py.typed").is_file()
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        vgtool.lod  # type: ignore[attr-defined]
+
+
+def test_the_page_does_what_it_says() -> None:
+    text = (DOCS / "python.md").read_text()
+    found = doctest.DocTestParser().get_doctest(text.replace("```", ""), {}, "python.md", str(DOCS / "python.md"), 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    said: list[str] = []
+    runner.run(found, out=said.append)
+    assert runner.failures == 0, "".join(said)
+    assert runner.tries > 15 and Path("look.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_notebook_gives_what_it_shows(model: vgtool.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = json.loads(NOTEBOOK.read_text())
+    space: dict[str, Any] = {}
+    for cell in book["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        lines = "".join(cell["source"])
+        *body, last = lines.splitlines()
+        exec("\n".join(body), space)
+        value = eval(last, space)
+        shown = {"text/plain": [repr(value)]}
+        if hasattr(value, "_repr_png_"):
+            shown["image/png"] = [base64.b64encode(value._repr_png_()).decode()]
+        if os.environ.get("VGTOOL_WRITE_DOCS"):
+            kind = {"execution_count": None, "metadata": {}, "output_type": "execute_result"}
+            cell["outputs"] = [{"data": shown, **kind}]
+        told = cell["outputs"][0]["data"]
+        assert told["text/plain"] == shown["text/plain"], lines
+        assert told.keys() == shown.keys(), lines
+    if os.environ.get("VGTOOL_WRITE_DOCS"):
+        NOTEBOOK.write_text(json.dumps(book, indent=1) + "\n")
+    assert any("image/png" in cell["outputs"][0]["data"] for cell in book["cells"] if cell["cell_type"] == "code")
+
+
+def test_maps_are_those_of_an_eager_forward(model: vgtool.Model) -> None:
+    sample = rows("phantom", limit=1).samples[0]
+    look = model.look("scan.png", sample.question)
+    one = model.adapter
+    vision, prompt = one.prepare(Image.open("scan.png").convert("RGB")), one.prompt(sample.prompt)
+    inputs = one.inputs([vision], prompt.head, prompt.tail)
+    with torch.inference_mode(), watching(one.model, Watch()) as watch:
+        logits = one.model(**inputs.kwargs, use_cache=False).logits
+    first = len(prompt.head)
+    eager = torch.stack([weights[0, :, -1, first : first + 64] for weights in watch.seen])
+    assert np.allclose(look.attention.reshape(6, 6, 64), eager.numpy(), atol=1e-6)
+    assert look.confidence == pytest.approx(float(logits[0, -1].softmax(-1).max()), abs=1e-5)
+    one_head = look.attention[3, 2].astype(float) / look.general[3, 2]
+    assert np.allclose(look.relative[3, 2], one_head, rtol=1e-6, equal_nan=True)
+    assert look.prompt.replace(" ", "").endswith("phrase.ASSISTANT:")
+
+
+def test_a_look_is_the_row_of_a_run(model: vgtool.Model) -> None:
+    sample = rows("phantom", limit=1).samples[0]
+    row = pl.read_parquet("runs/one/parts/*.parquet").row(0, named=True)
+    picture = Image.open("scan.png")
+    for image in ("scan.png", Path("scan.png"), picture, np.asarray(picture.convert("RGB"))):
+        look = model.look(image, sample.question, boxes=sample.boxes)
+        assert look.metrics is not None
+        for name in ("ratio", "kl", "js"):
+            assert np.allclose(getattr(look.metrics.layers, name), row[f"layer_{name}"], rtol=1e-4)
+            heads = np.array(row[f"head_{name}"], float)  # null becomes NaN
+            assert np.allclose(getattr(look.metrics.heads, name).ravel(), heads, rtol=1e-4, equal_nan=True)
+        assert list(look.region) == row["region"]
+        assert look.metrics.best == int(np.argmin(row["layer_kl"]))
+    answers = pl.read_parquet("runs/refined/parts/*.parquet").filter(pl.col("sample_id") == sample.id)
+    baseline, refined = answers.sort("method").iter_rows(named=True)
+    found = model.refine("scan.png", sample.question, "vgrefine", heads="heads.json", boxes=sample.boxes)
+    assert (found.baseline, found.answer) == (baseline["answer"], refined["answer"])
+    assert found.insertion == pytest.approx(refined["insertion"], abs=1e-5)
+    assert found.kept is not None and np.flatnonzero(found.kept).tolist() == refined["kept"]
+    assert look.answer == baseline["answer"] and look.confidence == pytest.approx(baseline["confidence"], abs=1e-5)
+
+
+def test_the_protocols_prompt_is_what_makes_a_look_comparable(model: vgtool.Model) -> None:
+    question = rows("phantom", limit=1).samples[0].question
+    kinds = (None, "plain", "Well: {question}")
+    sent = {kind: model.look("scan.png", question, protocol=kind).prompt for kind in kinds}
+    assert "single word or phrase" in sent[None] and "single word" not in sent["plain"]
+    assert "<image>" in sent["Well: {question}"] and "single" not in sent["Well: {question}"]
+    lettered = model.look("scan.png", question, choices=["bright", "dark"], protocol="{question}\n{options}").prompt
+    assert lettered != sent["plain"]
+
+
+def test_a_read_run_holds_its_maps_with_their_axes() -> None:
+    flat = pl.read_parquet("runs/scenes/parts/*.parquet").sort("sample_id")
+    frame = vgtool.read("runs/scenes").sort("sample_id")
+    heads = frame["head_attention"].to_numpy()
+    assert heads.shape == (30, 6, 6, 8, 8)
+    assert np.array_equal(heads[7, 2, 3, 4], np.array(flat["head_attention"][7].to_list()).reshape(6, 6, 8, 8)[2, 3, 4])
+    assert np.array_equal(frame["layer_kl"].to_numpy(), np.array(flat["layer_kl"].to_list(), np.float32))
+    refined = vgtool.read("runs/refined")
+    baseline, method = (refined.filter(pl.col("method") == name) for name in ("baseline", "vgrefine"))
+    assert baseline["triage"].null_count() == 20 and method["triage"].to_numpy().shape == (20, 8, 8)
+    assert "triage" not in vgtool.read("runs/refined", maps=False).columns
+
+
+def test_grids_that_differ_come_as_nested_lists(tmp_path: Path) -> None:
+    from vgtool.api.results import _arrays
+
+    frame = pl.DataFrame({"grid_rows": [1, 2, 1], "grid_cols": [2, 2, 2], "attention": [[1.0] * 4, [2.0] * 8, None]})
+    found = _arrays(frame, "attention", 2).to_list()
+    assert found == [[[[1.0, 1.0]]] * 2, [[[2.0, 2.0]] * 2] * 2, None]
+
+
+@pytest.mark.parametrize(
+    "make,said",
+    [
+        (lambda model: vgtool.load("phantom-vl"), "Did you mean 'phantom-vlm'"),
+        (lambda model: vgtool.read("nowhere"), "'nowhere' is no run folder"),
+        (lambda model: model.look("none.png", "?"), "Cannot read 'none.png'"),
+        (lambda model: model.look("heads.json", "?"), "'heads.json' cannot be shown to a model"),
+        (lambda model: model.look(np.zeros((4, 4)), "?"), "An array of float64"),
+        (lambda model: model.look("scan.png", "Is <image> red?"), "placeholder_in_question"),
+        (lambda model: model.look("scan.png", "?", boxes=[(9, 9, 2, 2)]), "Not boxes"),
+        (lambda model: model.look("scan.png", "?", boxes=[(900, 900, 920, 920)]), "no_region"),
+        (lambda model: model.look("scan.png", "?", row="lst"), "Did you mean 'last'"),
+        (lambda model: model.look("scan.png", "?", protocol="papr"), "No protocol 'papr'"),
+        (lambda model: model.look("scan.png", "?", protocol="vqa-rad/papr"), "Did you mean 'paper'"),
+        (lambda model: model.look("scan.png", "?").figure(layer=6), "the model has 6 layers"),
+        (lambda model: model.look("scan.png", "?").figure("a.pgn"), "'a.pgn' does not end in"),
+        (lambda model: model.refine("scan.png", "?", "vgrefin", heads="heads.json"), "Did you mean 'vgrefine'"),
+        (lambda model: model.refine("scan.png", "?"), "needs ranked heads"),
+        (lambda model: model.refine("scan.png", "?", "pai").figure(), "has no map to draw"),
+    ],
+)
+def test_a_mistake_is_a_sentence(make: Any, said: str, model: vgtool.Model) -> None:
+    with pytest.raises(vgtool.VgError) as error:
+        make(model)
+    assert said in str(error.value)
+
+
+# ---- vgtool look ---------------------------------------------------------------------------------------------------
+
+LOOK = ["look", "scan.png", "Is the lesion in the kidney bright or dark?", "--model", "phantom-vlm"]
+
+
+def test_look_tells_answer_prompt_and_where_and_draws_it(
+    model: vgtool.Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [*LOOK, "--box", "33,31,57,55", "--heads", "heads.json", "--method", "vgrefine"]
+    figures = [word for name in ("a.pdf", "a.svg", "a.png") for word in ("-o", name)]
+    assert not app([*told, *figures], standalone_mode=False)
+    shown = capsys.readouterr().out
+    look = model.look("scan.png", LOOK[2], boxes=[(33, 31, 57, 55)])
+    assert look.metrics is not None
+    assert f"answer: {look.answer}" in shown and look.prompt in shown
+    assert f"layer 2, attention ratio {look.metrics.layers.ratio[2]:.2f}" in shown and "kept: 32 of 64 tokens" in shown
+    assert Path("a.pdf").read_bytes()[:4] == b"%PDF" and "<svg" in Path("a.svg").read_text()
+    drawn = np.asarray(Image.open("a.png").convert("RGB")).astype(int)
+    assert (abs(drawn[..., 0] - drawn[..., 2]) > 40).any(), "in colour"
+    assert not app([*told, "--json"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    assert found["ratio"] == pytest.approx(look.metrics.layers.ratio.tolist()) and found["best_layer"] == 2
+    assert found["relative"][4] == pytest.approx(look.layer(4).ravel().tolist())
+    assert len(found["methods"][0]["kept"]) == 32
+
+
+def test_a_mistake_of_look_is_told_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vgtool.runs import launch
+
+    monkeypatch.setattr(launch, "load", lambda *args: pytest.fail("loaded"))
+    for more, said in ((["--box", "1,2,3"], "'1,2,3'"), (["-o", "a.gif"], "a.gif"), (["--row", "lst"], "lst")):
+        with pytest.raises(vgtool.VgError, match=said):
+            app([*LOOK, *more], standalone_mode=False)
+    with pytest.raises(vgtool.VgError, match=r"none\.png"):
+        app(["look", "none.png", "?"], standalone_mode=False)

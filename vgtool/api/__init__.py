@@ -1,0 +1,1 @@
+"""What `import vgtool` gives, and what `vgtool look` is made of."""

@@ -1,0 +1,93 @@
+"""Finished runs as frames: `vgtool.read`."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from vgtool.errors import VgError
+from vgtool.runs.store import DamagedPart, Store, read_part
+
+LEVELS = {
+    **dict.fromkeys(("layer_ratio", "layer_kl", "layer_js"), 1),
+    **dict.fromkeys(("head_ratio", "head_kl", "head_js"), 2),
+    **dict.fromkeys(("attention", "general_attention"), 3),
+    **dict.fromkeys(("head_attention", "general_head_attention"), 4),
+}
+"""Columns of a probe run that hold arrays, and how many axes they have: of layers, heads, rows, cols."""
+MAPS = ("attention", "general_attention", "head_attention", "general_head_attention", "triage")
+
+
+def read(run: str | Path, *, maps: bool = True) -> pl.DataFrame:
+    """Every row of a run folder (docs/files.md names the columns), failed ones included, each once.
+
+    Numbers by layer and head, and maps where the run kept any, come as arrays: layer_kl [layers], head_kl [layers,
+    heads], attention [layers, rows, cols], head_attention [layers, heads, rows, cols], triage [rows, cols]; as nested
+    lists where images differ in their grid. `maps=False` leaves maps out, which is quick. VgError for what is no run,
+    or damaged.
+    """
+    store = Store(Path(run))
+    kind = store.read()["kind"]
+    good, bad = store.parts()
+    if bad:
+        raise VgError(f"'{run}' has {len(bad)} damaged parts, {bad[0].name} among them.", "Run its command again.")
+    if not good:
+        raise VgError(f"'{run}' holds no rows yet.", "Let the run begin.")
+    try:
+        frames = [read_part(part) for part in good]
+    except (DamagedPart, FileNotFoundError) as error:
+        raise VgError(f"'{run}' has a part that cannot be read: {error}.", "Run its command again.") from None
+    keys = ["sample_id", "method"] if kind == "refine" else ["sample_id"]
+    frame = pl.concat(frames).unique(keys, keep="first", maintain_order=True)
+    if not maps:
+        return frame.drop([name for name in MAPS if name in frame.columns])
+    held = [name for name in (*LEVELS, "triage") if name in frame.columns and frame[name].null_count() < frame.height]
+    layers = _layers(frame)
+    return frame.with_columns(_arrays(frame, name, layers) for name in held)
+
+
+def _arrays(frame: pl.DataFrame, name: str, layers: int) -> pl.Series:
+    """A flat column with its axes."""
+    shapes = []
+    for rows, cols, size in frame.select("grid_rows", "grid_cols", pl.col(name).list.len()).iter_rows():
+        shapes.append(None if size is None else _shape(name, size, layers, rows, cols))
+    known = {shape for shape in shapes if shape is not None}
+    if len(known) == 1:
+        shape = known.pop()
+        flat = frame[name].cast(pl.Array(pl.Float32, math.prod(shape)))
+        return flat.reshape((frame.height, *shape)) if not flat.null_count() else _with_nulls(flat, shape, name)
+    values = [
+        None if shape is None else np.asarray(flat, np.float64)[: math.prod(shape)].reshape(shape).tolist()
+        for flat, shape in zip(frame[name].to_list(), shapes, strict=True)
+    ]
+    return pl.Series(name, values)
+
+
+def _with_nulls(flat: pl.Series, shape: tuple[int, ...], name: str) -> pl.Series:
+    kind: pl.DataType = pl.Float32()
+    for size in reversed(shape):
+        kind = pl.Array(kind, size)
+    values = [None if one is None else np.asarray(one, np.float64).reshape(shape).tolist() for one in flat.to_list()]
+    return pl.Series(name, values, dtype=kind)
+
+
+def _layers(frame: pl.DataFrame) -> int:
+    for name in ("layer_kl", "layer_ratio"):
+        if name in frame.columns and (sizes := frame[name].drop_nulls().list.len()).len():
+            return int(sizes[0])
+    return 0
+
+
+def _shape(name: str, size: int, layers: int, rows: int, cols: int) -> tuple[int, ...]:
+    cells = rows * cols
+    if name == "triage":
+        return (rows, cols)
+    if LEVELS[name] == 1:
+        return (size,)
+    if LEVELS[name] == 2:
+        return (layers, size // layers)
+    if LEVELS[name] == 3:
+        return (size // cells, rows, cols)
+    count = size // cells
+    return (layers, count // layers, rows, cols) if layers else (count, rows, cols)

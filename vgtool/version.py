@@ -1,0 +1,3 @@
+"""The version of vgtool: in every run, of every page."""
+
+__version__ = "0.1.0"
