@@ -37,6 +37,8 @@ POINTS = ("open", "half", "fsync", "replace", "replaced", "touch", "touched", "p
 class Toy:
     """An adapter that prepares a picture into nothing."""
 
+    alpha = "white"
+
     def __init__(self, at: Callable[[str], None] = lambda point: None) -> None:
         self.at = at
 
@@ -49,7 +51,7 @@ class Answers:
     """Two rows a sample, made of its id alone. Faults by sample id: one that ends the process, ones too big."""
 
     kind = "refine"
-    rows_per_sample = len(METHODS)
+    labels = tuple(METHODS)
     schema = pa.schema(
         [
             *((name, pa.string()) for name in ("sample_id", "image_id", "question", "method", "answer", "error")),

@@ -26,7 +26,7 @@ from vgtool.attention.prefix import Prefix, behind, encode, joined
 from vgtool.attention.tap import Edit, Tap, stopping, tapped
 from vgtool.models.adapter import Adapter, Vision
 
-Rows = Literal["last", "question", "text"]
+Rows = Literal["last", "question", "text", "none"]
 """The last prompt token; the tokens of the user's text; every token after the image."""
 
 
@@ -47,7 +47,8 @@ class Ask:
     def rows(self, which: Rows) -> range:
         """Rows of the tail."""
         size = len(self.tail)
-        return {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}[which]
+        named = {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}
+        return named.get(which, range(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Change:
     rescore: Callable[[Tensor], Tensor] | None = None
     """New scaled scores of edited rows from the old, float32 [r, H, N], rows of several questions together."""
     rows: Rows = "text"
-    """Which rows of the question are edited; `text` is every token after the image."""
+    """Which rows of the question are edited; `text` is every token after the image, `none` leaves them alone."""
     renormalise: bool = True
     decode: bool = False
     """True: the edit also holds for generated tokens."""
@@ -271,7 +272,7 @@ def edits_of(changes: Iterable[tuple[Change, Sequence[int]]]) -> list[Edit]:
     tokens are one edit: on a GPU what counts is how many there are, in every layer and step."""
     alike: dict[Any, list[tuple[Change, Sequence[int]]]] = {}
     for change, rows in changes:
-        if not change.empty:
+        if not change.empty and len(rows):
             kind = (change.layers, change.rescore, change.renormalise, change.cut is None)
             alike.setdefault(kind, []).append((change, rows))
     edits = []

@@ -60,10 +60,10 @@ class Answering:
     faith: dict[tuple[int, str], dict[str, float]] = field(default_factory=dict)
     """(question, method) -> insertion and deletion."""
 
-    def run(self, variants: Sequence[Variant], baseline: str) -> dict[tuple[int, str], Answer]:
-        """Answers by (question, method); an empty plan has none of its own."""
-        own: list[Variant | None] = [Variant(at, baseline, Plan()) for at in range(len(self.questions))]
-        self.passes.append([Pass(self.base, own + [None] * (len(self.base.asks) - len(own)))])
+    def run(self, variants: Sequence[Variant], plain: Sequence[Variant]) -> dict[tuple[int, str], Answer]:
+        """Answers by (question, method), the baseline's of `plain`; an empty plan has none of its own."""
+        owned = {variant.question: variant for variant in plain}
+        self.passes.append([Pass(self.base, [owned.get(row) for row in range(len(self.base.asks))])])
         here = [variant for variant in variants if not variant.plan.images]
         self._edited([v for v in here if not v.plan.blind])
         still = [v for v in here if v.plan.blind or _unchanged(v)]
@@ -148,6 +148,8 @@ class Answering:
                     owners[at + row] = owner
             guides |= {at + r: replace(guide, partner=at + guide.partner) for r, guide in one.guides.items()}
             at += len(one.owners)
+        if not ids:
+            return {}
         answers = decode(session.state([one.asked for one in passes]), self.ending, ids, guides)
         return {(owners[row].question, owners[row].method): answer for row, answer in answers.items()}
 

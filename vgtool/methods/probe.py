@@ -1,7 +1,7 @@
 """Probe: grounding metrics and maps of every question (paper section 3)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ class Probe:
     """The task behind `vgtool probe`."""
 
     kind = "probe"
-    rows_per_sample = 1
+    labels: tuple[str, ...] = ("",)
     notes: Sequence[str] = ()
     roles: Mapping[str, Role] = {}
     schema = pa.schema(
@@ -72,6 +72,9 @@ class Probe:
 
     def failed(self, sample: Sample | Rejected, reason: str) -> Sequence[Row]:
         return [failure(sample, reason)]
+
+    def only(self, labels: Collection[str]) -> "Probe":
+        return self
 
     def run(self, groups: Sequence[ImageGroup], max_questions: int | None) -> Sequence[Row]:
         passes, failed = rounds(groups, self.prompt, max_questions)

@@ -4,7 +4,7 @@ One pass asks all questions and the general prompts (reading.py); methods plan f
 plans.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from vgtool.methods.base import Facts, Method, Plan, Scenes
 from vgtool.methods.names import Role, role_of
 from vgtool.methods.questions import COMMON, FLOATS, Question, common, failure, rounds
 from vgtool.methods.reading import Reader, Reading
+from vgtool.methods.settings import settings
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.records import Decoding, Rejected, Sample
 
@@ -59,7 +60,8 @@ class Refine:
     ) -> None:
         """`methods`: label -> method, in the order they were given. `partner`: another image of the benchmark."""
         self.sessions, self.adapter, self.methods, self.facts = sessions, sessions.adapter, methods, facts
-        self.rows_per_sample = 1 + len(methods)
+        self.decoding = decoding
+        self.labels: tuple[str, ...] = (BASELINE, *methods)
         self.notes: Sequence[str] = facts.notes
         self.roles: Mapping[str, Role] = {
             label: getattr(method, "role", role_of(label)) for label, method in ((BASELINE, None), *methods.items())
@@ -85,9 +87,17 @@ class Refine:
         least, held = self.adapter.min_new_tokens, self.adapter.held
         self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, most, stop, self.penalty, least, held)
 
+    def only(self, labels: Collection[str]) -> "Refine":
+        methods = {label: method for label, method in self.methods.items() if label in labels}
+        given: dict[str, Any] = {"mapping": self.reader.mapping, "partner": self.reader.partner}
+        task = Refine(self.sessions, methods, self.facts, self.decoding, **given)
+        task.labels = tuple(label for label in self.labels if label in labels)
+        return task
+
     def identity(self) -> Mapping[str, Any]:
         return {
             "methods": [BASELINE, *self.methods],
+            "settings": settings(self.methods, self.facts),
             "heads": [list(pair) for pair in self.facts.ranked],
             "knockout_layers": list(self.facts.knockout_layers),
             "box_mapping": self.reader.mapping,
@@ -104,7 +114,7 @@ class Refine:
         }
 
     def failed(self, sample: Sample | Rejected, reason: str) -> Sequence[Row]:
-        return [failure(sample, reason) | {"method": label} for label in (BASELINE, *self.methods)]
+        return [failure(sample, reason) | {"method": label} for label in self.labels]
 
     def run(self, groups: Sequence[ImageGroup], max_questions: int | None) -> Sequence[Row]:
         passes, failed = rounds(groups, self.reader.prompt, max_questions)
@@ -130,13 +140,15 @@ class Refine:
         work = Answering(
             reading.session, questions, base, self.ending, images, lambda scenes: self.sessions.open(scenes, head)
         )
-        answers = work.run(variants, BASELINE)
+        same = {variant.question for variant in variants if variant.plan.unchanged}
+        plain = range(len(questions)) if BASELINE in self.labels else sorted(same)
+        answers = work.run(variants, [Variant(at, BASELINE, Plan()) for at in plain])
         rows = []
         for at, (question, region) in enumerate(zip(questions, scenes.regions, strict=True)):
             sample = question.sample
             shared = common(sample, reading.groups[question.image], region)
             shared |= {"choices": list(sample.choices) if sample.choices else None, "reference": sample.reference}
-            for label in (BASELINE, *self.methods):
+            for label in self.labels:
                 plan = plans[label][at] if label in plans else Plan()
                 if isinstance(plan, SampleError):
                     rows.append(failure(sample, str(plan)) | {"method": label})

@@ -18,9 +18,11 @@ from vgtool.benchmarks.load import Benchmark
 from vgtool.errors import Exit, SampleError
 from vgtool.methods.task import Row, Task
 from vgtool.models.adapter import Adapter
+from vgtool.records import Sample
 from vgtool.runs import plan
 from vgtool.runs.ahead import AHEAD, Ready, batches, image_key, prepared
 from vgtool.runs.attempt import Limits, attempt
+from vgtool.runs.growth import turns
 from vgtool.runs.progress import Report
 from vgtool.runs.store import Shard, Store, key
 
@@ -78,41 +80,57 @@ def run(
         groups, lost = [[one] for group in groups if image_key(group) in trial for one in group], []
         images = 1
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    finished, condemned = store.finished(task.rows_per_sample, ids, say), store.condemned()
-    outcome.total, outcome.skipped = len(ids), len(finished)
-    outcome.failed.update(error.split(":")[0] for error in finished.values() if error)
-    open_ = [[sample for sample in group if sample.id not in finished] for group in groups]
-    dead = [sample for group in open_ for sample in group if key(sample.id) in condemned]
-    left = [some for group in open_ if (some := [sample for sample in group if key(sample.id) not in condemned])]
-    if outcome.skipped < outcome.total and trial is None:
+    held, condemned = store.held(ids, say), store.condemned()
+    lacking = turns(task.labels, held, ids)
+    open_ids = {name for names in lacking.values() for name in names}
+    outcome.total, outcome.skipped = len(ids), len(ids) - len(open_ids)
+    errors = [next(filter(None, rows.values()), "") for name, rows in held.items() if name not in open_ids]
+    outcome.failed.update(error.split(":")[0] for error in errors if error)
+    if open_ids and trial is None:
         store.unmark(shard)
     noted = {note.image for note in store.under_way()}
     with signals(outcome), _Pending(task, store, shard, report, outcome, 1 if trial else PART_SAMPLES) as pending:
-        if trial is None:
-            pending.take([row for one in lost if one.id not in finished for row in task.failed(one, one.reason)])
-            pending.take([r for s in dead for r in task.failed(s, f"kills_process: {condemned[key(s.id)]}")])
-        ahead = 1 if trial is not None else max(AHEAD, 2 * images)
-        stopped = lambda: outcome.stopped is not None  # noqa: E731
-        with (
-            closing(prepared(adapter, store, left, ahead, trial is not None)) as ready,
-            closing(batches(ready, images, stopped)) as gathered,
-        ):
-            for together in gathered:
-                rows = _rows(task, together, batch, outcome.limits)
+        for labels, names in lacking.items():  # one turn, but where methods were added since some samples ran
+            part = task if labels == task.labels else task.only(labels)
+            mine = [some for group in groups if (some := [sample for sample in group if sample.id in names])]
+            dead = [sample for group in mine for sample in group if key(sample.id) in condemned]
+            left = [some for group in mine if (some := [one for one in group if key(one.id) not in condemned])]
+            if trial is None:
+                pending.take([row for one in lost if one.id in names for row in part.failed(one, one.reason)])
+                pending.take([r for s in dead for r in part.failed(s, f"kills_process: {condemned[key(s.id)]}")])
+            for together in _gathered(adapter, store, left, images, trial is not None, outcome):
+                rows = _rows(part, together, batch, outcome.limits)
                 for ended in together:
                     ended.note.unlink(missing_ok=True)
                 pending.take(rows)
                 for ended in together:
                     if trial is None and image_key(ended.samples) in noted:
                         store.settle(image_key(ended.samples))
-                if stopped():
-                    break
     if outcome.stopped is None:
         for image in trial or ():
             store.settle(image)
         if trial is None:
             store.mark(shard)
     return outcome
+
+
+def _gathered(
+    adapter: Adapter, store: Store, left: Sequence[Sequence[Sample]], images: int, single: bool, outcome: Outcome
+) -> Iterator[list[Ready]]:
+    """Batches as they get ready, until the run is stopped; then what waits is let go."""
+
+    def stopped() -> bool:
+        return outcome.stopped is not None
+
+    ahead = 1 if single else max(AHEAD, 2 * images)
+    with (
+        closing(prepared(adapter, store, left, ahead, single)) as ready,
+        closing(batches(ready, images, stopped)) as gathered,
+    ):
+        for together in gathered:
+            yield together
+            if stopped():
+                return
 
 
 def _rows(task: Task, some: Sequence[Ready], batch: int | None, limits: Limits) -> Sequence[Row]:
