@@ -40,6 +40,7 @@ def difference(adapter: Adapter, session: Any, vision: Vision, prompt: Prompt) -
     return max(_off(torch.stack(found), plain), _off(knocked, edited))
 
 
+@torch.inference_mode()
 def alike(adapter: Adapter, vision: Vision, prompt: Prompt) -> float:
     """Largest logit difference over largest logit between an image beside another one and alone; infinity where the
     model takes no batch. The other is the same with its numbers turned round."""
