@@ -94,6 +94,8 @@ def test_no_layer_and_no_row_of_an_answer_waits_for_the_card(tmp_path: Path) -> 
         "methods/reading.py cpu",
         "methods/reading.py __bool__",
     }
+    known |= {f"attention/{where}" for where in ("engine.py __bool__", "engine.py __float__")}  # when it is attached
+    known |= {f"attention/{where}" for where in ("selfcheck.py __int__", "selfcheck.py __float__")}
     known |= {
         "attention/sharing.py __bool__",
         "attention/sharing.py __float__",
