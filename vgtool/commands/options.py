@@ -85,12 +85,13 @@ Benchmarks = Annotated[
     list[str],
     typer.Option(
         "--benchmark",
-        help="Name in benchmarks.yaml, or a FILE.jsonl; repeat for a run each.",
+        help="Name in benchmarks.yaml, or a FILE of questions (.csv, ...); repeat for a run each.",
         autocompletion=_benchmark_names,
     ),
 ]
 BenchmarkName = Annotated[
-    str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.", autocompletion=_benchmark_names)
+    str,
+    typer.Option(help="Name in benchmarks.yaml, or a FILE of questions (.csv, ...).", autocompletion=_benchmark_names),
 ]
 Methods = Annotated[
     list[str] | None,
@@ -160,6 +161,10 @@ class RowOptions:
         if not rows.rows:
             raise VgError(f"Benchmark '{name}' has no rows in split '{rows.split}'.", "Check --data-root and --split.")
         return rows
+
+    def older(self, name: str, registry: Path | None) -> Callable[[int], str]:
+        """The digest of a benchmark's first N rows."""
+        return lambda rows: dataclasses.replace(self, limit=rows).load(name, registry).digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

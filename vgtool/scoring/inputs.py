@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from vgtool.benchmarks.options import either_or, right_option
+from vgtool.benchmarks.tables import Malformed, is_data, read_rows
 from vgtool.errors import VgError
 from vgtool.runs.store import DamagedPart, Store, read_part
 from vgtool.scoring import thinking
@@ -19,7 +20,7 @@ ANSWERS = [
     *("choices", "reference", "method", "answer", "error"),
 ]
 KINDS = ("closed", "choice", "open")
-FILES = (".jsonl", ".csv", ".parquet")
+NEEDED = ("question_type", "reference", "answer")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def kind_of(path: Path) -> str:
 
 def _is_file(path: Path) -> bool:
     """A file of predictions, or meant as one; a run folder may end like a file."""
-    return path.suffix.lower() in FILES and not path.is_dir()
+    return path.is_file() or (is_data(path.name) and not path.is_dir())
 
 
 def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
@@ -82,7 +83,22 @@ def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
             done = f"finished shards: {', '.join(marks)}" if marks else "no shard has finished"
             raise VgError(f"{what} ({done}).", "Finish it with the same command, or give --partial.")
         notes.append(f"Partial: {what}.")
+    elif lacking := _lacking(rows, identity):
+        method, count = lacking
+        what = f"'{path}' lacks '{method}' on {count} of {identity['rows']} samples"
+        if not partial:
+            raise VgError(f"{what}.", f"Run it again with --method {method}, or give --partial.")
+        notes.append(f"Partial: {what}.")
     return Run(path, kind, identity, rows, (*record["notes"], *notes), record["recorded"])
+
+
+def _lacking(rows: pl.DataFrame, identity: dict[str, Any]) -> tuple[str, int] | None:
+    """The first method of a run that has not answered every sample, and how many it lacks."""
+    if "settings" not in identity:
+        return None
+    counted = dict(rows.group_by("method").len().iter_rows())
+    short = ((method, identity["rows"] - counted.get(method, 0)) for method in identity["methods"])
+    return next(((method, count) for method, count in short if count > 0), None)
 
 
 def _once(frames: Sequence[pl.DataFrame], keys: list[str], path: Path) -> pl.DataFrame:
@@ -108,24 +124,18 @@ def _once(frames: Sequence[pl.DataFrame], keys: list[str], path: Path) -> pl.Dat
 
 
 def read_predictions(path: Path) -> Run:
-    """Any tool's answers: JSONL, csv or Parquet with question_type, reference, answer; optional sample_id, image_id,
-    choices (a list, or a JSON list as text), method, group, question. A row that cannot be scored counts as failed."""
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(path)
-        elif path.suffix.lower() == ".csv":
-            frame = pl.read_csv(path, infer_schema=False)
-        else:
-            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-            frame = pl.DataFrame(lines, infer_schema_length=None, strict=False)
-    except (OSError, ValueError, RecursionError, TypeError, pl.exceptions.PolarsError) as error:
+    """Any tool's answers, from any kind of data file, with question_type, reference, answer; optional sample_id,
+    image_id, choices (a list, or a JSON list as text), method, group, question. A row that cannot be scored counts as
+    failed. VgError for a file that is not read, or lacks one of the three."""
+    found = list(read_rows(path))
+    columns = list(dict.fromkeys(key for row in found if isinstance(row, dict) for key in row))
+    if lacking := [name for name in NEEDED if name not in columns]:
+        broken = [row.problem for row in found if isinstance(row, Malformed)]
+        has = f"its columns are {', '.join(columns)[:200]}" if columns else f"its rows are {(*broken, 'none')[0]}"
         raise VgError(
-            f"Cannot read '{path}': {str(error).splitlines()[0]}.", "Give JSONL, csv or Parquet rows."
-        ) from None
-    lacking = [name for name in ("question_type", "reference", "answer") if name not in frame.columns]
-    if lacking:
-        raise VgError(f"'{path}' has no column {', '.join(lacking)}.", "It needs question_type, reference, answer.")
-    rows = [_prediction(row, number) for number, row in enumerate(frame.iter_rows(named=True), 1)]
+            f"'{path}' has no column {', '.join(lacking)}: {has}.", f"Call its columns {', '.join(NEEDED)}, and so on."
+        )
+    rows = [_prediction(row, number) for number, row in enumerate(found, 1)]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     schema = {name: pl.List(pl.String) if name == "choices" else pl.String for name in ANSWERS}
     table = pl.DataFrame(rows, schema=schema, orient="row")
@@ -137,10 +147,13 @@ def read_predictions(path: Path) -> Run:
     return Run(path, "refine", {**identity, "rule": "strict", "methods": methods, "rows": len(rows)}, table)
 
 
-def _prediction(row: dict[str, Any], number: int) -> dict[str, Any]:
+def _prediction(row: dict[str, Any] | Malformed, number: int) -> dict[str, Any]:
+    problem = row.problem if isinstance(row, Malformed) else None
+    row = {} if isinstance(row, Malformed) else row
+
     def text(name: str, default: str = "") -> str:
         value = row.get(name)
-        return default if value is None else str(value)
+        return default if value is None or value == "" else str(value)
 
     error, choices = None, row.get("choices")
     if isinstance(choices, str):
@@ -153,6 +166,7 @@ def _prediction(row: dict[str, Any], number: int) -> dict[str, Any]:
     kind = text("question_type")
     if kind not in KINDS:
         error = f"malformed_row: question_type '{kind}' is none of {', '.join(KINDS)}"
+    error = error if problem is None else f"malformed_row: {problem}"
     sample = text("sample_id", f"row-{number}")
     return {
         "sample_id": sample,
