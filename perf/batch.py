@@ -1,8 +1,7 @@
-"""Several images in one pass: samples a second, operations started and memory, beside an older version.
+"""Several images in one pass: samples a second and operations started, beside an older version.
 
     python perf/batch.py OLD [--rounds 3 --limit 2000]     samples a second of probe and refine, interleaved
     python perf/batch.py --operations OLD                  operations started a sample, 8 images of 4 questions
-    python perf/batch.py --memory                          peak of a batch over what `vgtool plan` says of it
 OLD is a checkout of the version to compare with (`git worktree add ../old cb11e92`). Start-up is left out: rates are of
 the second run in a process. Every process has torch's own number of threads, as `vgtool` has.
 """
@@ -52,12 +51,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=2000)
     parser.add_argument("--operations", action="store_true")
-    parser.add_argument("--memory", action="store_true")
     args = parser.parse_args()
-    if args.memory:
-        found = worker(HERE, "memory", 0)
-        print(f"peak {found['peak']:.0f} MB, planned {found['planned']:.0f} MB: {found['peak'] / found['planned']:.2f}")
-    elif args.old is None:
+    if args.old is None:
         parser.error("name a checkout of the version to compare with")
     elif args.operations:
         before, now = worker(args.old.resolve(), "operations", 0), worker(HERE, "operations", 0)

@@ -1,6 +1,6 @@
 """What perf/batch.py starts under each version: one measurement, as JSON. Speaks the interface of both.
 
-python perf/batch_worker.py probe|refine|operations|memory SAMPLES
+python perf/batch_worker.py probe|refine|operations SAMPLES
 """
 
 import inspect
@@ -131,10 +131,6 @@ def main() -> None:
     kind, limit = sys.argv[1], int(sys.argv[2])
     if kind == "operations":
         found = operations()
-    elif kind == "memory":
-        from batch_memory import measured
-
-        found = measured()
     else:
         found = timed(kind, limit)
     print(json.dumps(found))
