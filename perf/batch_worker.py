@@ -129,10 +129,7 @@ def operations() -> dict[str, float]:
 
 def main() -> None:
     kind, limit = sys.argv[1], int(sys.argv[2])
-    if kind == "operations":
-        found = operations()
-    else:
-        found = timed(kind, limit)
+    found = operations() if kind == "operations" else timed(kind, limit)
     print(json.dumps(found))
 
 
