@@ -29,7 +29,8 @@ def main() -> None:
     """Print a line a type, then the table."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("types", nargs="*")
-    parse.add_argument("--json", type=Path)
+    parse.add_argument("--json", type=Path, help="keep what is found here, and go on from it")
+    parse.add_argument("--exact", action="store_true", help="leave the commands out")
     parse.add_argument("--markdown", type=Path)
     asked = parse.parse_args()
     warnings.filterwarnings("ignore")
@@ -44,10 +45,10 @@ def main() -> None:
     names = asked.types or [*recipes, *sorted(set(KNOWN) - set(recipes.values()))]
     found: dict[str, dict[str, Any]] = json.loads(asked.json.read_text()) if asked.json and asked.json.exists() else {}
     for name in names:
-        if name in found and not asked.types:
+        if name in found:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = one(name, Path(folder)) if name in recipes else {"built": "no recipe"}
+            found[name] = one(name, Path(folder), asked.exact) if name in recipes else {"built": "no recipe"}
         print(name, json.dumps(found[name]), flush=True)
         if asked.json:
             asked.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -57,8 +58,8 @@ def main() -> None:
     print(table)
 
 
-def one(name: str, folder: Path) -> dict[str, Any]:
-    """What came of one family."""
+def one(name: str, folder: Path, exactly: bool) -> dict[str, Any]:
+    """What came of one family; `exactly`: without the commands."""
     from tests import families
     from vgtool.errors import SampleError, VgError
 
@@ -68,7 +69,7 @@ def one(name: str, folder: Path) -> dict[str, Any]:
     except Exception as error:
         return {"built": f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"}
     try:
-        return {"built": ""} | exact(name, at) | commands(at, folder)
+        return {"built": ""} | exact(name, at) | ({} if exactly else commands(at, folder))
     except (VgError, SampleError) as error:
         return {"built": "", "refused": str(error)}
 
@@ -173,9 +174,11 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
         grids = zip(one["grid"], one["how"], strict=True)
         named = [(size.removesuffix(" + 0"), how) for size, how in grids]
         grid = "; ".join(size if how in ("squash", "none") else f"{size}, {how}" for size, how in named)
-        ends = [step for step, said in one["commands"].items() if said != "yes"]
+        steps = one.get("commands", {"not run": "-"})
+        ends = [step for step, said in steps.items() if said != "yes"]
         cells = [name, f"{one['rows']:.0e}", f"{one['logits']:.0e}", one["session"], grid, f"{one['stripes']:.1f}"]
-        lines.append(f"| {' | '.join(cells)} | {'not ' + ', '.join(ends) if ends else 'yes'} |")
+        end = "-" if "commands" not in one else f"not {', '.join(ends)}" if ends else "yes"
+        lines.append(f"| {' | '.join([*cells, end])} |")
     return "\n".join(lines) + "\n"
 
 

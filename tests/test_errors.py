@@ -100,6 +100,7 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool probe --model phantom-vlm --benchmark vqa-rad", "vqa-rad"),
         Case("vgtool probe --model phantom-vlm --benchmark vqa-rad --data-root nowhere", "nowhere"),
         Case("vgtool probe --model phantom-vlm --benchmark mine.jsonl", "mine.jsonl"),
+        Case("vgtool probe --model phantom-vlm --benchmark mine.xlsx", "mine.xlsx"),
         Case("vgtool probe --model empty --benchmark scenes", "empty"),
         Case("vgtool probe --model llama-3 --benchmark scenes", "llama-3"),
         Case(f"{R} --heads none.json", "none.json"),
@@ -108,6 +109,7 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool score nowhere", "nowhere"),
         Case("vgtool score", "vgtool score RUN"),
         Case("vgtool score no-columns.csv", "no-columns.csv"),
+        Case("vgtool score mine.xlsx", "mine.xlsx"),
         Case("vgtool report empty", "empty"),
     ],
     "A run folder": [
@@ -165,6 +167,7 @@ def furnish(home: Path) -> None:
         "answers.jsonl": json.dumps({"question_type": "closed", "reference": "yes", "answer": "no"}) + "\n",
         "boxes.jsonl": json.dumps({"image": "a.png", "question": "?", "boxes": [[1, 2, 3, 4]]}) + "\n",
         "no-columns.csv": "a,b\n1,2\n",
+        "mine.xlsx": "a sheet",
         "empty/readme.txt": "",
         "llama-3/config.json": json.dumps({"model_type": "llava_llama", "vocab_size": 128256}),
     }

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
+from typer.testing import CliRunner
 
 from tests import families
 from vgtool.attention.session import Ask
 from vgtool.attention.sharing import Sessions, sessions
+from vgtool.commands import app
 from vgtool.errors import SampleError, VgError
 from vgtool.models import gridfit, stripes
 from vgtool.models.adapter import Adapter
@@ -116,6 +119,69 @@ def test_a_hybrid_names_its_layers_without_attention_and_has_no_map_of_them(libr
         "Layers 0, 1, 2 have no softmax attention (linear_attention): no maps, and a knockout leaves them as a path "
         "around it."
     ]
+
+
+def command(*words: str) -> str:
+    """What a command prints. AssertionError when it does not end as it should."""
+    done = CliRunner().invoke(app, [*words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def refusal(*words: str) -> str:
+    """The sentence of a mistake."""
+    done = CliRunner().invoke(app, [*words])
+    assert isinstance(done.exception, VgError) or done.exit_code == 2, done.output
+    return " ".join(str(done.exception if isinstance(done.exception, VgError) else done.output).split())
+
+
+def test_a_hybrid_runs_from_probe_to_report_with_null_where_it_has_no_attention(
+    library: Library, tmp_path: Path
+) -> None:
+    model, run, heads = str(library.folder("qwen3_5")), tmp_path / "probe", tmp_path / "heads.json"
+    command("probe", "--model", model, "--benchmark", "scenes", "--limit", "3", "--out", str(run))
+    rows = pl.concat([pl.read_parquet(part) for part in (run / "parts").glob("*.parquet")])
+    assert rows["error"].null_count() == 3 and rows["warning"].null_count() == 3
+    for row in rows.iter_rows(named=True):
+        assert [value is None for value in row["layer_kl"]] == [True, True, True, False]
+        tokens = row["grid_rows"] * row["grid_cols"]
+        assert row["attention"][: 3 * tokens] == [None] * (3 * tokens) and None not in row["attention"][3 * tokens :]
+    notes = json.loads((run / "run.json").read_text())["notes"]
+    assert any("a knockout leaves them as a path around it" in note for note in notes)
+    command("heads", str(run), "-o", str(heads))
+    file = json.loads(heads.read_text())
+    assert {layer for layer, _, _ in file["ranked"]} == {3} and file["knockout_layers"] == [3]
+    answered = ["refine", "--model", model, "--benchmark", "phantom", "--limit", "1", "--heads", str(heads)]
+    named = ["--method", "vgrefine", "--method", "random-heads", "--method", "pai", "--method", "adaptvis"]
+    command(*answered, *named, "--out", str(tmp_path / "refine"))
+    said = refusal(*answered, "--method", "vgrefine:layers=1", "--out", str(tmp_path / "other"))
+    assert "layer 1 has no softmax attention to knock out" in said
+    command("report", str(run), str(tmp_path / "refine"), "--out", str(tmp_path / "report"))
+    assert "path around it" in command("score", str(run))
+
+
+def test_a_model_without_a_grid_answers_and_says_which_methods_need_one(library: Library, tmp_path: Path) -> None:
+    model = str(library.folder("idefics2"))
+    said = refusal("probe", "--model", model, "--benchmark", "scenes", "--limit", "1", "--out", str(tmp_path / "p"))
+    assert "cannot be probed: each image token answers to the whole image" in said
+    answered = ["refine", "--model", model, "--benchmark", "phantom", "--limit", "1"]
+    command(*answered, "--method", "pai", "--method", "no-image", "--out", str(tmp_path / "r"))
+    said = refusal(*answered, "--method", "vicrop", "--out", str(tmp_path / "v"))
+    assert "--method vicrop needs to know where image tokens stand" in said
+    rows = pl.concat([pl.read_parquet(part) for part in (tmp_path / "r" / "parts").glob("*.parquet")])
+    assert rows["error"].null_count() == rows.height == 3 and rows["grid_rows"].null_count() == 3
+    command("report", str(tmp_path / "r"), "--out", str(tmp_path / "report"))
+
+
+def test_models_says_what_a_folder_is(library: Library) -> None:
+    folder = str(library.folder("qwen3_5"))
+    facts = {row["fact"]: row["value"] for row in json.loads(command("models", folder, "--size", "120x90", "--json"))}
+    assert facts["family"] == "qwen3_5 (Qwen3_5ForConditionalGeneration), adapter native"
+    assert facts["layers"] == "1 of 4 with softmax attention, 4 heads each"
+    assert facts["tokens"] == "3 x 4, for 120 x 90 pixels"
+    assert facts["geometry"].startswith("measured: squash, worst edge")
+    assert facts["prompts"].startswith("whole, since what its recurrent layers remember")
+    assert "is not WIDTHxHEIGHT" in refusal("models", folder, "--size", "120")
 
 
 # ---- geometry ------------------------------------------------------------------------------------------------------
@@ -275,3 +341,30 @@ def test_a_processor_of_another_model_is_refused_before_any_sample(library: Libr
 def test_a_sentence_may_not_hold_an_image_token(library: Library) -> None:
     with pytest.raises(SampleError, match="placeholder_in_question"):
         library.loaded("idefics3").prompt("what is <image>?")
+
+
+# ---- what loading used to answer with a traceback ------------------------------------------------------------------
+
+
+def test_soft_caps_and_sinks_are_refused_in_a_sentence(library: Library, tmp_path: Path) -> None:
+    small = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=512,
+                 num_key_value_heads=2, head_dim=8)  # fmt: skip
+    for kind in ("gemma2", "gpt_oss"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        edited(library, "llava", folder, "config.json", text_config={"model_type": kind, **small})
+        assert "has a part whose attention transformers does not run through SDPA" in refused(folder)
+
+
+def test_a_class_token_in_the_grid_is_refused_by_llava_and_set_apart_by_native(tmp_path: Path) -> None:
+    families.write("llava", tmp_path / "full", vision_feature_select_strategy="full", image_seq_length=17)
+    raw = json.loads((tmp_path / "full" / "processor_config.json").read_text())
+    raw |= {"vision_feature_select_strategy": "full"}
+    (tmp_path / "full" / "processor_config.json").write_text(json.dumps(raw))
+    spec, folder = resolve(str(tmp_path / "full"))
+    with pytest.raises(VgError, match="keeps CLIP's class token") as caught:
+        load(spec, source=folder, device="cpu", offline=True)
+    assert "adapter: native" in str(caught.value)
+    adapter = load(spec.model_copy(update={"adapter": "native"}), source=folder, device="cpu", offline=True)
+    vision = adapter.prepare(picture((96, 96)))
+    assert vision.geometry.grid.tokens == 16 and vision.overview == 1

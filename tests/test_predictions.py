@@ -54,10 +54,10 @@ def test_another_tools_answers_are_scored_by_the_same_rules(tmp_path: Path, suff
 @pytest.mark.parametrize(
     "text,complaint",
     [
-        ("{", "Cannot read"),
+        ("{", "its rows are not JSON"),
         ('{"answer": "x"}', "no column question_type, reference"),
         ('{"question_type": "open", "reference": "a", "answer": "a", "sample_id": "1"}\n' * 2, "'1' twice"),
-        ("[1, 2]", "Cannot read"),
+        ("[1, 2]", "no column"),
         ("", "is empty"),
     ],
 )

@@ -38,6 +38,11 @@ class Sessions:
         """For run.json: how attention was computed."""
         return "sdpa, shared prefix" if self.shared else "sdpa, whole prompts"
 
+    @property
+    def unshared(self) -> str:
+        """Why prompts run whole; empty where an image's prefix is shared."""
+        return "" if self.shared else self.adapter.unshared or "its image tokens see the question"
+
     def open(self, visions: Sequence[Vision], head: tuple[int, ...]) -> Session | WholeSession:
         """A session on one prompt's images."""
         return (Session if self.shared else WholeSession)(self.adapter, visions, head)
@@ -67,9 +72,9 @@ def sessions(adapter: Adapter) -> Sessions:
             )
         found = [
             (kind, difference(adapter, kind(adapter, [vision], prompt.head), vision, prompt))
-            for kind in ((Session,) if adapter.shares else (WholeSession,))
+            for kind in ((WholeSession,) if adapter.unshared else (Session,))
         ]
-        if found[0][1] > limit and adapter.shares:
+        if found[0][1] > limit and not adapter.unshared:
             whole = WholeSession(adapter, [vision], prompt.head)
             found.append((WholeSession, difference(adapter, whole, vision, prompt)))
     kind, off = found[-1]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vgtool.benchmarks.boxes import SHARES, all_shares
 from vgtool.benchmarks.request import Reader, Request
+from vgtool.benchmarks.tables import is_data, refuse
 from vgtool.errors import VgError, did_you_mean
 from vgtool.records import Decoding, Rejected, Sample
 from vgtool.registry import BenchmarkSpec, ProtocolSpec, benchmarks, pick
@@ -32,8 +33,6 @@ READERS: dict[str, str] = {
     "med-eval": "vgtool.benchmarks.med_eval:read",
 }
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
-SUFFIXES = (".jsonl", ".parquet")
-"""A name that ends so is a file in vgtool's own format."""
 JOIN = "+"
 """Between the names of splits that are read together: train+test."""
 
@@ -64,7 +63,7 @@ class Benchmark:
     @property
     def is_file(self) -> bool:
         """A file in vgtool's own format, not an entry of the registry."""
-        return self.name.endswith(SUFFIXES)
+        return is_data(self.name)
 
     @property
     def rows(self) -> int:
@@ -120,7 +119,7 @@ def load(
     read_files = [name for request in requests for name in request.files]
     published = None if limit is not None else expected(spec, chosen, splits, read_files)
     return Benchmark(
-        Path(name).name if name.endswith(SUFFIXES) else name,
+        Path(name).name if is_data(name) else name,
         JOIN.join(splits),
         protocol,
         spec.domain,
@@ -143,8 +142,11 @@ def find(name: str, data_root: Path | None, registry: Path | None) -> tuple[Benc
     from vgtool.benchmarks import own
     from vgtool.benchmarks.fetch import has_data, locate
 
-    if not name.endswith(SUFFIXES):
-        spec = pick(benchmarks(registry), name, "benchmarks.yaml")
+    if not is_data(name):
+        known = benchmarks(registry)
+        if name not in known and Path(name).is_file():
+            refuse(Path(name).name)
+        spec = pick(known, name, "benchmarks.yaml")
         root = locate(spec, data_root)
         if registry is not None and spec.reader == "own" and (root is None or not has_data(spec, root)):
             root = registry if has_data(spec, registry) else root  # a built benchmark: entry and rows in one folder

@@ -1,8 +1,9 @@
-"""vgtool's own format: JSONL or Parquet, one question a row, images beside it. The way to bring any data.
+"""vgtool's own format: JSONL, JSON, csv, tsv or Parquet, one question a row, images beside it: to bring any data.
 
     {"id": "q1", "image": "a.png", "question": "Is the heart enlarged?", "answer": "yes"}
 
-Needed: image (path relative to the file; in Parquet also stored bytes) and question. Also: id, answer (or reference),
+Needed: image (path relative to the file, or absolute inside its folder or --data-root; in Parquet also stored bytes)
+and question. Also: id, answer (or reference),
 question_type (closed, choice, open), choices [text, ...], boxes [[x0, y0, x1, y1], ...] with box_format, mask (path,
 with mask_value where one value counts, or run lengths {"size": [height, width], "counts": [...]} as COCO's), slice and
 axis (of a multi-frame file, a volume, or a folder that is a DICOM series), window, image_id, group, domain. The answer
@@ -10,6 +11,7 @@ of a choice question is an option's text, its letter or both; several accepted a
 used is a failed row.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from glob import escape
@@ -30,6 +32,7 @@ from vgtool.benchmarks.rows import (
     text,
 )
 from vgtool.benchmarks.sources import Files
+from vgtool.benchmarks.tables import READ
 from vgtool.benchmarks.views import seen_image, seen_mask, view_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding import runlength
@@ -56,12 +59,16 @@ KEYS = {
 } | {*("image_id", "group", "domain", "file")}
 
 
+NO_TEXT = {"mask", "mask_value", "slice", "axis", "window"}
+"""Keys whose csv cells may be JSON; choices and boxes are read as such anyway."""
+
+
 def entry(path: Path) -> BenchmarkSpec:
     """The registry entry of a file: one split, no published count."""
     if not path.is_file():
         raise VgError(
             f"No file '{path}' here or in --data-root.",
-            "Give a JSONL or Parquet file of questions, or a name in benchmarks.yaml.",
+            f"Give a file of questions ({', '.join(READ)}), or a name in benchmarks.yaml.",
         )
     return BenchmarkSpec(
         name=path.stem,
@@ -83,7 +90,7 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
 
 
 def _draft(request: Request, files: Files, row: Row) -> Draft:
-    row = {key: value for key, value in row.items() if value is not None}
+    row = {key: _typed(key, value) for key, value in row.items() if value is not None and value != ""}
     if unknown := sorted(set(row) - KEYS):
         raise SampleError("malformed_row", f"unknown key '{unknown[0]}'. {did_you_mean(unknown[0], KEYS)}".strip())
     view = view_of(row)
@@ -112,6 +119,16 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
 
 def _right(choices: tuple[str, ...], answer: str) -> str:
     return reference_of([by_either(choices, one) for one in accepted(answer)])
+
+
+def _typed(key: str, value: object) -> object:
+    """A value of a csv cell as what its column holds: a number, a list, an object."""
+    if key not in NO_TEXT or not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _mask(row: Row, files: Files, image: ImageSource, view: View) -> Callable[[], object] | None:

@@ -1,8 +1,9 @@
 """Where a benchmark's files lie on disk: folders and zip archives, read in place, never unpacked.
 
-A row names its image by a relative path. Absolute paths, `..`, URLs and NUL are refused when the row is read; a link
-that leads out of the folder is refused when the image is. Archives are indexed by member name, without macOS entries,
-links and names that lead out; a member that would unpack beyond a size or ratio limit is refused.
+A row names its image by a relative path, or by an absolute one that lies below the folder. Other absolute paths, `..`,
+URLs and NUL are refused when the row is read; a link that leads out of the folder is refused when the image is.
+Archives are indexed by member name, without macOS entries, links and names that lead out; a member that would unpack
+beyond a size or ratio limit is refused.
 """
 
 import io
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import escape
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 from zlib import error as zlib_error
 
@@ -146,6 +147,7 @@ class Files:
         An archive that cannot be read is a VgError where `archives` names it, and skipped where a pattern finds it.
         """
         self.roots = [root.resolve() for root in roots]
+        self._named = [place for root in roots for place in (root.absolute(), root.resolve())]
         self._allowed = self.roots + [
             root.parent.parent / "blobs" for root in self.roots if root.parent.name == "snapshots"
         ]  # the Hugging Face cache: a snapshot is links to blobs
@@ -184,16 +186,25 @@ class Files:
 
     def source(self, *names: object) -> LocatedImage:
         """The image under the first of `names` that exists when it is read. The first one is what reports show."""
-        safe = [safe_name(name) for name in names]
+        safe = [self._safe(name) for name in names]
         return LocatedImage(safe[0], lambda: self._read(safe), lambda: self._find(safe) is not None)
+
+    def _safe(self, name: object) -> str:
+        """A path below a root, as `safe_name` reads it; absolute ones are cut down to what lies below."""
+        path = PurePath(name.strip()) if isinstance(name, str) else None
+        if path is not None and path.is_absolute():
+            for root in self._named:
+                if path.is_relative_to(root):
+                    return safe_name(path.relative_to(root).as_posix())
+        return safe_name(name)
 
     def has_folder(self, name: str) -> bool:
         """Whether a folder has this name."""
-        return bool(self._listed(safe_name(name)))
+        return bool(self._listed(self._safe(name)))
 
     def series(self, name: str, at: int) -> LocatedImage:
         """Slice `at` of the DICOM series in a folder, by position."""
-        folder = safe_name(name)
+        folder = self._safe(name)
         return LocatedImage(folder, lambda: self._slice(folder, at), lambda: self.has_folder(folder))
 
     def _slice(self, folder: str, at: int) -> bytes:

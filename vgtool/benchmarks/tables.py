@@ -1,4 +1,4 @@
-"""Rows of a published data file, one dict each: JSON, JSON lines, CSV, Parquet. No image is kept in memory.
+"""Rows of a data file, one dict each: JSON, JSON lines, CSV, TSV, Parquet. No image is kept in memory.
 
 A line or element that is no row becomes `Malformed`, with a name made from its content, so that it can fail by itself.
 Image columns of a Parquet file become `Cell`s: the digest of the bytes (equal digest, equal image) and a way to read
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vgtool.benchmarks.sources import Member
 from vgtool.errors import VgError
@@ -22,7 +22,7 @@ from vgtool.images import LFS_MARK
 from vgtool.records import ImageSource
 
 CSV_FIELD_LIMIT = 1_000_000
-READ = (".jsonl", ".json", ".csv", ".parquet")
+READ = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 BATCH = 16
 """Rows of a Parquet file read at once, with their images."""
 
@@ -60,13 +60,24 @@ def read_rows(path: Path | Member, images: Sequence[str] = ()) -> Iterator[dict[
     """Every row of a data file; the form follows its suffix. `images`: Parquet columns that hold images."""
     suffix = path.suffix.lower()
     if suffix not in READ:
-        raise VgError(f"'{path.name}' is not a data file that is read here.", f"Use {', '.join(READ)}.")
+        refuse(path.name)
     _refuse_pointer(path)
     if suffix != ".parquet":
-        return {".jsonl": _json_lines, ".csv": _csv, ".json": _json}[suffix](path)
+        return {".jsonl": _json_lines, ".csv": _csv, ".tsv": _csv, ".json": _json}[suffix](path)
     if isinstance(path, Member):
         raise VgError(f"'{path.name}' is Parquet inside '{path.archive.path.name}'.", "Unpack the archive.")
     return _parquet(path, images)
+
+
+def is_data(name: str) -> bool:
+    """Whether a name ends like a data file that is read."""
+    return name.lower().endswith(READ)
+
+
+def refuse(name: str) -> NoReturn:
+    """VgError for a file of another kind, with the kinds that are read."""
+    what = "sheet" if name.lower().endswith((".xlsx", ".xls", ".ods", ".numbers")) else "rows"
+    raise VgError(f"'{name}' is no kind of data file that is read.", f"Save the {what} as {', '.join(READ)}.")
 
 
 def count_rows(path: Path | Member) -> int:
@@ -143,7 +154,8 @@ def _json_lines(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
 
 def _csv(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
     csv.field_size_limit(CSV_FIELD_LIMIT)
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="", strict=True)
+    between = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="", strict=True, delimiter=between)
     while True:
         try:
             row = next(reader)

@@ -20,14 +20,29 @@ from vgtool.commands.options import (
 from vgtool.errors import Exit, VgError
 
 
-def models(registry: Registry = None, as_json: Json = False) -> None:
+def models(
+    model: Annotated[str | None, typer.Argument(help="Load this model (name or folder) and say what it is.")] = None,
+    size: Annotated[str, typer.Option(help="With MODEL: size of the image whose tokens are counted.")] = "448x448",
+    offline: Offline = False,
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
     """The models vgtool knows: on disk or not, size, license, grid, and what to know before running one.
 
-    Example: vgtool models --json
+    With MODEL: its family, its layers with attention and without, its tokens for an image, how their places were found
+    and how well, whether an image's prefix is shared, and what will not work.
+
+    Example: vgtool models phantom-vlm --size 160x120
     """
     from vgtool.models import listing
     from vgtool.registry import models as entries
 
+    if model is not None:
+        from vgtool.runs import inspect, launch
+
+        wanted = inspect.size(size)
+        _list(inspect.rows(launch.load(model, registry, "auto", None, None, offline, None), wanted), as_json)
+        return
     rows = listing.rows(entries(registry).values())
     _list(rows if as_json else [{key: row[key] for key in listing.SHOWN} for row in rows], as_json)
     if not as_json:

@@ -85,12 +85,13 @@ Benchmarks = Annotated[
     list[str],
     typer.Option(
         "--benchmark",
-        help="Name in benchmarks.yaml, or a FILE.jsonl; repeat for a run each.",
+        help="Name in benchmarks.yaml, or a FILE of questions (.csv, ...); repeat for a run each.",
         autocompletion=_benchmark_names,
     ),
 ]
 BenchmarkName = Annotated[
-    str, typer.Option(help="Name in benchmarks.yaml, or a FILE.jsonl.", autocompletion=_benchmark_names)
+    str,
+    typer.Option(help="Name in benchmarks.yaml, or a FILE of questions (.csv, ...).", autocompletion=_benchmark_names),
 ]
 Methods = Annotated[
     list[str] | None,

@@ -147,14 +147,19 @@ class Adapter:
         return frozenset(range(self.layers)) - self.without.keys()
 
     @property
-    def shares(self) -> bool:
-        """Whether questions may be packed behind one prefix: every layer sees the past through keys and values alone,
-        in a window or in full. Recurrent states would run from one question of a pack into the next, chunks are not
-        counted from a question's own start, and keys shared between layers are gone when a rerun skips their layer."""
+    def unshared(self) -> str:
+        """Why questions may not be packed behind one prefix; empty where every layer sees the past through keys and
+        values alone, in a window or in full."""
         config = self.model.config.get_text_config()
-        chunked = "chunked_attention" in (getattr(config, "layer_types", None) or ())
-        lent = getattr(config, "num_kv_shared_layers", None)
-        return not (self.without or chunked or lent) and all(type(layer) in PLAIN for layer in self._typed().layers)
+        if self.without:
+            return "what its recurrent layers remember would run from one question into the next"
+        if "chunked_attention" in (getattr(config, "layer_types", None) or ()):
+            return "its attention counts chunks from the start of the prompt"
+        if getattr(config, "num_kv_shared_layers", None):
+            return "layers take keys from others, which a rerun skips"
+        if not all(type(layer) in PLAIN for layer in self._typed().layers):
+            return "its cache holds more than keys and values"
+        return ""
 
     @property
     def ungridded(self) -> str:

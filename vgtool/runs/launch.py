@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vgtool import console
-from vgtool.benchmarks.load import SUFFIXES
+from vgtool.benchmarks.tables import is_data
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
 from vgtool.runs import cluster, plan, trial
@@ -39,7 +39,7 @@ class Launch:
 
 def folder(kind: str, model: str, benchmark: str, above: Path) -> Path:
     """Where a run goes that is not given a folder; of a benchmark that is a file, its name counts."""
-    name = Path(benchmark).stem if benchmark.endswith(SUFFIXES) else benchmark
+    name = Path(benchmark).stem if is_data(benchmark) else benchmark
     return above / f"{kind}-{model}-{name}"
 
 
@@ -85,7 +85,7 @@ def load(
             "Use a larger card or --device-map auto.",
         ) from None
     if not opened.shared:
-        console.say(f"'{spec.name}' cannot share an image's prefix (its image tokens see the question): whole prompts.")
+        console.say(f"'{spec.name}' cannot share an image's prefix ({opened.unshared}): whole prompts.")
     return opened
 
 
@@ -99,7 +99,8 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     recorded |= {"shards": place.shard.count}
     for note in (*adapter.notes, *task.notes):
         console.say(f"Note: {note}")
-    recorded |= {"checkpoint": str(at.checkpoint)} if at.checkpoint else {}
+    # the end of the path alone: enough to tell two checkpoints of one name apart, and no folder of this machine
+    recorded |= {"checkpoint": "/".join(at.checkpoint.absolute().parts[1:][-3:])} if at.checkpoint else {}
     recorded |= {"roles": task.roles} if task.roles else {}
     store.open(task.kind, identity(task, opened, rows), notes, recorded)
     if trial.on_trial() is None:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from vgtool.benchmarks.options import either_or, right_option
+from vgtool.benchmarks.tables import is_data
 from vgtool.errors import VgError
 from vgtool.runs.store import DamagedPart, Store, read_part
 from vgtool.scoring import thinking
@@ -15,7 +16,6 @@ from vgtool.scoring.answers import check_rule, judge
 from vgtool.scoring.predictions import COLUMNS, read_predictions
 
 ANSWERS = COLUMNS
-FILES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def kind_of(path: Path) -> str:
 
 def _is_file(path: Path) -> bool:
     """A file of predictions, or meant as one; a run folder may end like a file."""
-    return path.suffix.lower() in FILES and not path.is_dir()
+    return path.is_file() or (is_data(path.name) and not path.is_dir())
 
 
 def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:

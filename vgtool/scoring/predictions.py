@@ -23,17 +23,14 @@ NO_IMAGES = "No image_id: every row counts as an image of its own, so 'by image'
 
 def read_predictions(path: Path) -> tuple[dict[str, Any], pl.DataFrame, tuple[str, ...]]:
     """Identity, rows and notes. VgError for a file without a row, or without what a row needs."""
-    if path.suffix.lower() == ".jsonl" and not path.exists():
-        raise VgError(f"Cannot read '{path}': no such file.", "Give JSONL, csv or Parquet rows.")
     raw = list(read_rows(path))
-    rows = [row for row in raw if not isinstance(row, Malformed)]
-    broken = [row for row in raw if isinstance(row, Malformed)]
-    if broken and not rows:
-        said = f"{broken[0].problem} ({broken[0].text[:60]})"
-        raise VgError(f"Cannot read '{path}': {said}.", "Give JSONL, csv or Parquet rows.")
-    known = {key for row in rows for key in row}
+    known = list(dict.fromkeys(key for row in raw if isinstance(row, dict) for key in row))
     if lacking := [name for name in NEEDED if name not in known]:
-        raise VgError(f"'{path}' has no column {', '.join(lacking)}.", f"It needs {', '.join(NEEDED)}.")
+        broken = [row.problem for row in raw if isinstance(row, Malformed)]
+        has = f"its columns are {', '.join(known)[:200]}" if known else f"its rows are {(*broken, 'none')[0]}"
+        raise VgError(
+            f"'{path}' has no column {', '.join(lacking)}: {has}.", f"Call its columns {', '.join(NEEDED)}, and so on."
+        )
     made = [_failed(row, at) if isinstance(row, Malformed) else _prediction(row, at) for at, row in enumerate(raw, 1)]
     schema = {name: pl.List(pl.String) if name == "choices" else pl.String for name in COLUMNS}
     table = pl.DataFrame(made, schema=schema, orient="row")
