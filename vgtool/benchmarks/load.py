@@ -31,6 +31,7 @@ READERS: dict[str, str] = {
     "omnimedvqa": "vgtool.benchmarks.omnimedvqa:read",
     "mmmu": "vgtool.benchmarks.mmmu:read",
     "med-eval": "vgtool.benchmarks.med_eval:read",
+    "lettered": "vgtool.benchmarks.lettered:read",
 }
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
 JOIN = "+"
