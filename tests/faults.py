@@ -49,7 +49,7 @@ class Answers:
     """Two rows a sample, made of its id alone. Faults by sample id: one that ends the process, ones too big."""
 
     kind = "refine"
-    rows_per_sample = len(METHODS)
+    labels = tuple(METHODS)
     schema = pa.schema(
         [
             *((name, pa.string()) for name in ("sample_id", "image_id", "question", "method", "answer", "error")),

@@ -72,6 +72,7 @@ CASES: dict[str, list[Case]] = {
         Case(f"{P} --row lst", "'lst'"),
         Case("vgtool heads runs/half -o heads.json --metric rato", "'rato'"),
         Case("vgtool build --masks scans --out bench --group modalty", "'modalty'"),
+        Case("vgtool build --masks scans --out bench --format nifty", "'nifty'"),
         Case("vgtool probe --limit many", "'many'"),
         Case("vgtool build --masks scans --out bench --grid 300", "'300'"),
         Case("vgtool build --masks scans --out bench --max-share 2", "--max-share"),
@@ -114,7 +115,8 @@ CASES: dict[str, list[Case]] = {
     ],
     "A run folder": [
         Case(f"{P} --out runs/probe --row text", '"text"', said="after the same command without `--row text`"),
-        Case(f"{P[:-1]}4 --out runs/probe", "rows = 3", said="after the same command with `--limit 3`"),
+        Case(f"{P[:-1]}2 --out runs/probe", "rows = 3", said="after the same command with `--limit 3`"),
+        Case(f"{P} --out runs/probe --split test", '"calibration"', said="after the same on the split `calibration`"),
         Case("vgtool score runs/half", "runs/half", said="after `--shard 1/2` only"),
         Case("vgtool heads runs/half -o heads.json", "runs/half"),
         Case(f"{P} --out /proc/nothing", "/proc/nothing"),

@@ -268,10 +268,10 @@ def test_a_disk_full_at_any_byte_of_a_part_keeps_the_others_and_leaves_nothing_h
         with pytest.raises(StorageError, match="make room and run the same command again"):
             folder.write(Shard(), 1, rows, SMALL)
         assert list((tmp_path / "parts").iterdir()) == [first]
-    assert size > 500 and folder.finished(1, {"a", "b"}) == {"a": ""}
+    assert size > 500 and folder.finished(("",), {"a", "b"}) == {"a": ""}
     monkeypatch.undo()
     folder.write(Shard(), 1, rows, SMALL)
-    assert folder.finished(1, {"a", "b"}) == {"a": "", "b": ""}
+    assert folder.finished(("",), {"a", "b"}) == {"a": "", "b": ""}
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "close"])
@@ -344,7 +344,7 @@ def test_a_real_two_megabyte_disk_fills_up_and_every_part_on_it_opens(tmp_path: 
                 folder.write(Shard(), n, [{"sample_id": str(n), "error": None, "noise": os.urandom(100_000)}], schema)
         parts, bad = folder.parts()
         assert len(parts) > 10 and not bad
-        assert set(folder.finished(1, {str(n) for n in range(100)})) == {str(n) for n in range(len(parts))}
+        assert set(folder.finished(("",), {str(n) for n in range(100)})) == {str(n) for n in range(len(parts))}
         assert not list((tmp_path / "run").rglob("*.tmp"))
     finally:
         subprocess.run(["umount", tmp_path], check=True)
@@ -409,7 +409,7 @@ def test_a_broken_disk_is_no_damaged_part(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(store.pq, "ParquetFile", fail)
     with pytest.raises(StorageError, match="Check the disk"):
-        folder.finished(1, {"a"})
+        folder.finished(("",), {"a"})
     assert [p.suffix for p in (tmp_path / "parts").iterdir()] == [".parquet"], "nothing is set aside on a hiccup"
 
 

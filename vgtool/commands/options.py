@@ -162,6 +162,10 @@ class RowOptions:
             raise VgError(f"Benchmark '{name}' has no rows in split '{rows.split}'.", "Check --data-root and --split.")
         return rows
 
+    def older(self, name: str, registry: Path | None) -> Callable[[int], str]:
+        """The digest of a benchmark's first N rows."""
+        return lambda rows: dataclasses.replace(self, limit=rows).load(name, registry).digest
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadOptions:

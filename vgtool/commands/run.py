@@ -57,7 +57,12 @@ def probe(
     from vgtool.runs import launch
 
     found = rows.load(benchmark[0], registry)
-    here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size)
+    known: dict[str, Any] = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
+    known |= {} if at.dtype == "auto" else {"dtype": at.dtype}
+    older = rows.older(benchmark[0], registry)
+    here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, known, older)
+    if (code := launch.already(here, found, [""], as_json)) is not None:
+        raise typer.Exit(code)
     from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
 
     placed = here.device(at.device, at.device_map)
@@ -86,19 +91,29 @@ def refine(
     labels = method or ["vgrefine"]
     if len(set(labels)) < len(labels):
         raise VgError("The same --method is given twice.", "Name each variant once.")
+    from vgtool.models.load import resolve
+
     if len(model) * len(benchmark) > 1:
         own = {"method": labels, "heads": heads, "box_mapping": box_mapping}
         _each("refine", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
     from vgtool.runs import launch
 
     found = rows.load(benchmark[0], registry)
-    here = launch.prepare("refine", model[0], registry, found, out, at.shard, at.batch_size)
-    from vgtool.methods.base import read_facts  # torch takes seconds: a mistyped name is answered before it
+    known = {"box_mapping": box_mapping, **({} if at.dtype == "auto" else {"dtype": at.dtype})}
+    older = rows.older(benchmark[0], registry)
+    here = launch.prepare("refine", model[0], registry, found, out, at.shard, at.batch_size, known, older)
+    from vgtool.methods.base import expected_facts, read_facts
     from vgtool.methods.parse import parse
-    from vgtool.methods.pictures import other_image
-    from vgtool.methods.refine import Refine
+    from vgtool.methods.settings import settings
 
     methods = {label: parse(label) for label in labels}
+    expected = expected_facts(resolve(model[0], registry)[0], heads, [one.image_id for one in found.samples], at.seed)
+    here.store.compare("refine", {"methods": ["baseline", *labels], "settings": settings(methods, expected)})
+    if (code := launch.already(here, found, ["baseline", *labels], as_json)) is not None:
+        raise typer.Exit(code)
+    from vgtool.methods.pictures import other_image
+    from vgtool.methods.refine import Refine  # torch takes seconds: whatever can be settled is settled before it
+
     placed = here.device(at.device, at.device_map)
     opened = launch.load(model[0], registry, at.dtype, placed, at.device_map, at.offline, at.lora)
     facts = read_facts(opened.adapter, heads, (sample.image_id for sample in found.samples), at.seed)

@@ -5,7 +5,7 @@ wants to read, and plans one question at a time; the refine task runs every plan
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from zlib import crc32
@@ -20,6 +20,7 @@ from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter
 from vgtool.records import Sample
+from vgtool.registry import ModelSpec
 
 Array = NDArray[np.float64]
 Maps = Mapping[int, Array]
@@ -49,7 +50,7 @@ class Facts:
         return frozenset(range(self.layers)) - self.without
 
 
-def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
+def read_facts(adapter: "Adapter | _Unloaded", heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
     """Facts of a model, its heads from a head file or else the published ones. VgError when the file is another
     architecture's, or was made on any of these images; knockout layers are the model's own, else the file's."""
     ranked: tuple[tuple[int, int], ...] = tuple((layer, head) for layer, head in adapter.spec.heads_ranked or ())
@@ -76,6 +77,30 @@ def read_facts(adapter: Adapter, heads: Path | None, image_ids: Iterable[str], s
             )
     facts = Facts(adapter.layers, adapter.heads, ranked, knockout, seed, adapter.follows_image, notes)
     return replace(facts, without=frozenset(adapter.without))
+
+
+UNKNOWN = 1 << 20
+"""Layers and heads of a model whose sizes nobody has told: every layer and head fits."""
+
+
+def expected_facts(spec: ModelSpec, heads: Path | None, image_ids: Iterable[str], seed: int) -> Facts:
+    """Facts as `read_facts` will find them, before the model is loaded: its sizes are those of its entry or of the head
+    file."""
+    file = None if heads is None else head_files.read(heads)
+    layers, each = (file.layers, file.heads) if file else (spec.layers or UNKNOWN, spec.heads or UNKNOWN)
+    return read_facts(_Unloaded(spec, layers, each), heads, image_ids, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unloaded:
+    """Stands for a model that is not loaded; it has what `read_facts` asks an adapter for."""
+
+    spec: ModelSpec
+    layers: int
+    heads: int
+    revision: str = ""
+    follows_image: bool = False
+    without: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +165,12 @@ class Plan:
     triage: Array | None = None
     opposite: Change | None = None
     """Cuts what `change` keeps: measured for faithfulness, not answered."""
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether its answer is the baseline's."""
+        edited = self.change is not None and not self.change.empty
+        return not (edited or self.images or self.blind or self.gamma is not None)
 
 
 class Method(Protocol):

@@ -1,6 +1,6 @@
 """Probe: grounding metrics and maps of every question (paper section 3)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -96,7 +96,7 @@ class Probe:
     """The task behind `vgtool probe`."""
 
     kind = "probe"
-    rows_per_sample = 1
+    labels: tuple[str, ...] = ("",)
     notes: Sequence[str] = ()
     roles: Mapping[str, Role] = {}
     schema = pa.schema(
@@ -136,6 +136,9 @@ class Probe:
             "attention": self.sessions.kernel,
             "prompts": {"general": GENERAL_PROMPT},
         }
+
+    def only(self, labels: Collection[str]) -> "Probe":
+        return self
 
     def failed(self, sample: Sample | Rejected, reason: str) -> Sequence[Row]:
         return [failure(sample, reason)]

@@ -4,7 +4,7 @@ One pass asks all questions and the general prompt; methods plan from what it re
 their first edited layer, those without an image or on another one in their own passes; everything decodes in packs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -23,6 +23,7 @@ from vgtool.grounding.geometry import BoxMapping
 from vgtool.methods.base import Facts, Method, Plan, Scene
 from vgtool.methods.names import Role, role_of
 from vgtool.methods.probe import COMMON, FLOATS, PACK_TOKENS, chunks, common, failure
+from vgtool.methods.settings import settings
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.adapter import Prompt, Vision
 from vgtool.records import Decoding, Rejected, Sample
@@ -81,8 +82,8 @@ class Refine:
     ) -> None:
         """`methods`: label -> method, in the order they were given. `partner`: another image of the benchmark."""
         self.sessions, self.adapter, self.methods, self.facts = sessions, sessions.adapter, methods, facts
-        self.mapping, self.partner = mapping, partner
-        self.rows_per_sample = 1 + len(methods)
+        self.mapping, self.partner, self.decoding = mapping, partner, decoding
+        self.labels: tuple[str, ...] = (BASELINE, *methods)
         self.notes: Sequence[str] = facts.notes
         self.roles: Mapping[str, Role] = {
             label: getattr(method, "role", role_of(label)) for label, method in ((BASELINE, None), *methods.items())
@@ -107,9 +108,17 @@ class Refine:
         least, held = self.adapter.min_new_tokens, self.adapter.held
         self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, most, stop, self.penalty, least, held)
 
+    def only(self, labels: Collection[str]) -> "Refine":
+        methods = {label: method for label, method in self.methods.items() if label in labels}
+        settings: dict[str, Any] = {"mapping": self.mapping, "partner": self.partner}
+        task = Refine(self.sessions, methods, self.facts, self.decoding, **settings)
+        task.labels = tuple(label for label in self.labels if label in labels)
+        return task
+
     def identity(self) -> Mapping[str, Any]:
         return {
             "methods": [BASELINE, *self.methods],
+            "settings": settings(self.methods, self.facts),
             "heads": [list(pair) for pair in self.facts.ranked],
             "knockout_layers": list(self.facts.knockout_layers),
             "box_mapping": self.mapping,
@@ -126,7 +135,7 @@ class Refine:
         }
 
     def failed(self, sample: Sample | Rejected, reason: str) -> Sequence[Row]:
-        return [failure(sample, reason) | {"method": label} for label in (BASELINE, *self.methods)]
+        return [failure(sample, reason) | {"method": label} for label in self.labels]
 
     def run(self, group: ImageGroup, max_questions: int | None) -> Sequence[Row]:
         rows: list[Row] = []
@@ -169,7 +178,9 @@ class _Image:
                     # Its traceback would hold this image's caches until the garbage collector comes by.
                     plans[i, label] = error.with_traceback(None)
         variants = [Variant(i, label, p) for (i, label), p in plans.items() if isinstance(p, Plan)]
-        baseline = [Variant(i, BASELINE, Plan()) for i in range(len(samples))]
+        same = {i for (i, _), plan in plans.items() if isinstance(plan, Plan) and plan.unchanged}
+        wanted = same if BASELINE not in self.task.labels else range(len(samples))
+        baseline = [Variant(i, BASELINE, Plan()) if i in wanted else None for i in range(len(samples))]
         bundles = self._passes(prompts, base, baseline, variants, len(base.asks) - len(samples))
         faith = self._faithfulness(base, bundles, variants, first)
         for answers in self._decoded(self.session, bundles, prompts):
@@ -180,7 +191,7 @@ class _Image:
             region = self.group.visions[0].geometry.region(sample.boxes, self.task.mapping)
             shared = common(sample, self.group, region)
             shared |= {"choices": list(sample.choices) if sample.choices else None, "reference": sample.reference}
-            for label in (BASELINE, *self.task.methods):
+            for label in self.task.labels:
                 plan = plans.get((i, label), Plan())
                 if isinstance(plan, SampleError):
                     rows.append(failure(sample, str(plan)) | {"method": label})
@@ -239,7 +250,12 @@ class _Image:
     # ---- passes ------------------------------------------------------------------------------------------------
 
     def _passes(
-        self, prompts: Sequence[Prompt], base: Asked, baseline: list[Variant], variants: list[Variant], extra: int
+        self,
+        prompts: Sequence[Prompt],
+        base: Asked,
+        baseline: list[Variant | None],
+        variants: list[Variant],
+        extra: int,
     ) -> list[list[Pass]]:
         """Every pass over this session, in bundles that decode together."""
         owners: list[Variant | None] = [*baseline, *([None] * extra)]
@@ -302,6 +318,8 @@ class _Image:
                     owners[at + row] = owner
             guides |= {at + r: replace(guide, partner=at + guide.partner) for r, guide in one.guides.items()}
             at += len(one.owners)
+        if not ids:
+            return {}
         answers = decode(session.state([one.asked for one in passes]), self.task.ending, ids, guides)
         return {(owners[row].sample, owners[row].method): answer for row, answer in answers.items()}
 

@@ -4,7 +4,7 @@ The runner decodes and prepares images ahead, hands over one image with all its 
 come back. A task never touches files; the runner never touches attention.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,8 +36,8 @@ class Task(Protocol):
     """`probe` or `refine`: what run.json says."""
     schema: pa.Schema
     """The columns of the Parquet parts; `sample_id` always, `error` always."""
-    rows_per_sample: int
-    """1 for probe; the number of methods, baseline included, for refine."""
+    labels: tuple[str, ...]
+    """Of a sample's rows: the methods of a refine run, baseline first; one, empty, of a probe."""
 
     notes: Sequence[str]
     """What a reader of its numbers must know."""
@@ -46,6 +46,10 @@ class Task(Protocol):
 
     def identity(self) -> Mapping[str, Any]:
         """The settings that make this run this run: prompts, row, maps, methods, heads digest. JSON values only."""
+        ...
+
+    def only(self, labels: Collection[str]) -> "Task":
+        """The same task, for these rows of each sample alone."""
         ...
 
     def run(self, group: ImageGroup, max_questions: int | None) -> Sequence[Row]:

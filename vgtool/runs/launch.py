@@ -1,7 +1,8 @@
 """One process's run, from its place among the others to its exit code: what `vgtool probe` and `refine` share."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from vgtool.benchmarks.tables import is_data
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
 from vgtool.runs import cluster, plan, trial
+from vgtool.runs.growth import Older
 from vgtool.runs.progress import reporting
 from vgtool.runs.store import Shard, Store
 from vgtool.version import __version__
@@ -31,6 +33,8 @@ class Launch:
     batch: int | None
     checkpoint: Path | None = None
     """The model's folder, where one was named."""
+    older: Older | None = None
+    """The digest of the benchmark's first N rows, for a run that grows."""
 
     def device(self, wanted: str | None, device_map: str | None) -> str | None:
         """The device to load on."""
@@ -44,15 +48,44 @@ def folder(kind: str, model: str, benchmark: str, above: Path) -> Path:
 
 
 def prepare(
-    kind: str, model: str, registry: Path | None, rows: "Benchmark", out: Path | None, shard: str, batch: str
+    kind: str,
+    model: str,
+    registry: Path | None,
+    rows: "Benchmark",
+    out: Path | None,
+    shard: str,
+    batch: str,
+    known: Mapping[str, Any] | None = None,
+    older: Older | None = None,
 ) -> Launch:
-    """Everything that can be settled before a model is loaded; images that ended two processes are tried here."""
+    """Everything that can be settled before a model is loaded, differences from the run in the folder among it; images
+    that ended two processes are tried here. `known`: what of the task's identity is known by now."""
     if batch != "auto" and not (batch.isdecimal() and int(batch) > 0):
         raise VgError(f"--batch-size '{batch}' is not auto or a number above 0.", "Leave it out to let packs decide.")
     place, (spec, checkpoint) = cluster.place(shard), resolve(model, registry)
     store = Store(out or folder(kind, spec.name, rows.name, Path("runs")))
+    own = {"model": spec.name, "adapter": spec.adapter, **of_rows(rows), **(known or {})}
+    store.compare(kind, own, older)
     trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
-    return Launch(store, place, None if batch == "auto" else int(batch), checkpoint)
+    return Launch(store, place, None if batch == "auto" else int(batch), checkpoint, older)
+
+
+def already(at: Launch, rows: "Benchmark", labels: Collection[str], as_json: bool) -> int | None:
+    """The exit code of a share whose every row is there, which loads no model; None when there is work to do."""
+    if trial.on_trial() is not None or at.place.launched or not at.store.marked(at.place.shard):
+        return None
+    groups, lost = plan.mine(rows.samples, rows.rejected, at.place.shard)
+    ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
+    held = at.store.finished(labels, ids, console.say)
+    if len(held) < len(ids):
+        return None
+    failed = Counter(error.split(":")[0] for error in held.values() if error)
+    found = {"out": str(at.store.root), "done": 0, "skipped": len(held), "failed": dict(failed)}
+    if as_json:
+        console.show(json.dumps({**found, "shard": at.place.shard.name}))
+    told = "".join(f", {count} failed ({code})" for code, count in sorted(failed.items()))
+    console.say(f"0 samples run, {len(held)} already there{told}: {at.store.root}.")
+    return Exit.SOME_FAILED if failed else Exit.DONE
 
 
 def load(
@@ -102,7 +135,7 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     # the end of the path alone: enough to tell two checkpoints of one name apart, and no folder of this machine
     recorded |= {"checkpoint": "/".join(at.checkpoint.absolute().parts[1:][-3:])} if at.checkpoint else {}
     recorded |= {"roles": task.roles} if task.roles else {}
-    store.open(task.kind, identity(task, opened, rows), notes, recorded)
+    store.open(task.kind, identity(task, opened, rows), notes, recorded, at.older)
     if trial.on_trial() is None:
         _require_space(task, adapter, rows, store, place.shard)
         if others := trial.others(store):
@@ -137,12 +170,7 @@ def identity(task: "Task", opened: "Sessions", rows: "Benchmark") -> Mapping[str
         "revision": adapter.revision,
         "adapter": adapter.spec.adapter,
         "dtype": str(adapter.dtype).removeprefix("torch."),
-        "benchmark": rows.name,
-        "split": rows.split,
-        "protocol": rows.protocol,
-        "rule": rows.rule,
-        "rows": rows.rows,
-        "data_digest": rows.digest,
+        **of_rows(rows),
         "versions": {
             "vgtool": __version__,
             "torch": torch.__version__,
@@ -152,15 +180,21 @@ def identity(task: "Task", opened: "Sessions", rows: "Benchmark") -> Mapping[str
     }
 
 
+def of_rows(rows: "Benchmark") -> dict[str, Any]:
+    """The part of an identity that says which rows."""
+    found = {name: getattr(rows, name) for name in ("split", "protocol", "rule", "rows")}
+    return {"benchmark": rows.name, **found, "data_digest": rows.digest}
+
+
 def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, shard: Shard) -> None:
     from PIL import Image
 
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).geometry.tokens
-    methods = 0 if task.kind == "probe" else task.rows_per_sample - 1
+    methods = len(task.labels) - 1
     each = plan.row_bytes(adapter.layers, adapter.heads, tokens, methods, getattr(task, "maps", "none"))
     groups, lost = plan.mine(rows.samples, rows.rejected, shard)
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    left = len(ids) - len(store.finished(task.rows_per_sample, ids, console.say))
+    left = len(ids) - len(store.finished(task.labels, ids, console.say))
     store.require_space(left * each)
 
 

@@ -25,6 +25,7 @@ from vgtool.methods.task import ImageGroup, Row, Task
 from vgtool.models.adapter import Adapter
 from vgtool.records import Sample
 from vgtool.runs import plan
+from vgtool.runs.growth import turns
 from vgtool.runs.progress import Report
 from vgtool.runs.store import Shard, Store, key
 
@@ -90,35 +91,40 @@ def run(
     if trial is not None:
         groups, lost = [[one] for group in groups if image_key(group) in trial for one in group], []
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    finished, condemned = store.finished(task.rows_per_sample, ids, say), store.condemned()
-    outcome.total, outcome.skipped = len(ids), len(finished)
-    outcome.failed.update(error.split(":")[0] for error in finished.values() if error)
-    open_ = [[sample for sample in group if sample.id not in finished] for group in groups]
-    dead = [sample for group in open_ for sample in group if key(sample.id) in condemned]
-    left = [some for group in open_ if (some := [sample for sample in group if key(sample.id) not in condemned])]
-    if outcome.skipped < outcome.total and trial is None:
+    held, condemned = store.held(ids, say), store.condemned()
+    lacking = turns(task.labels, held, ids)
+    open_ids = {name for names in lacking.values() for name in names}
+    outcome.total, outcome.skipped = len(ids), len(ids) - len(open_ids)
+    errors = [next(filter(None, rows.values()), "") for name, rows in held.items() if name not in open_ids]
+    outcome.failed.update(error.split(":")[0] for error in errors if error)
+    if open_ids and trial is None:
         store.unmark(shard)
     noted = {note.image for note in store.under_way()}
     pending = _Pending(task, store, shard, report, outcome, 1 if trial else PART_SAMPLES)
     with signals(outcome):
         try:
-            if trial is None:
-                pending.take([row for one in lost if one.id not in finished for row in task.failed(one, one.reason)])
-                pending.take([r for s in dead for r in task.failed(s, f"kills_process: {condemned[key(s.id)]}")])
-            with closing(_ahead(adapter, store, left, None if trial is None else 1)) as prepared:
-                for group, note, images in prepared:
-                    if outcome.stopped is not None:
+            for labels, names in lacking.items():  # one turn, but where methods were added since some samples ran
+                part = task if labels == task.labels else task.only(labels)
+                mine = [some for group in groups if (some := [sample for sample in group if sample.id in names])]
+                dead = [sample for group in mine for sample in group if key(sample.id) in condemned]
+                left = [some for group in mine if (some := [one for one in group if key(one.id) not in condemned])]
+                if trial is None:
+                    pending.take([row for one in lost if one.id in names for row in part.failed(one, one.reason)])
+                    pending.take([r for s in dead for r in part.failed(s, f"kills_process: {condemned[key(s.id)]}")])
+                with closing(_ahead(adapter, store, left, None if trial is None else 1)) as prepared:
+                    for group, note, images in prepared:
+                        if outcome.stopped is not None:
+                            note.unlink(missing_ok=True)
+                            break
+                        found = images.result()
+                        if isinstance(found, SampleError):
+                            rows: Sequence[Row] = [row for s in group for row in part.failed(s, str(found))]
+                        else:
+                            rows = attempt(part, found, batch, outcome.halved)
                         note.unlink(missing_ok=True)
-                        break
-                    found = images.result()
-                    if isinstance(found, SampleError):
-                        rows: Sequence[Row] = [row for s in group for row in task.failed(s, str(found))]
-                    else:
-                        rows = attempt(task, found, batch, outcome.halved)
-                    note.unlink(missing_ok=True)
-                    pending.take(rows)
-                    if trial is None and image_key(group) in noted:
-                        store.settle(image_key(group))
+                        pending.take(rows)
+                        if trial is None and image_key(group) in noted:
+                            store.settle(image_key(group))
         finally:
             pending.flush()
     if outcome.stopped is None:

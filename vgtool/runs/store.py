@@ -5,6 +5,7 @@
     done/<shard>                        empty, written last
     open/<image>-<sample>-<process>     empty: an image under way; what is left behind tells of a death
     killed/<sample>                     why a sample that ended its process twice is not tried again
+    grown/<n>-<digest>.json             rows and methods that a later command added; immutable
 Resume is the set of ids that whole parts hold. No lock is needed: two processes on one shard write two sets of parts
 whose rows are equal, and readers take the first of each (sample_id, method). Nothing here looks at file times.
 """
@@ -24,11 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vgtool.errors import StorageError, VgError
+from vgtool.runs.growth import Older, add, grown
 from vgtool.runs.process import gone, me
 from vgtool.runs.shard import Shard
 from vgtool.runs.whole import MAKE_ROOM, save
 
-FOLDERS = ("parts", "done", "open", "killed")
+FOLDERS = ("parts", "done", "open", "killed", "grown")
 
 
 class DamagedPart(Exception):
@@ -44,11 +46,16 @@ class Store:
     # ---- identity ----------------------------------------------------------------------------------------------
 
     def open(
-        self, kind: str, identity: Mapping[str, Any], notes: Sequence[str], recorded: Mapping[str, Any] | None = None
+        self,
+        kind: str,
+        identity: Mapping[str, Any],
+        notes: Sequence[str],
+        recorded: Mapping[str, Any] | None = None,
+        older: Older | None = None,
     ) -> None:
-        """Create the folder, or check that it holds this very run. VgError names the field that differs.
+        """Create the folder, or check that it holds this very run or a part of it. VgError names what differs.
 
-        `recorded`: settings that are kept for a reader but may change on resume.
+        `recorded`: settings that are kept for a reader but may change on resume. `older`: as for `grown`.
         """
         record = {"kind": kind, "identity": dict(identity), "notes": list(notes), "recorded": dict(recorded or {})}
         try:
@@ -57,35 +64,41 @@ class Store:
             if not (self.root / "run.json").exists():
                 text = json.dumps(record, indent=1, sort_keys=True) + "\n"
                 save(self.root / "run.json", text.encode(), exclusive=True)
+            self._sweep()
+            found = self.read()
+            if more := grown(self.root, found, kind, json.loads(json.dumps(record["identity"])), older):
+                roles = (recorded or {}).get("roles", {})
+                more |= {"roles": {label: roles[label] for label in more.get("methods", ()) if label in roles}}
+                text = json.dumps(more, indent=1, sort_keys=True) + "\n"
+                number = sum(1 for _ in (self.root / "grown").glob("*.json"))
+                name = f"{number:04d}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+                save(self.root / "grown" / name, text.encode(), exclusive=True)
         except OSError as error:
             raise VgError(f"Cannot write in '{self.root}': {error.strerror}.", "Choose another --out.") from None
-        self._sweep()
-        found = self.read()
-        if found["kind"] != kind:
-            raise VgError(f"'{self.root}' holds a {found['kind']} run, not a {kind} run.", "Choose another --out.")
-        wanted = json.loads(json.dumps(record["identity"]))
-        for name in [*wanted, *sorted(found["identity"].keys() - wanted.keys())]:
-            old, new = found["identity"].get(name), wanted.get(name)
-            if old != new:
-                raise VgError(
-                    f"'{self.root}' was made with {name} = {_short(old)}, now it is {_short(new)}.",
-                    "Choose another --out, or run with the old "
-                    + ("rows (--limit, --split) to complete it." if name == "rows" else "setting to complete it."),
-                )
+
+    def compare(self, kind: str, known: Mapping[str, Any], older: Older | None = None) -> None:
+        """Refuse what `open` would, from what is known of an identity before a model is loaded."""
+        if (self.root / "run.json").exists():
+            grown(self.root, self.read(), kind, json.loads(json.dumps(dict(known))), older, whole=False)
 
     def read(self) -> dict[str, Any]:
-        """run.json. VgError when this is no run folder."""
+        """run.json, and what the run has grown by since. VgError when this is no run folder."""
+        path = self.root / "run.json"
         try:
-            found = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
             kind, identity, notes = found["kind"], found["identity"], found.get("notes", [])
             recorded = found.get("recorded", {})
             if not isinstance(identity, dict) or not isinstance(notes, list) or not isinstance(recorded, dict):
                 raise ValueError("identity or notes are not what vgtool writes")
+            for path in sorted((self.root / "grown").glob("[!.]*.json")):
+                more = json.loads(path.read_text(encoding="utf-8"))
+                add(identity, more)
+                recorded["roles"] = {**more.get("roles", {}), **recorded.get("roles", {})}
             return {"kind": kind, "identity": identity, "notes": notes, "recorded": recorded}
         except OSError:
             raise VgError(f"'{self.root}' is no run folder: it has no run.json.", "Name the --out of a run.") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise VgError(f"'{self.root / 'run.json'}' is damaged: {error}.", "Restore it, or start over.") from None
+            raise VgError(f"'{path}' is damaged: {error}.", "Restore it, or start over.") from None
 
     def _sweep(self) -> None:
         """Remove temporary files of processes that are known to be dead."""
@@ -106,34 +119,47 @@ class Store:
                 bad.append(path)
         return good, bad
 
-    def finished(
-        self, rows_per_sample: int, wanted: Collection[str], say: Callable[[str], None] = lambda text: None
-    ) -> dict[str, str]:
-        """Ids of `wanted` whose rows are all there, each with its error (empty: none). Parts that hold any of them are
-        digested in full; a damaged part is set aside under its name and `.bad`, and its samples count as not done."""
-        keys = ["sample_id", *(["method"] if rows_per_sample > 1 else [])]
-        mine, ids = [], set(wanted)
+    def held(
+        self, wanted: Collection[str], say: Callable[[str], None] = lambda text: None
+    ) -> dict[str, dict[str, str]]:
+        """Of `wanted` ids, the labels whose rows are there (one, "", in a probe), each with its error (empty: none).
+        Parts that hold any of them are digested in full; a damaged part is set aside under its name and `.bad`, and its
+        samples count as not done."""
+        found: dict[str, dict[str, str]] = {}
+        ids = set(wanted)
         for path in sorted((self.root / "parts").glob("*.parquet")):
             try:
-                rows = read_part(path, [*keys, "error"])
-                if not ids.isdisjoint(rows["sample_id"].to_list()):
-                    check_digest(path)
-                    mine.append(rows)
+                named = "method" in pq.read_schema(path).names
+                rows = read_part(path, ["sample_id", *(["method"] if named else []), "error"])
+                if ids.isdisjoint(rows["sample_id"].to_list()):
+                    continue
+                check_digest(path)
             except FileNotFoundError:  # another process has set it aside
                 continue
-            except DamagedPart as error:
+            except (DamagedPart, pa.ArrowException) as error:
                 aside = path.with_name(f"{path.name}.bad")
                 try:
                     os.replace(path, aside)
                 except FileNotFoundError:
                     continue
-                say(f"'{path.name}' is damaged ({error}): set aside as {aside.name}, its samples are computed again.")
-        if not mine:
-            return {}
-        rows = pl.concat(mine).unique(keys, keep="first", maintain_order=True)
-        found = rows.group_by("sample_id").agg(pl.len(), pl.col("error").drop_nulls().first())
-        found = found.filter(pl.col("len") >= rows_per_sample)
-        return {name: error or "" for name, _, error in found.iter_rows() if name in ids}
+                why = str(error).splitlines()[0]
+                say(f"'{path.name}' is damaged ({why}): set aside as {aside.name}, its samples are computed again.")
+                continue
+            for row in rows.iter_rows():
+                if row[0] in ids:
+                    found.setdefault(row[0], {}).setdefault(row[1] if named else "", row[-1] or "")
+        return found
+
+    def finished(
+        self, labels: Collection[str], wanted: Collection[str], say: Callable[[str], None] = lambda text: None
+    ) -> dict[str, str]:
+        """Ids of `wanted` whose rows are all there, under every label, each with its first error (empty: none)."""
+        held = self.held(wanted, say)
+        return {
+            name: next((error for error in rows.values() if error), "")
+            for name, rows in held.items()
+            if all(label in rows for label in labels)
+        }
 
     def errors(self) -> dict[str, str]:
         """Sample id -> its error (empty: none), of everything that whole parts hold."""
@@ -265,8 +291,3 @@ def check_digest(path: Path) -> None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."

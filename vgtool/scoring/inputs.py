@@ -78,7 +78,22 @@ def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
             done = f"finished shards: {', '.join(marks)}" if marks else "no shard has finished"
             raise VgError(f"{what} ({done}).", "Finish it with the same command, or give --partial.")
         notes.append(f"Partial: {what}.")
+    elif lacking := _lacking(rows, identity):
+        method, count = lacking
+        what = f"'{path}' lacks '{method}' on {count} of {identity['rows']} samples"
+        if not partial:
+            raise VgError(f"{what}.", f"Run it again with --method {method}, or give --partial.")
+        notes.append(f"Partial: {what}.")
     return Run(path, kind, identity, rows, (*record["notes"], *notes), record["recorded"])
+
+
+def _lacking(rows: pl.DataFrame, identity: dict[str, Any]) -> tuple[str, int] | None:
+    """The first method of a run that has not answered every sample, and how many it lacks."""
+    if "settings" not in identity:
+        return None
+    counted = dict(rows.group_by("method").len().iter_rows())
+    short = ((method, identity["rows"] - counted.get(method, 0)) for method in identity["methods"])
+    return next(((method, count) for method, count in short if count > 0), None)
 
 
 def _once(frames: Sequence[pl.DataFrame], keys: list[str], path: Path) -> pl.DataFrame:
