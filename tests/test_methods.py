@@ -244,10 +244,14 @@ def brute_window(values: np.ndarray, width: int, height: int, canvas: int) -> tu
         near = [sums[at] for at in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)) if at in sums]
         found.append(((sums[y, x] - sum(near) / len(near)) / n**2, y, x, n, side))
     _, y, x, n, side = max(found, key=lambda one: one[0])
-    wide, high = min(side, width), min(side, height)
-    x0 = min(max(left + (x + n / 2) * cell - wide / 2, 0), width - wide)
-    y0 = min(max(top + (y + n / 2) * cell - high / 2, 0), height - high)
-    return round(x0), round(y0), round(x0 + wide), round(y0 + high)
+    half, spans = int(side // 2), []
+    for start, offset, size in ((x, left, width), (y, top, height)):
+        middle = int(offset + start * cell + cell * n / 2)
+        middle = half if middle < half else middle
+        middle = size - half if middle > size - half else middle
+        spans.append((max(0, middle - half), min(size, middle + half)))
+    (x0, x1), (y0, y1) = spans
+    return x0, y0, x1, y1
 
 
 def test_vicrop_equals_an_eager_reference_with_a_window_found_by_loops(

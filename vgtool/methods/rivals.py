@@ -167,11 +167,17 @@ def window(values: Array, scene: Scene, least: float | None = None) -> tuple[int
         near = [sums[b, a] for b, a in beside if 0 <= b < sums.shape[0] and 0 <= a < sums.shape[1]]
         stands_out = float((sums[y, x] - np.mean(near)) / (across * down))
         if best is None or stands_out > best[0]:
-            best = (stands_out, left + (x + across / 2) * cell_w, top + (y + down / 2) * cell_h, side)
+            centre = left + x * cell_w + cell_w * across / 2, top + y * cell_h + cell_h * down / 2
+            best = (stands_out, *centre, side)
     if best is None:
         return (0, 0, image.width, image.height)
     _, centre_x, centre_y, side = best
-    wide, high = min(side, image.width), min(side, image.height)
-    x0 = min(max(centre_x - wide / 2, 0), image.width - wide)
-    y0 = min(max(centre_y - high / 2, 0), image.height - high)
-    return (round(x0), round(y0), round(x0 + wide), round(y0 + high))
+    (x0, x1), (y0, y1) = _span(centre_x, side, image.width), _span(centre_y, side, image.height)
+    return x0, y0, x1, y1
+
+
+def _span(centre: float, side: float, size: int) -> tuple[int, int]:
+    """[start, stop) of a window on one axis, moved inside the image; whole pixels as the released code rounds them."""
+    half = int(side // 2)
+    middle = min(max(int(centre), half), size - half)
+    return max(0, middle - half), min(size, middle + half)
