@@ -72,6 +72,7 @@ CASES: dict[str, list[Case]] = {
         Case(f"{P} --row lst", "'lst'"),
         Case("vgtool heads runs/half -o heads.json --metric rato", "'rato'"),
         Case("vgtool build --masks scans --out bench --group modalty", "'modalty'"),
+        Case("vgtool build --masks scans --out bench --format nifty", "'nifty'"),
         Case("vgtool probe --limit many", "'many'"),
         Case("vgtool build --masks scans --out bench --grid 300", "'300'"),
         Case("vgtool build --masks scans --out bench --max-share 2", "--max-share"),

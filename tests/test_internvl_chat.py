@@ -179,7 +179,7 @@ def test_a_folder_called_as_an_entrys_repository_is_prompted_as_that_entry(tmp_p
     ({"llm_config": {"model_type": "gpt_oss"}}, "language model of type 'gpt_oss'"),
     ({"max_dynamic_patch": "many"}, "max_tiles 'many', which is no whole number"),
     ({"min_dynamic_patch": 0}, "min_dynamic_patch 0"),
-    ({"select_layer": "last"}, "select_layer of type"),
+    ({"select_layer": "last"}, "select_layer"),
     ({"downsample_ratio": "half"}, "downsample_ratio 'half'"),
 ])  # fmt: skip
 def test_settings_that_would_be_got_wrong_are_refused(change: Any, said: str, tmp_path: Path) -> None:

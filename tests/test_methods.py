@@ -183,6 +183,38 @@ def test_pai_equals_an_eager_reference(opened: Sessions, groups: list[ImageGroup
             assert (row["answer"], row["confidence"]) == (text, pytest.approx(first, abs=1e-5))
 
 
+def test_pai_with_a_plain_first_row_amplifies_from_the_second_token_on(
+    opened: Sessions, groups: list[ImageGroup]
+) -> None:
+    """As the released code under guidance: its prefill runs with `use_cfg`, which switches the amplifier off."""
+    labels = ("pai:first=plain", "pai:first=plain,gamma=1", "pai:alpha=0", "pai:alpha=9,first=plain", "pai:alpha=9")
+    rows = refined(opened, groups[:2], *labels)
+    for group in groups[:2]:
+        for sample in group.samples:
+            base = rows[sample.id, "baseline"]["confidence"]
+            for label in labels[:4]:  # the model's own first distribution is untouched
+                assert rows[sample.id, label]["confidence"] == pytest.approx(base, abs=1e-6)
+    assert any(
+        rows[s.id, "pai:alpha=9"]["confidence"] != pytest.approx(rows[s.id, "baseline"]["confidence"], abs=1e-4)
+        for group in groups[:2]
+        for s in group.samples
+    )
+
+
+def test_adaptvis_rounds_confidence_to_two_places_and_scales_the_first_layers(
+    opened: Sessions, groups: list[ImageGroup]
+) -> None:
+    rows = refined(opened, groups[:1], "adaptvis")
+    sample = groups[0].samples[0]
+    confidence = rows[sample.id, "baseline"]["confidence"]
+    near = round(confidence, 2)
+    label = f"adaptvis:threshold={near},layers=1,unsure=0.25,sure=1.75"  # equal to two places: sure
+    row = refined(opened, groups[:1], label)[sample.id, label]
+    edits = {0: rescoring(lambda s: s * 1.75)}
+    logits, _ = Eager(opened, groups[0]).forward(sample.prompt, edits=edits)
+    assert row["confidence"] == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
+
+
 def test_adaptvis_equals_an_eager_reference(opened: Sessions, groups: list[ImageGroup]) -> None:
     rows = refined(opened, groups[:2], "adaptvis:threshold=0.9")
     for group in groups[:2]:
@@ -414,7 +446,8 @@ def test_more_heads_than_are_ranked_are_refused_when_they_are_asked_for(opened: 
 
 def test_the_rivals_defaults_are_their_originals() -> None:
     pai, adaptvis, vicrop = parse("pai"), parse("adaptvis"), parse("vicrop")
-    assert asdict(pai) == {"alpha": 0.2, "gamma": 1.1, "start": 2}  # type: ignore[call-overload]
-    published = {"threshold": 0.4, "unsure": 0.5, "sure": 1.5, "decode": "off"}
+    assert asdict(pai) == {"alpha": 0.2, "gamma": 1.1, "start": 2, "first": "louder"}  # type: ignore[call-overload]
+    published = {"threshold": 0.4, "unsure": 0.5, "sure": 1.5, "layers": 32, "decode": "off"}
     assert asdict(adaptvis) == published  # type: ignore[call-overload]
     assert vicrop.where(Facts(32, 32, (), (), 0)) == 14  # type: ignore[attr-defined]
+    assert vicrop.where(Facts(36, 16, (), (), 0, follows_image=True)) == 22  # type: ignore[attr-defined]

@@ -292,6 +292,13 @@ def attach(model: Any, text: nn.Module) -> dict[int, str]:
             f"'{type(model).__name__}' computes attention its own way in {len(without)} layers.",
             "vgtool reads attention through transformers' AttentionInterface; use a model class that goes through it.",
         )
+    if not torch.isfinite(expected).all():
+        bad = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
+        raise VgError(
+            f"The model's own states are not finite: {bad[0]} holds NaN or infinity." if bad else
+            f"The model's own states are not finite in {expected.dtype}.",
+            "The checkpoint is damaged; fetch it again." if bad else "Try another --dtype.",
+        )  # fmt: skip
     if not torch.equal(found, expected):
         raise VgError(
             "The attention mask is lost: the same text gives other states under vgtool's attention.",

@@ -23,7 +23,7 @@ from transformers import Cache
 from vgtool.attention.engine import Edit, Pack, Tap, tapped
 from vgtool.models.adapter import Adapter, Inputs, Vision
 
-Rows = Literal["last", "question", "text"]
+Rows = Literal["last", "question", "text", "none"]
 """The last prompt token; the tokens of the user's text; every token after the image."""
 
 
@@ -42,7 +42,8 @@ class Ask:
     def rows(self, which: Rows) -> range:
         """Rows of the tail."""
         size = len(self.tail)
-        return {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}[which]
+        named = {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}
+        return named.get(which, range(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Change:
     """bool [N]: image tokens that the edited rows may not attend to."""
     rescore: Callable[[Tensor], Tensor] | None = None
     rows: Rows = "text"
-    """Which rows of the question are edited; `text` is every token after the image."""
+    """Which rows of the question are edited; `text` is every token after the image, `none` leaves them alone."""
     renormalise: bool = True
     decode: bool = False
     """True: the edit also holds for generated tokens."""
@@ -307,7 +308,7 @@ def edits_of(changes: Iterable[tuple[Change, Sequence[int]]], device: torch.devi
     tokens are one edit: on a GPU what counts is how many there are, in every layer and step."""
     alike: dict[Any, list[tuple[Change, Sequence[int]]]] = {}
     for change, rows in changes:
-        if not change.empty:
+        if not change.empty and len(rows):
             kind = (change.layers, change.rescore, change.renormalise, change.cut is None)
             alike.setdefault(kind, []).append((change, rows))
     edits = []

@@ -29,6 +29,10 @@ class Pai:
     alpha: float = field(default=0.2, metadata={"help": "how much louder"})
     gamma: float = field(default=1.1, metadata={"help": "guidance; 1 is none"})
     start: int = field(default=2, metadata={"help": "first layer changed"})
+    first: Literal["louder", "plain"] = field(
+        default="louder",
+        metadata={"help": "the prompt's last row, before the first token; plain as the released code has it"},
+    )
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         return {}
@@ -46,7 +50,8 @@ class Pai:
 
     def plan(self, scene: Scene) -> Plan:
         layers = self._layers(scene.facts)
-        change = Change(layers=layers, rescore=_louder(self.alpha), rows="last", decode=True)
+        rows: Rows = "last" if self.first == "louder" else "none"
+        change = Change(layers=layers, rescore=_louder(self.alpha), rows=rows, decode=True)
         return Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)
 
 
@@ -70,6 +75,7 @@ class AdaptVis:
     threshold: float = field(default=0.4, metadata={"help": "confidence that counts as sure"})
     unsure: float = field(default=0.5, metadata={"help": "weight below the threshold"})
     sure: float = field(default=1.5, metadata={"help": "weight from the threshold on"})
+    layers: int = field(default=32, metadata={"help": "scaled: so many, from the first"})
     decode: Literal["off", "on"] = field(default="off", metadata={"help": "scale generated tokens' rows too"})
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
@@ -79,10 +85,11 @@ class AdaptVis:
         return frozenset({min(facts.readable)})
 
     def plan(self, scene: Scene) -> Plan:
-        weight = self.unsure if scene.probabilities.max() < self.threshold else self.sure
+        confidence = round(float(scene.probabilities.max()), 2)  # the released code compares it to two places
+        weight = self.unsure if confidence < self.threshold else self.sure
         if weight == 1:
             return Plan()
-        layers = scene.facts.readable
+        layers = frozenset(layer for layer in scene.facts.readable if layer < self.layers)
         return Plan(Change(layers=layers, rescore=_scaled(weight), rows="last", decode=self.decode == "on"))
 
 
@@ -94,14 +101,17 @@ class ViCrop:
     summary: ClassVar[str] = "rival: the image and a crop of where the model looks (Zhang et al. 2025)"
     needs_grid: ClassVar[bool] = True
 
-    layer: int | None = field(default=None, metadata={"help": "layer of the map; 14 of 32 layers, in proportion"})
+    layer: int | None = field(
+        default=None, metadata={"help": "layer of the map; 14 of 32, 22 of 36 where the input follows the image"}
+    )
     side: float | None = field(
         default=None,
-        metadata={"help": "least window side, px; the model's input, 448 where that follows the image"},
+        metadata={"help": "least window side, px; the model's input, 224 where that follows the image"},
     )
 
     def where(self, facts: Facts) -> int:
-        proportion = round(14 / 32 * facts.layers)
+        share = 22 / 36 if facts.follows_image else 14 / 32  # the released code's, for Qwen2.5-VL and for LLaVA
+        proportion = round(share * facts.layers)
         nearest = min(facts.readable, key=lambda layer: (abs(layer - proportion), layer))
         layer = nearest if self.layer is None else self.layer
         if not 0 <= layer < facts.layers:
@@ -129,9 +139,9 @@ class ViCrop:
 SIZES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 
 
-FOLLOWING = 448.0
-"""Least window side, in stored pixels, where a model's input follows the image (Qwen, tiles): windows of the input's
-own size would be the whole image."""
+FOLLOWING = 224.0
+"""Least window side, in stored pixels, where a model's input follows the image (Qwen, tiles): the released code's for
+Qwen2.5-VL, whose images it also caps at 200,704 pixels."""
 
 
 def window(values: Array, scene: Scene, least: float | None = None) -> tuple[int, int, int, int]:

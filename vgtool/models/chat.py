@@ -98,12 +98,13 @@ def _ends(
 
 
 def _told(checkpoint: Checkpoint, sub: str) -> ModelSpec:
-    """The entry, with a note where the tokenizer's files contradict each other."""
+    """The entry, with a note where files contradict each other."""
     said = contradiction(checkpoint.folder / sub)
-    if said is None:
-        return checkpoint.spec
-    notes = [*checkpoint.spec.notes, f"Its tokenizer files disagree: {said}."]
-    return checkpoint.spec.model_copy(update={"notes": notes})
+    notes = [f"Its tokenizer files disagree: {said}."] if said else []
+    jinja, named = checkpoint.folder / "chat_template.jinja", checkpoint.json("chat_template.json").get("chat_template")
+    if checkpoint.spec.prompt is None and named and jinja.exists() and jinja.read_text("utf-8") != named:
+        notes.append("chat_template.json and chat_template.jinja differ; the first counts, as for its processor.")
+    return checkpoint.spec.model_copy(update={"notes": [*checkpoint.spec.notes, *notes]}) if notes else checkpoint.spec
 
 
 def _ids(value: int | Iterable[int] | None) -> set[int]:
@@ -127,15 +128,37 @@ def _template(
         return prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), spec.options.get(
             "separator", wrap[1] + "\n" + wrap[0]
         )
-    source = checkpoint.chat_template() or tokenizer.chat_template
+    source = _chosen(checkpoint, checkpoint.chat_template() or tokenizer.chat_template)
     if source is None or mark is None:
         raise VgError(
             f"'{spec.name}' has no chat template.", "Give its entry a prompt in models.yaml (see docs/models.md)."
         )
-    one, two = (rendered(tokenizer, source, images, spec.system) for images in (1, 2))
+    try:
+        one, two = (rendered(tokenizer, source, images, spec.system) for images in (1, 2))
+    except Exception as error:  # whatever a template's own code raises: its syntax, its types, raise_exception
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise VgError(
+            f"The chat template of '{spec.name}' does not take an image and a text: {reason}.",
+            "Give its entry a prompt in models.yaml (see docs/models.md).",
+        ) from None
     if one.count(mark) != 1 or two.count(mark) != 2 or one.count(QUESTION) != 1:
         raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", "Set its prompt.")
     return one.replace(mark, wrap[0] + IMAGE + wrap[1]), wrap[1] + two.split(mark)[1] + wrap[0]
+
+
+def _chosen(checkpoint: Checkpoint, source: Any) -> str | None:
+    """Of several named templates the default, as transformers takes it."""
+    if isinstance(source, list):  # as tokenizer_config.json lists them
+        source = {one.get("name"): one.get("template") for one in source if isinstance(one, dict)}
+    if not isinstance(source, dict):
+        return source
+    if not isinstance(source.get("default"), str):
+        names = ", ".join(map(repr, source))
+        raise VgError(
+            f"'{checkpoint.spec.name}' has chat templates {names} and none called default.",
+            "Give its entry a prompt in models.yaml (see docs/models.md).",
+        )
+    return source["default"]
 
 
 def rendered(tokenizer: Any, source: str, images: int, system: str | None) -> str:

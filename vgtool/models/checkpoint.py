@@ -61,7 +61,8 @@ class Checkpoint:
         config = self.json(f"{sub}config.json")
         if not config:
             raise VgError(f"'{self.folder}' has no {sub}config.json.", "Give the folder of a whole checkpoint.")
-        if "quantization_config" in config:
+        inner = (config.get(part) for part in ("text_config", "llm_config"))
+        if any(part.get("quantization_config") for part in (config, *inner) if isinstance(part, dict)):
             raise VgError(f"'{self.folder}' is quantised, which vgtool does not load.", "Use the full checkpoint.")
         return config
 
@@ -109,9 +110,15 @@ class Checkpoint:
         self.refuse_remote_code("preprocessor_config.json", "processor_config.json")
         if not (self.json("preprocessor_config.json") or self.json("processor_config.json")):
             raise VgError(f"'{self.folder}' has no preprocessor_config.json.", "Copy it from the original checkpoint.")
-        return AutoImageProcessor.from_pretrained(
-            self.folder, backend=backend, trust_remote_code=False, local_files_only=True, **settings
-        )
+        try:
+            return AutoImageProcessor.from_pretrained(
+                self.folder, backend=backend, trust_remote_code=False, local_files_only=True, **settings
+            )
+        except Exception as error:  # unknown types and malformed sizes each raise something else
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise VgError(
+                f"The image processor in '{self.folder}' cannot be read: {reason}.", "Copy it from the original one."
+            ) from None
 
     def configured(self, kind: Any, fields: Mapping[str, Any], where: str = "config.json", **others: Any) -> Any:
         """A config object of class `kind`. VgError when the fields do not make one."""
@@ -124,9 +131,11 @@ class Checkpoint:
             ) from None
 
     def chat_template(self) -> str | None:
-        """The processor's own chat template, where it is kept apart from the tokenizer."""
+        """The processor's own chat template, where it is kept apart from the tokenizer. Of two, chat_template.json
+        counts, as for transformers' processors."""
         jinja = self.folder / "chat_template.jinja"
-        return jinja.read_text("utf-8") if jinja.exists() else self.json("chat_template.json").get("chat_template")
+        named = self.json("chat_template.json").get("chat_template")
+        return named or (jinja.read_text("utf-8") if jinja.exists() else None)
 
     # ---- weights -----------------------------------------------------------------------------------------------
 
@@ -153,13 +162,17 @@ class Checkpoint:
 
         `missing`, `unexpected`: patterns of names that may be absent from, or left over in, the checkpoint.
         """
+        tensors = dict(self.tensors() if tensors is None else tensors)
+        tied = getattr(config.get_text_config(), "tie_word_embeddings", False)
+        if tied and not any(n.endswith("lm_head.weight") for n in tensors):
+            config.tie_word_embeddings = True  # some files say so of the text model alone
         verbosity = logging.get_verbosity()
         logging.set_verbosity(logging.CRITICAL)  # transformers prints a table of what is refused below anyway
         try:
             model, info = kind.from_pretrained(
                 None,
                 config=config,
-                state_dict=dict(self.tensors() if tensors is None else tensors),
+                state_dict=tensors,
                 key_mapping=dict(renames) if renames else None,
                 generation_config=GenerationConfig(),
                 dtype=placement.dtype,

@@ -37,7 +37,7 @@ class Citrus(Qwen25):
         config = checkpoint.configured(Qwen2_5_VLConfig, fields)
         processor = processor_of(checkpoint, config)
         tokenizer = checkpoint.tokenizer(native=False)
-        words = conversation(checkpoint, tokenizer, config.image_token_id, fields.get("eos_token_id"))
+        words = conversation(checkpoint, tokenizer, config.image_token_id, fields.get("eos_token_id"), strip="none")
         tensors: dict[str, Any] = {
             name.removeprefix(SIDE): tensor
             for name, tensor in checkpoint.tensors().items()

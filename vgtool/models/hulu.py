@@ -80,7 +80,9 @@ class Hulu(Adapter):
             tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
         )
         own = checkpoint.chat_template() or tokenizer.chat_template
-        words = conversation(checkpoint, tokenizer, image, config.get("eos_token_id"), prompt=None if own else CHAT)
+        words = conversation(
+            checkpoint, tokenizer, image, config.get("eos_token_id"), prompt=None if own else CHAT, strip="none"
+        )
         least = parts.whole(prepared.get("min_tokens", 16), "min_tokens", checkpoint, 1)
         most = parts.whole(prepared.get("max_tokens", 16384), "max_tokens", checkpoint, least)
         return cls(

@@ -94,7 +94,11 @@ class InternVLChat(Adapter):
                 f"config.json of '{checkpoint.spec.name}' lacks vision_config or llm_config.", "Fetch it again."
             )
         parts.ask(config.get("downsample_ratio", 0.5), 0.5, "downsample_ratio", checkpoint)
-        parts.ask(type(config.get("select_layer", -1)), int, "select_layer of type", checkpoint)
+        if "select_layer" not in config:
+            raise VgError(
+                f"config.json of '{checkpoint.spec.name}' lacks select_layer.",
+                "InternVL's own code takes -1 where it is missing, MedRegA's -4; write the one it was trained with.",
+            )
         version = config.get("ps_version", "v1")
         parts.ask(version, ("v1", "v2"), "ps_version", checkpoint)
         parts.ask(bool(config.get("pad2square", False)), False, "pad2square", checkpoint)
@@ -110,7 +114,9 @@ class InternVLChat(Adapter):
             text_config=text,
             image_token_id=context,
             downsample_ratio=0.5,
-            vision_feature_layer=config.get("select_layer", -1),
+            vision_feature_layer=parts.layer(
+                config["select_layer"], int(vision.get("num_hidden_layers", 48)), "select_layer", checkpoint
+            ),
             vision_feature_select_strategy="default",
             tie_word_embeddings=text.tie_word_embeddings,
         )

@@ -5,7 +5,7 @@ squashed otherwise. llava-hf ships a processor that crops although LLaVA-1.5 was
 what the checkpoint says and the notes of models.yaml say so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from PIL import Image
@@ -18,6 +18,8 @@ from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.records import Grid
 
+VICUNA = "USER: <image>\n{question} ASSISTANT:"
+"""What llava-hf's LLaVA-1.5 was asked in before chat templates were kept with checkpoints."""
 NATIVE = "Read it with an entry of your own that says adapter: native, in DIR/models.yaml, and add --registry DIR."
 
 
@@ -35,11 +37,20 @@ class Llava(Adapter):
         processor = checkpoint.image_processor()
         layout(processor, 64, 64, Grid(1, 1))  # refuses settings this adapter does not know, before weights are read
         tokenizer = checkpoint.tokenizer()
+        silent = checkpoint.spec.prompt is None and not (checkpoint.chat_template() or tokenizer.chat_template)
+        silent = silent and config.get_text_config().model_type == "llama"
+        if silent:
+            note = "It has no chat template; LLaVA-1.5's own words (Vicuna's) are used."
+            spec = checkpoint.spec.model_copy(update={"notes": [*checkpoint.spec.notes, note]})
+            checkpoint = replace(checkpoint, spec=spec)
+        words = conversation(
+            checkpoint, tokenizer, config.image_token_index, *ends(config), prompt=VICUNA if silent else None
+        )
         return cls(
             model=checkpoint.build(LlavaForConditionalGeneration, config, placement),
             image_processor=processor,
             grid=_grid(config, processor),
-            **conversation(checkpoint, tokenizer, config.image_token_index, *ends(config)),
+            **words,
         )
 
     def prepare(self, image: Image.Image) -> Vision:

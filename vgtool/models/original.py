@@ -92,7 +92,9 @@ class Original(Adapter):
         tensors, tower_revision = _tower(checkpoint, checkpoint.tensors())
         vision, renames = _vision_config(checkpoint, tensors, cls.renames)
         scales = _scales(checkpoint, config, tensors, vision)
-        layer = int(config.get("mm_vision_select_layer", -2))
+        layer = parts.layer(
+            config.get("mm_vision_select_layer", -2), vision.num_hidden_layers, "mm_vision_select_layer", checkpoint
+        )
         host = LlavaConfig(
             vision_config=vision,
             text_config=text,

@@ -38,6 +38,18 @@ def language(checkpoint: Checkpoint, model_type: str, fields: Mapping[str, Any],
     return config(checkpoint, LANGUAGE[model_type], fields, where, **window)
 
 
+def layer(found: Any, layers: int, what: str, checkpoint: Checkpoint) -> int:
+    """Which states of a tower with `layers` layers are taken: counted from its end, or from 1. VgError for one that it
+    does not have; 0 would be the patches before the first layer."""
+    index = found
+    if isinstance(index, bool) or not isinstance(index, int) or index == 0 or not -layers <= index <= layers:
+        raise VgError(
+            f"'{checkpoint.spec.name}' has {what} {found!r}, and its tower {layers} layers.",
+            f"It reads 1 to {layers}, or -1 to -{layers} from the last.",
+        )
+    return index
+
+
 def ask(found: Any, wanted: Any, what: str, checkpoint: Checkpoint) -> None:
     """VgError when a setting of the checkpoint is one that this adapter would get wrong."""
     if found not in (wanted if isinstance(wanted, tuple) else (wanted,)):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from PIL import Image
 from transformers import InternVLConfig, InternVLForConditionalGeneration, SiglipVisionConfig
 
+from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models import merge, parts, pixels
 from vgtool.models.adapter import Adapter, Vision
@@ -18,6 +19,11 @@ from vgtool.models.chat import conversation
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.files import PARTS
 from vgtool.records import Grid
+
+LATER = frozenset(
+    {"image_encoder", "video_encoder", "dynamic_s2", "min_tiles", "max_tiles", "s2_resize_output_to_scale_idx"}
+)
+"""Fields that VILA's config has since the commit that turned the grid of `mlp_downsample` (NVlabs/VILA 36f6adc)."""
 
 
 @dataclass(kw_only=True)
@@ -42,6 +48,12 @@ class Vila(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         root, llm = checkpoint.config(), checkpoint.config("llm/")
+        if later := sorted(LATER & root.keys()):
+            raise VgError(
+                f"'{checkpoint.spec.name}' was saved by VILA of December 2024 or later (config.json has '{later[0]}'), "
+                "whose projector lays tokens row by row and whose chat is another.",
+                "vgtool reads VILA 1.5 as VILA-M3 is saved: column by column.",
+            )
         parts.ask(root.get("image_aspect_ratio", "resize"), "resize", "image_aspect_ratio", checkpoint)
         parts.ask(root.get("mm_vision_select_feature", "cls_patch"), "cls_patch", "vision feature", checkpoint)
         parts.ask(bool(root.get("s2", False)), False, "s2", checkpoint)
@@ -56,7 +68,9 @@ class Vila(Adapter):
             vision_config=vision,
             text_config=text,
             downsample_ratio=0.5,
-            vision_feature_layer=int(root.get("mm_vision_select_layer", -2)),
+            vision_feature_layer=parts.layer(
+                root.get("mm_vision_select_layer", -2), vision.num_hidden_layers, "mm_vision_select_layer", checkpoint
+            ),
             vision_feature_select_strategy="full",
             image_seq_length=grid.tokens,
             tie_word_embeddings=False,

@@ -1,11 +1,12 @@
-"""The published code of a layout beside vgtool's reading of it: ids, pixels and logits, on a tiny random checkpoint.
+"""The published code of a newer layout beside vgtool's reading of it: ids, pixels, logits, on a tiny random checkpoint.
 
-    python perf/original.py write DIR [--layout internvl-qwen2 ...]
-    python perf/original.py compare DIR --source CHECKOUT
+    python perf/originals/newer.py write DIR [--layout internvl-qwen2 ...]
+    python perf/originals/newer.py compare DIR --source CHECKOUT --layout internvl-qwen2
 `write`, in vgtool's environment, makes a checkpoint of each layout and records what vgtool feeds its model and what
 comes out. `compare`, in an environment in which the published code runs (an older transformers, as a rule), loads the
 same checkpoint with the code of CHECKOUT, a checkout of the layout's repository, and prints how far the two are apart.
-It fetches nothing. CHECKOUT's code is run: give one that you trust.
+It fetches nothing. CHECKOUT's code is run: give one that you trust. 200 prompts are compared by their ids, or counted
+as refused where vgtool refuses them by name.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import importlib
 import json
 import sys
 import types
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+PROMPTS = 200
 QUESTION = "Is there a lesion in the left lung?"
 SIZES = ((330, 150), (140, 300), (240, 240))
 LAYOUTS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
@@ -47,7 +50,10 @@ LAYOUTS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 def write(folder: Path, layout: str) -> None:
     """A checkpoint, images, and vgtool's ids, pixels and logits on them."""
     sys.path.insert(0, str(ROOT))
+    from prompts import prompts
+
     from tests import published
+    from vgtool.errors import SampleError
     from vgtool.models.load import load
     from vgtool.registry import ModelSpec
 
@@ -56,6 +62,14 @@ def write(folder: Path, layout: str) -> None:
     image_token = made.encode(image)[0]
     adapter = load(ModelSpec(name=layout, title=layout, adapter=key), source=made.folder, device="cpu")
     prompt = adapter.prompt(QUESTION)
+    asked: dict[str, Any] = {}
+    for text in prompts(PROMPTS):
+        try:
+            found = adapter.prompt(text)
+            asked[text] = [[*found.head], [*found.tail]]
+        except SampleError as error:
+            asked[text] = str(error).partition(":")[0]
+    (folder / "prompts.json").write_text(json.dumps({"image": image_token, "asked": asked}))
     for number, (width, height) in enumerate(SIZES):
         noise = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
         image = Image.fromarray(noise)
@@ -89,7 +103,7 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     return {name: value for file in checkpoint.glob("*.safetensors") for name, value in load_file(file).items()}
 
 
-def internvl(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
+def internvl(source: Path, checkpoint: Path) -> Callable[[Image.Image, str], Outcome]:
     """OpenGVLab/InternVL: internvl_chat, or internvl_chat_gpt_oss for what only that knows (Qwen3)."""
     import torchvision.transforms as transforms
     from torchvision.transforms.functional import InterpolationMode
@@ -123,10 +137,10 @@ def internvl(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]
 
     model.generate = generate
 
-    def run(image: Image.Image) -> Outcome:
+    def run(image: Image.Image, question: str) -> Outcome:
         parts = cutting(image, image_size=side, use_thumbnail=True, max_num=12)
         pixels = torch.stack([transform(part) for part in parts])
-        model.chat(tokenizer, pixels, QUESTION, {})
+        model.chat(tokenizer, pixels, f"<image>\n{question}", {})
         embeds = model.language_model.get_input_embeddings()(seen["input_ids"])
         embeds[seen["input_ids"] == model.img_context_token_id] = model.extract_feature(pixels).flatten(0, 1)
         logits = model.language_model(inputs_embeds=embeds, use_cache=False).logits[0]
@@ -135,7 +149,7 @@ def internvl(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]
     return run
 
 
-def citrus(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
+def citrus(source: Path, checkpoint: Path) -> Callable[[Image.Image, str], Outcome]:
     """jdh-algo/Citrus-V, its parts that segment replaced by nothing (they need packages and weights of their own)."""
     from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
@@ -162,8 +176,8 @@ def citrus(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
         Qwen2VLVideoProcessor(), chat_template=chat,
     )  # fmt: skip
 
-    def run(image: Image.Image) -> Outcome:
-        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+    def run(image: Image.Image, question: str) -> Outcome:
+        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         given = processor(
             images=[image], text=[processor.apply_chat_template(said, add_generation_prompt=True)], return_tensors="pt"
         )
@@ -173,7 +187,7 @@ def citrus(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
     return run
 
 
-def hulu(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
+def hulu(source: Path, checkpoint: Path) -> Callable[[Image.Image, str], Outcome]:
     """ZJUI-AI4H/Hulu-Med: hulumed, or hulumed_qwen3; its vision encoder stands in a folder of its own there."""
     import timm.layers
     import transformers
@@ -211,8 +225,8 @@ def hulu(source: Path, checkpoint: Path) -> Callable[[Image.Image], Outcome]:
         model.get_vision_encoder().image_processor, AutoTokenizer.from_pretrained(checkpoint, use_fast=False)
     )
 
-    def run(image: Image.Image) -> Outcome:
-        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+    def run(image: Image.Image, question: str) -> Outcome:
+        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         given = processor(  # as its notebook calls it, but for a setting that older versions had by themselves
             images=[[image]], text=said, merge_size=1, padding_side="right", return_tensors="pt"
         )
@@ -230,15 +244,27 @@ def compare(folder: Path, layout: str, source: Path) -> None:
     for number, _ in enumerate(SIZES):
         ours = np.load(folder / f"{number}.npz")
         with torch.inference_mode():
-            ids, tensors, logits = run(Image.open(folder / f"{number}.png"))
+            ids, tensors, logits = run(Image.open(folder / f"{number}.png"), QUESTION)
         apart["ids"] += ids != ours["ids"].tolist()
         for name, value in tensors.items():
             apart["pixels"] = max(apart["pixels"], float(np.abs(value - ours[name]).max()))
         scale = float(np.abs(logits).max())
         apart["logits"] = max(apart["logits"], float(np.abs(logits - ours["logits"]).max()) / scale)
+    known = json.loads((folder / "prompts.json").read_text())
+    small, equal, refused, other = Image.new("RGB", (56, 56)), 0, Counter[str](), []
+    for text, ours in known["asked"].items():
+        if isinstance(ours, str):
+            refused[ours] += 1
+            continue
+        with torch.inference_mode():
+            ids = run(small, text)[0]
+        head, tail = ours
+        middle = [known["image"]] * (len(ids) - len(head) - len(tail))
+        equal += ids == [*head, *middle, *tail]
+        other += [] if ids == [*head, *middle, *tail] else [text]
     print(
-        f"{layout}: {len(SIZES)} images, prompts that differ {apart['ids']}, pixels {apart['pixels']:.1e}, "
-        f"logits {apart['logits']:.1e} of the largest"
+        f"{layout}: {len(SIZES)} images, ids that differ {apart['ids']}, pixels {apart['pixels']:.1e}, logits "
+        f"{apart['logits']:.1e} of the largest; prompts equal {equal}, refused {dict(refused)}, other {other[:5]}"
     )
 
 
