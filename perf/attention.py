@@ -26,7 +26,7 @@ from vgtool.attention.decode import Ending, decode
 from vgtool.attention.engine import Tap, attach, tapped
 from vgtool.attention.session import Ask, Change, Session
 from vgtool.grounding.geometry import Geometry
-from vgtool.methods.probe import PACK_TOKENS
+from vgtool.methods.questions import PACK_TOKENS
 from vgtool.models.adapter import Adapter, Vision
 from vgtool.records import Grid
 from vgtool.registry import ModelSpec
@@ -58,12 +58,12 @@ def medians(rounds: int, ways: dict[str, Callable[[], object]]) -> dict[str, flo
 def single(model: Any, adapter: Adapter, length: int, layers: frozenset[int]) -> dict[str, Callable[[], object]]:
     """A text-only forward of `length` embeddings, plain, with the last row captured, and eager with every matrix."""
     embeds = torch.randn(1, length, adapter.text.config.hidden_size, device=adapter.device, dtype=adapter.dtype)
-    columns = torch.arange(10, length - TAIL, device=adapter.device)[None]
+    columns = torch.arange(10, length - TAIL, device=adapter.device)
 
     @torch.inference_mode()
     def forward(kernel: str, tap: bool = False, **kwargs: bool) -> None:
         model.set_attn_implementation({"text_config": kernel})
-        watch = Tap(columns, layers if tap else frozenset(), torch.tensor([length - 1], device=adapter.device))
+        watch = Tap(columns, layers if tap else frozenset(), [length - 1])
         with tapped(watch):
             adapter.text(inputs_embeds=embeds, use_cache=False, **kwargs)
 
@@ -154,7 +154,7 @@ def main() -> None:
     @torch.inference_mode()
     def session(questions: int, baseline: bool = True) -> None:
         model.set_attn_implementation({"text_config": "vgtool"})
-        opened = Session(adapter, [vision], head)
+        opened = Session(adapter, [[vision]], head)
         asks = [Ask(tail) for tail in [*tails[:questions], tails[-1]]]
         asked = opened.ask(asks, frozenset(range(half)), frozenset({half}))
         changes = [Change(layers=frozenset({half}), cut=gone, index=q) for q in range(questions)]
@@ -166,7 +166,7 @@ def main() -> None:
     @torch.inference_mode()
     def variants(count: int) -> None:
         model.set_attn_implementation({"text_config": "vgtool"})
-        opened = Session(adapter, [vision], head)
+        opened = Session(adapter, [[vision]], head)
         asked = opened.ask([Ask(tail) for tail in [*tails[:4], tails[-1]]], frozenset(range(half)), frozenset({half}))
         masks = [torch.rand(side * side) < 0.5 for _ in range(4 * count)]
         changes = [Change(layers=frozenset({half}), cut=mask, index=i % 4) for i, mask in enumerate(masks)]
@@ -180,7 +180,7 @@ def main() -> None:
     @torch.inference_mode()
     def alone() -> None:
         model.set_attn_implementation({"text_config": "vgtool"})
-        opened = Session(adapter, [vision], head)
+        opened = Session(adapter, [[vision]], head)
         asked = opened.ask([Ask(tail) for tail in tails[:4]], frozenset())
         decode(opened.state([asked]), Ending(Digits(), frozenset(), ANSWER), {row: () for row in range(4)})
 

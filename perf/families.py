@@ -101,7 +101,7 @@ def exact(name: str, folder: Path) -> dict[str, Any]:
             own = model.generate(**inputs, max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0,
                                  output_logits=True, return_dict_in_generate=True)  # fmt: skip
             columns = adapter.inputs([vision], prompt.head, prompt.tail).columns[0]
-            session = opened.open([vision], prompt.head)
+            session = opened.open([[vision]], prompt.head)
             asked = session.ask([Ask(prompt.tail), Ask(prompt.tail[:-2])], adapter.readable)
             steps = session.state([asked])
             made = own.sequences[0, -3:]

@@ -37,6 +37,8 @@ POINTS = ("open", "half", "fsync", "replace", "replaced", "touch", "touched", "p
 class Toy:
     """An adapter that prepares a picture into nothing."""
 
+    alpha = "white"
+
     def __init__(self, at: Callable[[str], None] = lambda point: None) -> None:
         self.at = at
 
@@ -76,18 +78,18 @@ class Answers:
         ids = {"sample_id": sample.id, "image_id": sample.image_id, "question": sample.question}
         return [{**ids, "method": method, "error": reason} for method in METHODS]
 
-    def run(self, group: ImageGroup, max_questions: int | None) -> list[Row]:
+    def run(self, groups: Sequence[ImageGroup], max_questions: int | None) -> list[Row]:
         self.at("run")
-        ids = tuple(sample.id for sample in group.samples)
+        ids = tuple(sample.id for group in groups for sample in group.samples)
         self.calls.append((ids, max_questions))
         for name in ids:
             if name in self.deadly:
                 os._exit(9)
-        asked = min(len(ids), max_questions or len(ids))
+        asked = sum(min(len(group.samples), max_questions or len(group.samples)) for group in groups)
         if self.huge & set(ids) or (self.most is not None and asked > self.most):
             raise torch.OutOfMemoryError("no room")
         time.sleep(self.nap)
-        rows = [row(sample, method) for sample in group.samples for method in METHODS]
+        rows = [row(sample, method) for group in groups for sample in group.samples for method in METHODS]
         self.at("ran")
         return rows
 
@@ -219,6 +221,7 @@ def work(
     part: int = 6,
     images: int = 12,
     nap: float = 0.0,
+    batch: int = 1,
     deadly: Sequence[str] = (),
     trials: bool = True,
     trial_of: frozenset[str] | None = None,
@@ -247,7 +250,7 @@ def work(
     if trials:
         trial.hold(folder, rows.samples, rows.rejected, Shard.parse(shard), lambda text: None, command)
     folder.open(task.kind, task.identity() | {"rows": rows.rows}, [])
-    return runner.run(task, Toy(at), rows, folder, shard=Shard.parse(shard), trial=trial_of).exit  # type: ignore[arg-type]
+    return runner.run(task, Toy(at), rows, folder, shard=Shard.parse(shard), images=batch, trial=trial_of).exit  # type: ignore[arg-type]
 
 
 def tried(root: str, deadly: Sequence[str], images: int) -> None:

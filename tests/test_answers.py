@@ -2,7 +2,8 @@
 
 import pytest
 
-from vgtool.scoring.answers import RULES, accepted, judge
+from vgtool.benchmarks.references import accepted
+from vgtool.scoring.answers import RULES, judge
 from vgtool.scoring.yes_no import agree, read
 from vgtool.words import words
 

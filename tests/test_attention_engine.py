@@ -28,7 +28,7 @@ class Scene:
         attach(self.adapter.model, self.adapter.text)
         kind = whole.WholeSession if name == "paligemma" else Session
         with torch.inference_mode():
-            self.session = kind(self.adapter, [self.vision], self.head)
+            self.session = kind(self.adapter, [[self.vision]], self.head)
 
     def ask(self, **kwargs):  # type: ignore[no-untyped-def]
         with torch.inference_mode():
@@ -79,7 +79,7 @@ def test_reading_rows_leaves_every_logit_bit_identical(name: str) -> None:
     model = scene.adapter.model
     with torch.inference_mode():
         plain = model(**inputs.kwargs).logits
-        with tapped(Tap(columns[None], LAYERS, torch.tensor([inputs.length - 1]))) as tap:
+        with tapped(Tap(columns, LAYERS, [inputs.length - 1])) as tap:
             read = model(**inputs.kwargs).logits
         model.set_attn_implementation({"text_config": "sdpa"})
         sdpa = model(**inputs.kwargs).logits
@@ -261,11 +261,11 @@ def test_left_padded_batches_read_the_same_rows_as_singles(name: str) -> None:
         if "token_type_ids" in inputs[0].kwargs:
             kwargs["token_type_ids"] = (kwargs["input_ids"] == zoo.IMAGE_ID).long()
         columns = torch.stack([i.columns[0] + p for i, p in zip(inputs, pads, strict=True)])
-        with tapped(Tap(columns, LAYERS, torch.tensor([longest - 1]))) as tap:
+        with tapped(Tap(columns, LAYERS, [at * longest + longest - 1 for at in range(len(inputs))])) as tap:
             logits = scene.adapter.model(**kwargs).logits[:, -1]
     assert (logits - singles.logits).abs().max() < 5e-5
     for layer in LAYERS:
-        assert (tap.maps[layer][:, 0] - singles.maps[layer]).abs().max() < 1e-5
+        assert (tap.maps[layer] - singles.maps[layer]).abs().max() < 1e-5
 
 
 def test_guided_scores_follow_the_formula() -> None:
@@ -334,14 +334,22 @@ def _clipped(edit: reference.ScoreEdit, length: int) -> reference.ScoreEdit:
     return clipped
 
 
+class One(SimpleNamespace):
+    """Stands in for the scenes of one question."""
+
+    def __len__(self) -> int:
+        return 1
+
+
 def test_changes_that_differ_only_in_rows_and_tokens_are_one_edit() -> None:
     def cutting(*tokens: int) -> Change:
         return Change(frozenset({2}), torch.isin(torch.arange(4), torch.tensor(tokens)))
 
     pai = [parse("pai"), parse("pai"), parse("pai:alpha=0.3")]
-    louder = [method.plan(SimpleNamespace(facts=Facts(4, 1, (), (), 0))).change for method in pai]  # type: ignore[arg-type]
+    louder = [method.plan(One(facts=Facts(4, 1, (), (), 0)))[0].change for method in pai]  # type: ignore[arg-type]
     changes = [(cutting(0), [5, 6]), (cutting(1, 3), [9]), *((change, [at]) for at, change in enumerate(louder))]
-    cut, same, other = session.edits_of([*changes, (cutting(), [1])], torch.device("cpu"))  # type: ignore[list-item]
-    assert cut.rows.tolist() == [5, 6, 9] and cut.cut is not None
-    assert cut.cut.int().tolist() == [[[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 1]]], "an empty change edits nothing"
+    cut, same, other = session.edits_of([*changes, (cutting(), [1])])  # type: ignore[list-item]
+    assert cut.rows.tolist() == [5, 6, 9] and cut.cut is not None and cut.which is not None
+    rows = cut.cut[torch.from_numpy(cut.which)]
+    assert rows.int().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 1]], "an empty change edits nothing"
     assert same.rows.tolist() == [0, 1] and other.rows.tolist() == [2] and same.cut is None

@@ -173,7 +173,7 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
             reference="8", group="Clinical Medicine"),
         row("validation_Pharmacy_1", (20, 21), "Which of <image 1> is abnormal?", "choice", more=[(22, 23)],
             choices=("a", "b's", "<image 2>"), reference="<image 2>", group="Pharmacy"),
-        row("validation_Pharmacy_2", (24, 25), "Which of <image 1> is abnormal?", "open", reference="3.5",
+        row("validation_Pharmacy_2", (24, 25), "Which of <image 1> is abnormal?", "open", reference='["3.5", "3,5"]',
             group="Pharmacy"),
     ],
     "med-eval": [

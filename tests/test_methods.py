@@ -113,7 +113,7 @@ def refined(opened: Sessions, groups: list[ImageGroup], *labels: str) -> dict[tu
 
     decoding = benchmark("phantom", limit=1).decoding
     task = Refine(opened, {la: parse(la) for la in labels}, facts, decoding, mapping="exact", partner=partner)
-    rows = [row for group in groups for row in task.run(group, None)]
+    rows = [row for group in groups for row in task.run([group], None)]
     assert all(row["error"] is None for row in rows)
     return {(row["sample_id"], row["method"]): row for row in rows}
 
@@ -123,7 +123,7 @@ def test_probe_columns_equal_an_eager_reference(opened: Sessions, groups: list[I
     for group in groups[:3]:
         eager = Eager(opened, group)
         general = np.stack(eager.forward(GENERAL_PROMPT)[1])
-        for row, sample in zip(task.run(group, 2), group.samples, strict=True):
+        for row, sample in zip(task.run([group], 2), group.samples, strict=True):
             question = np.stack(eager.forward(sample.prompt)[1])
             assert np.abs(row["head_attention"].reshape(question.shape) - question).max() < 1e-5
             assert np.abs(row["attention"].reshape(question.shape[0], -1) - question.mean(1)).max() < 1e-5
@@ -244,10 +244,14 @@ def brute_window(values: np.ndarray, width: int, height: int, canvas: int) -> tu
         near = [sums[at] for at in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)) if at in sums]
         found.append(((sums[y, x] - sum(near) / len(near)) / n**2, y, x, n, side))
     _, y, x, n, side = max(found, key=lambda one: one[0])
-    wide, high = min(side, width), min(side, height)
-    x0 = min(max(left + (x + n / 2) * cell - wide / 2, 0), width - wide)
-    y0 = min(max(top + (y + n / 2) * cell - high / 2, 0), height - high)
-    return round(x0), round(y0), round(x0 + wide), round(y0 + high)
+    half, spans = int(side // 2), []
+    for start, offset, size in ((x, left, width), (y, top, height)):
+        middle = int(offset + start * cell + cell * n / 2)
+        middle = half if middle < half else middle
+        middle = size - half if middle > size - half else middle
+        spans.append((max(0, middle - half), min(size, middle + half)))
+    (x0, x1), (y0, y1) = spans
+    return x0, y0, x1, y1
 
 
 def test_vicrop_equals_an_eager_reference_with_a_window_found_by_loops(
@@ -319,7 +323,7 @@ def test_one_question_a_pass_gives_the_same_rows(opened: Sessions, groups: list[
     facts = Facts(opened.adapter.layers, opened.adapter.heads, RANKED, (KNOCKOUT,), 0)
     decoding = benchmark("phantom", limit=1).decoding
     task = Refine(opened, {"vgrefine": parse("vgrefine")}, facts, decoding, mapping="exact", partner=lambda s: None)  # type: ignore[arg-type, return-value]
-    together, alone = task.run(groups[0], None), task.run(groups[0], 1)
+    together, alone = task.run(groups[:1], None), task.run(groups[:1], 1)
     for a, b in zip(together, alone, strict=True):
         assert (a["sample_id"], a["method"], a["answer"], a["kept"]) == (
             b["sample_id"],
@@ -391,7 +395,7 @@ def several(opened: Sessions, groups: list[ImageGroup], *labels: str) -> dict[st
     methods = {label: parse(label) for label in labels}
     decoding = benchmark("phantom", limit=1).decoding
     task = Refine(opened, methods, facts, decoding, mapping="exact", partner=lambda sample: shown[1])
-    return {row["method"]: row for row in task.run(group, None)}
+    return {row["method"]: row for row in task.run([group], None)}
 
 
 def test_controls_of_a_prompt_with_two_images_take_both_into_account(
@@ -413,12 +417,15 @@ def test_controls_of_a_prompt_with_two_images_take_both_into_account(
 
 def test_blank_and_noise_replace_every_image_at_its_own_size(opened: Sessions, groups: list[ImageGroup]) -> None:
     shown = tuple(group.images[0] for group in groups[:3])
-    scene = SimpleNamespace(images=shown, sample=groups[0].samples[0], facts=Facts(6, 6, (), (), 3))
-    blank, noise = (parse(name).plan(scene).images or () for name in ("blank", "noise"))  # type: ignore[arg-type]
+    def scenes(*samples: Sample) -> SimpleNamespace:
+        group = ImageGroup(samples, shown, ())
+        return SimpleNamespace(groups=[group], group=np.zeros(1, int), facts=Facts(6, 6, (), (), 3))
+
+    first = scenes(groups[0].samples[0])
+    blank, noise = (parse(name).plan(first)[0].images or () for name in ("blank", "noise"))  # type: ignore[arg-type, union-attr]
     assert [image.size for image in blank] == [image.size for image in noise] == [image.size for image in shown]
     assert {image.getpixel((0, 0)) for image in blank} == {(128, 128, 128)}
-    other = SimpleNamespace(images=shown, sample=groups[1].samples[0], facts=Facts(6, 6, (), (), 3))
-    again = parse("noise").plan(other).images or ()  # type: ignore[arg-type]
+    again = parse("noise").plan(scenes(groups[1].samples[0]))[0].images or ()  # type: ignore[arg-type, union-attr]
     assert noise[0].tobytes() != again[0].tobytes(), "another image, other noise"
 
 

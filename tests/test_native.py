@@ -97,7 +97,7 @@ def test_rows_and_answers_equal_the_untouched_models(name: str, library: Library
         )  # fmt: skip
         prompt, vision = adapter.prompt(QUESTION), adapter.prepare(image)
         columns = adapter.inputs([vision], prompt.head, prompt.tail).columns[0]
-        session = opened.open([vision], prompt.head)
+        session = opened.open([[vision]], prompt.head)
         asked = session.ask([Ask(prompt.tail), Ask(prompt.tail[:-3])], adapter.readable)
         steps = session.state([asked])
         following = [steps.step([0], made.sequences[0, at - 3 : at - 2 or None])[0] for at in (0, 1)]

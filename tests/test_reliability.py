@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from vgtool.models.load import load, resolve
 from vgtool.records import Box, Grid
 from vgtool.registry import ModelSpec, read_entries
 from vgtool.runs import plan, process, runner, store, trial
+from vgtool.runs.attempt import Limits, attempt
 from vgtool.runs.store import DamagedPart, Shard, Store, check_digest, key, read_part, save
 
 SMALL = pa.schema([("sample_id", pa.string()), ("error", pa.string())])
@@ -479,7 +481,7 @@ def test_out_of_memory_halves_the_pass_remembers_it_and_fails_only_what_never_fi
     limits = [limit for names, limit in task.calls if names[0].startswith(("i2", "i3", "i4"))]
     first = next(i for i, limit in enumerate(limits) if limit == 2)
     assert None not in limits[first:] and max(limits[first:]) == 2, "the size that worked is kept"
-    assert outcome.halved[4] <= 2
+    assert outcome.limits.questions[4] <= 2
 
 
 def test_out_of_memory_is_tried_again_only_after_the_failed_pass_is_let_go() -> None:
@@ -487,11 +489,11 @@ def test_out_of_memory_is_tried_again_only_after_the_failed_pass_is_let_go() -> 
         held: "weakref.ref[Any] | None" = None
         was_free: list[bool] = []  # noqa: RUF012
 
-        def run(self, group: ImageGroup, max_questions: int | None) -> list[Row]:
+        def run(self, groups: Sequence[ImageGroup], max_questions: int | None) -> list[Row]:
             if self.held is not None:
                 gc.disable()
                 self.was_free.append(self.held() is None)
-                return super().run(group, max_questions)
+                return super().run(groups, max_questions)
             tensor = torch.zeros(10)
             self.held = weakref.ref(tensor)
             raise torch.OutOfMemoryError(f"no room beside {tensor.shape}")
@@ -500,7 +502,7 @@ def test_out_of_memory_is_tried_again_only_after_the_failed_pass_is_let_go() -> 
     group = ImageGroup(tuple(rows.samples) * 2, (), ())
     task = Big()
     try:
-        runner.attempt(task, group, None, {})
+        attempt(task, [group], None, Limits())
     finally:
         gc.enable()
     assert task.was_free == [True]
@@ -516,22 +518,22 @@ def test_out_of_memory_is_tried_again_only_after_the_failed_pass_is_let_go() -> 
 )
 def test_every_way_a_device_says_that_memory_ran_out_is_taken_for_it(said: str) -> None:
     class Full(Answers):
-        def run(self, group: ImageGroup, max_questions: int | None) -> list[Row]:
+        def run(self, groups: Sequence[ImageGroup], max_questions: int | None) -> list[Row]:
             raise RuntimeError(said)
 
     rows = benchmark(images=1, per=1)
     group = ImageGroup(tuple(rows.samples), (), ())
-    assert [row["error"].split(":")[0] for row in runner.attempt(Full(), group, None, {})] == ["out_of_memory"] * 2
+    assert [row["error"].split(":")[0] for row in attempt(Full(), [group], None, Limits())] == ["out_of_memory"] * 2
 
 
 def test_any_other_error_of_the_device_is_not_taken_for_memory() -> None:
     class Broken(Answers):
-        def run(self, group: ImageGroup, max_questions: int | None) -> list[Row]:
+        def run(self, groups: Sequence[ImageGroup], max_questions: int | None) -> list[Row]:
             raise RuntimeError("CUDA error: device-side assert triggered")
 
     group = ImageGroup(tuple(benchmark(images=1).samples), (), ())
     with pytest.raises(RuntimeError, match="device-side assert"):
-        runner.attempt(Broken(), group, None, {})
+        attempt(Broken(), [group], None, Limits())
 
 
 def test_an_image_that_cannot_be_prepared_costs_its_own_samples(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from vgtool.reporting.inputs import families, sources, without_folders
 from vgtool.reporting.page import write
 from vgtool.reporting.samples import Pictures, levels
 from vgtool.runs.store import Shard, Store
+from vgtool.scoring.score import score
 
 LAYERS, HEADS, ROWS, COLS = 3, 2, 4, 4
 METHODS = ["baseline", "vgrefine", "vgrefine:percentile=20", "vgrefine:percentile=80", "no-image"]
@@ -292,6 +293,23 @@ def test_no_two_tables_of_a_page_have_one_title(tmp_path: Path) -> None:
         for run in ("r", "again")
         for by in ("", " by group", " by question type")
     ]
+
+
+def test_the_numbers_of_the_page_lie_beside_it_as_score_gives_them(tmp_path: Path) -> None:
+    runs = pair(tmp_path)
+    build(runs, tmp_path / "out")
+    frame = pl.read_parquet(tmp_path / "out" / "results.parquet")
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == frame.rows(named=True)
+    scored = score(runs, by=["group", "question_type"]).frame
+    assert frame.height and frame.join(scored, on=frame.columns, nulls_equal=True, how="anti").is_empty()
+
+
+def test_two_checkpoints_of_one_name_are_two_models_of_the_page(tmp_path: Path) -> None:
+    runs = [*pair(tmp_path / "x", 6), *pair(tmp_path / "y", 6, revision="r2")]
+    read = sources(runs, None, False)
+    models = {one.model for one in read}
+    assert models == {"m (x/p)", "m (y/p)"} and {family.key[0] for family in families(read)} == models
+    assert len({one.name for one in read if one.run.kind == "probe"}) == 2
 
 
 # ---- the folder it is put in -------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from tests.test_scoring import IDENTITY, refine_run
 from vgtool.commands import app
 from vgtool.errors import VgError
 from vgtool.grounding.heads import HeadFile, foreign
+from vgtool.grounding.heads import write as write_heads
 from vgtool.methods.probe import Probe
 from vgtool.runs.store import Shard, Store
 from vgtool.scoring import render
@@ -458,6 +459,19 @@ def test_heads_of_another_model_of_equal_shape_are_told() -> None:
     assert foreign(file, "m", "r" * 40) == ()
     assert "'m'" in foreign(file, "n", "r" * 40)[0] and "'n'" in foreign(file, "n", "r" * 40)[0]
     assert "revision rrrrrrrrrrrr" in foreign(file, "m", "s" * 40)[0]
+
+
+def test_a_run_with_another_models_heads_says_so_for_good(tmp_path: Path) -> None:
+    heads = tmp_path / "heads.json"
+    spec = HeadFile("phantom-large", "r" * 40, 6, 6, {}, [(2, 0, 1.0), (1, 1, 2.0)], [2])
+    write_heads(heads, spec)
+    words = ["refine", "--model", "phantom-vlm", "--benchmark", "phantom", "--limit", 2, "--heads", heads, "--offline"]
+    done = CliRunner().invoke(app, [*map(str, words), "--method", "vgrefine", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    said = "The heads are those of 'phantom-large', whose shape is equal; 'phantom-vlm' was not ranked."
+    assert said in " ".join(done.stderr.split())
+    assert said in json.loads((tmp_path / "run" / "run.json").read_text())["notes"]
+    assert said in command(tmp_path / "run").stdout
 
 
 def test_a_part_of_the_results_is_of_one_table(results: Results) -> None:

@@ -22,7 +22,7 @@ from vgtool.scoring import accuracy as accuracies
 from vgtool.scoring.compare import random_tokens
 from vgtool.scoring.export import exported
 from vgtool.scoring.frame import framed
-from vgtool.scoring.inputs import ANSWERS, judged, read_predictions, read_run
+from vgtool.scoring.inputs import ANSWERS, read_run
 from vgtool.scoring.ranking import rank_run
 from vgtool.scoring.render import SHOWN, for_terminal, render
 from vgtool.scoring.runs import Scored, read
@@ -281,45 +281,3 @@ def test_a_part_with_other_column_types_is_refused(tmp_path: Path) -> None:
     pl.from_arrow(odd).write_parquet(root / "parts" / "1of1-00009-x.parquet")  # type: ignore[union-attr]
     with pytest.raises(VgError, match="types"):
         read_run(root, ANSWERS)
-
-
-# ---- predictions files -------------------------------------------------------------------------------------------
-
-PREDICTIONS: list[dict[str, Any]] = [
-    {"question_type": "closed", "reference": "yes", "answer": "Yes", "method": "baseline", "sample_id": "1"},
-    {"question_type": "closed", "reference": "yes", "answer": "no", "method": "mine", "sample_id": "1"},
-    {"question_type": "choice", "reference": "liver", "answer": "A", "choices": ["liver", "heart"], "sample_id": "2"},
-    {"question_type": "riddle", "reference": "x", "answer": "x", "sample_id": "3"},
-]
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_another_tools_answers_are_scored_by_the_same_rules(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"theirs{suffix}"
-    flat = [row | {"choices": json.dumps(row["choices"]) if "choices" in row else None} for row in PREDICTIONS]
-    if suffix == ".jsonl":
-        path.write_text("\n".join(json.dumps(row) for row in PREDICTIONS))
-    elif suffix == ".csv":
-        pl.DataFrame(flat).write_csv(path)
-    else:
-        pl.DataFrame(flat).write_parquet(path)
-    rows = judged(read_predictions(path), "strict")
-    assert rows["outcome"].to_list() == ["right", "wrong", "right", "failed"]
-    assert rows["method"].to_list() == ["baseline", "mine", "answers", "answers"]
-    assert cells(accuracy(path), "rows") == [1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    "text,complaint",
-    [
-        ("{", "its rows are not JSON"),
-        ('{"answer": "x"}', "no column question_type, reference"),
-        ('{"question_type": "open", "reference": "a", "answer": "a", "sample_id": "1"}\n' * 2, "'1' twice"),
-        ("[1, 2]", "no column"),
-    ],
-)
-def test_a_file_that_holds_no_predictions_is_one_sentence(tmp_path: Path, text: str, complaint: str) -> None:
-    path = tmp_path / "x.jsonl"
-    path.write_text(text)
-    with pytest.raises(VgError, match=complaint):
-        read_predictions(path)

@@ -52,6 +52,8 @@ class ZooAdapter(Adapter):
 
     extra: dict[str, Any] = field(default_factory=dict)
 
+    embeds = False
+
     def inputs(self, visions: Sequence[Vision], head: Sequence[int], tail: Sequence[int]) -> Inputs:
         ids, columns = list(head), []
         for vision in visions:

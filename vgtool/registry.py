@@ -146,9 +146,11 @@ class BenchmarkSpec(Entry):
     """Other benchmarks whose folders (or shared image folders), next to this one's, also hold its images."""
     splits: dict[str, int | None] = Field(default_factory=dict)
     """Split -> published row count of the whole split, None where unknown."""
+    published: dict[str, int] = Field(default_factory=dict)
+    """Data file -> its published row count, where a form of the benchmark has other rows than its splits."""
     default_split: str
     protocols: dict[str, ProtocolSpec] = Field(default_factory=lambda: {"default": ProtocolSpec()})
-    box_format: Literal["xyxy", "xywh", "xyxy-inclusive", "vgmed"] | None = None
+    box_format: Literal["xyxy", "xywh", "xyxy-inclusive", "normalised", "normalised-1000", "vgmed"] | None = None
     """None: no boxes, or stated in the rows. `vgmed`: the authors' per-row rule."""
     has_answers: bool = True
     groups: dict[str, str] = Field(default_factory=dict)

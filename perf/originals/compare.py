@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests import checkpoints  # noqa: E402
+from vgtool.benchmarks.load import load as benchmark  # noqa: E402
 from vgtool.errors import SampleError  # noqa: E402
 from vgtool.images import open_image  # noqa: E402
 from vgtool.models.load import load  # noqa: E402
@@ -177,6 +178,12 @@ def written(work: Path, folder: str, facts: dict[str, Any], count: int) -> dict[
         for at in range(count)
         for image in images
     ]
+    turns = [case for case in cases if case["turn"]]
+    lines = [{"id": str(case["prompt"]), "image": case["image"], "question": asked[case["prompt"]]} for case in turns]
+    (work / "cases.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    said = {sample.id: sample.prompt for sample in benchmark(str(work / "cases.jsonl")).samples}
+    for case in turns:  # as vgtool's own format dresses a question: stripped, with its instruction behind
+        case["asked"] = said.get(str(case["prompt"]))
     grid = {"huatuogpt": 36, "llava": 36, "vila": 16, "medrega": 16}
     tokens = next(size for name, size in grid.items() if folder.startswith(name))
     value = {"folder": folder, "prompts": asked, "cases": cases, "tokens": tokens, **facts}
@@ -236,10 +243,6 @@ def answers(work: Path, spec: ModelSpec, cases: dict[str, Any]) -> dict[str, Any
     original = json.loads((work / "original.json").read_text())
     turns = [row for row in original["rows"] if row["answer"] is not None]
     known = {row["prompt"]: row["answer"] for row in turns}
-    lines = [
-        {"id": str(row["prompt"]), "image": row["image"], "question": cases["prompts"][row["prompt"]]} for row in turns
-    ]
-    (work / "cases.jsonl").write_text("\n".join(map(json.dumps, lines)))
     fields = spec.model_dump(exclude_none=True, exclude={"name", "hub", "heads_ranked", "knockout_layers"})
     (work / "models.yaml").write_text(yaml.safe_dump({cases["folder"]: fields}))
     command = [

@@ -46,8 +46,7 @@ def main(layout, checkout, work):
                 continue
             arrays[f"logits {len(rows)}"] = logits.float().numpy()
             arrays[f"attention {len(rows)}"] = attention.float().numpy()
-            answered = case["turn"] and prompt == prompt.strip()  # vgtool's own rows are stripped when they are read
-            rows.append({**case, "answer": one.answer(prompt, image) if answered else None})
+            rows.append({**case, "answer": one.answer(case["asked"], image) if case.get("asked") else None})
     np.savez(work / "original.npz", **arrays)
     (work / "original.json").write_text(json.dumps({"ids": ids, "rows": rows}))
 

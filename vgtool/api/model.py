@@ -139,7 +139,7 @@ class Model:
 
         try:
             group = ImageGroup((sample,), (picture,), (self.adapter.prepare(picture),))
-            rows = task.run(group, None)
+            rows = task.run([group], None)
         except SampleError as error:
             raise VgError(f"This cannot be asked: {error}.", "Change the image, the question or the boxes.") from None
         for row in rows:

@@ -7,7 +7,7 @@ as `generate` applies it, over prompt and answer. Guidance steers a row by a par
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -100,9 +100,10 @@ def decode(
             scores = torch.where(seen[open_rows], _penalised(scores, ending.penalty), scores)
         if length <= ending.min_new_tokens:
             scores[:, sorted(ending.held)] = -torch.inf
-        for at, row in enumerate(open_rows):
-            if row in guides:
-                scores[at] = guided(scores[at], current[place[guides[row].partner]], guides[row])
+        for guide in {replace(guides[row], partner=0) for row in open_rows if row in guides}:
+            led = [at for at, row in enumerate(open_rows) if row in guides and _alike(guides[row], guide)]
+            partners = [place[guides[open_rows[at]].partner] for at in led]
+            scores[led] = guided(scores[led], current[partners], guide)
         tokens = scores.argmax(-1)
         if seen is not None:
             seen[open_rows, tokens] = True
@@ -119,16 +120,21 @@ def decode(
         fed = sorted(open_rows + [guides[row].partner for row in open_rows if row in guides])
         following = torch.tensor([answers[leaders.get(row, row)][-1] for row in fed], device=logits.device)
         current, place = steps.step(fed, following), {row: at for at, row in enumerate(fed)}
+    texts = {ids: ending.text(ids) for ids in map(tuple, answers.values())}  # many answer alike
     return {
-        row: Answer(tuple(ids), ending.text(ids), likeliest[row][0][1], likeliest[row]) for row, ids in answers.items()
+        row: Answer(tuple(ids), texts[tuple(ids)], likeliest[row][0][1], likeliest[row]) for row, ids in answers.items()
     }
 
 
 def guided(scores: Tensor, partner: Tensor, guide: Guide) -> Tensor:
-    """Guided log scores [vocabulary] from a row's and its partner's logits (PAI)."""
+    """Guided log scores [..., vocabulary] from rows' and their partners' logits (PAI)."""
     own, other = scores.log_softmax(-1), partner.log_softmax(-1)
     mixed = guide.gamma * (own - other) + other
-    return mixed.masked_fill(own < own.max() + math.log(guide.floor), -torch.inf)
+    return mixed.masked_fill(own < own.amax(-1, keepdim=True) + math.log(guide.floor), -torch.inf)
+
+
+def _alike(one: Guide, other: Guide) -> bool:
+    return (one.gamma, one.floor) == (other.gamma, other.floor)
 
 
 def _seen(prompts: Mapping[int, Sequence[int]], logits: Tensor) -> Tensor:

@@ -1,27 +1,30 @@
-"""One image, many questions, many methods: the image's prefix is computed once and everything continues from it.
+"""Several images, many questions, many methods: an image's prefix is computed once and everything continues from it.
 
-    encode   head + image tokens through the model, once per image
-    ask      questions and the general prompt, packed into one row behind the prefix; rows read, hidden states kept
+    encode   heads and image tokens through the model, images of one form in one batch
+    ask      questions and general prompts of all images in one row behind the prefixes; rows read, hidden states kept
     rerun    the same questions with edited attention, from the first edited layer up (below it nothing changed)
-    decode   greedy answers of every pack at once
+    decode   greedy answers of every pass at once
 
-A pack is one row [q1 | q2 | ...] under an owner-and-position mask, rope positions restarting for each question: exact,
-without padding, and right for sliding windows, which count places and not columns. A model whose image tokens see the
-question cannot share a prefix; `whole.WholeSession` is the same interface over whole-prompt passes.
+A pass is one row [q1 | q2 | ...] without padding, rope positions restarting for each question; attention takes it apart
+(packing.py). One image is a session of one. A model whose image tokens see the question cannot share a prefix;
+`whole.WholeSession` is the same interface over whole-prompt passes.
 """
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.engine import Edit, Pack, Tap, tapped
-from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.attention.layers import kept, resumed
+from vgtool.attention.packing import Ints, Part, pack
+from vgtool.attention.prefix import Prefix, behind, encode, joined
+from vgtool.attention.tap import Edit, Tap, stopping, tapped
+from vgtool.models.adapter import Adapter, Vision
 
 Rows = Literal["last", "question", "text", "none"]
 """The last prompt token; the tokens of the user's text; every token after the image."""
@@ -29,7 +32,7 @@ Rows = Literal["last", "question", "text", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One continuation of the prefix."""
+    """One continuation of an image's prefix."""
 
     tail: tuple[int, ...]
     question: tuple[int, int] = (0, 0)
@@ -38,6 +41,8 @@ class Ask:
     """Rows of the tail whose attention is read and averaged (paper section 3: the last prompt token)."""
     blind: bool = False
     """True: the prompt without its image; the image columns are hidden and positions close up."""
+    image: int = 0
+    """Which of the session's images."""
 
     def rows(self, which: Rows) -> range:
         """Rows of the tail."""
@@ -48,19 +53,20 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Edited attention for one question of an earlier pack (knockout; PAI and AdaptVis rescore)."""
+    """Edited attention for one question of an earlier pass (knockout; PAI and AdaptVis rescore)."""
 
     layers: frozenset[int]
     cut: Tensor | None = None
     """bool [N]: image tokens that the edited rows may not attend to."""
     rescore: Callable[[Tensor], Tensor] | None = None
+    """New scaled scores of edited rows from the old, float32 [r, H, N], rows of several questions together."""
     rows: Rows = "text"
     """Which rows of the question are edited; `text` is every token after the image, `none` leaves them alone."""
     renormalise: bool = True
     decode: bool = False
     """True: the edit also holds for generated tokens."""
     index: int = 0
-    """Which question of the pack."""
+    """Which question of the pass."""
 
     @property
     def start(self) -> int:
@@ -74,7 +80,7 @@ class Change:
 
 @dataclass(slots=True)
 class Asked:
-    """A pack that has been through the model: what was read, and what a continuation needs."""
+    """Questions that have been through the model: what was read, and what a continuation needs."""
 
     asks: tuple[Ask, ...]
     logits: Tensor
@@ -82,7 +88,7 @@ class Asked:
     maps: dict[int, Tensor]
     """Layer -> float32 [Q, H, N], rows read; image-space token order."""
     cache: list[Any]
-    """What the session that made it continues from: per layer, keys and values of the pack's columns [1, Hk, S, D]."""
+    """What the session that made it continues from: per layer, keys and values of the pass's columns [1, Hk, S, D]."""
     hidden: dict[int, Tensor]
     """Layer -> its input [1, S, hidden], for the layers asked to be kept."""
     changes: tuple[Change | None, ...]
@@ -90,43 +96,23 @@ class Asked:
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """[start, stop) of each question's columns in the pack."""
-        out, at = [], 0
-        for ask in self.asks:
-            out.append((at, at + len(ask.tail)))
-            at += len(ask.tail)
-        return out
-
-
-@dataclass(slots=True)
-class Prefix:
-    """Head and images through the model: the part all continuations share."""
-
-    cache: Cache
-    inputs: Inputs
-    head: int
-    """Tokens before the first image token."""
-    columns: Tensor
-    """Grid columns of all images, image-space order [N]."""
-    image: Tensor = field(init=False)
-    """bool [P]"""
-
-    def __post_init__(self) -> None:
-        self.image = torch.zeros(self.inputs.length, dtype=torch.bool, device=self.columns.device)
-        self.image[self.head :] = True
+        """[start, stop) of each question's columns in the pass."""
+        stops = list(accumulate(len(ask.tail) for ask in self.asks))
+        return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
 @dataclass(slots=True)
 class Session:
-    """One image (or several in one prompt) under one chat head. Run inside torch.inference_mode."""
+    """Prompts of one form under one chat head, each with an image (or several). Run inside torch.inference_mode."""
 
     adapter: Adapter
-    visions: Sequence[Vision]
+    scenes: Sequence[Sequence[Vision]]
+    """The images of each prompt."""
     head: tuple[int, ...]
     prefix: Prefix = field(init=False)
 
     def __post_init__(self) -> None:
-        self.prefix = encode(self.adapter, self.visions, self.head)
+        self.prefix = encode(self.adapter, self.scenes, self.head)
 
     # ---- passes ------------------------------------------------------------------------------------------------
 
@@ -134,128 +120,111 @@ class Session:
         """One pass over all `asks`. `read`: layers to read; `keep`: layers whose input a rerun will start from."""
         return self._pass(tuple(asks), 0, None, [], read, keep, (None,) * len(asks))
 
+    def look(self, asks: Sequence[Ask], read: frozenset[int]) -> dict[int, Tensor]:
+        """The maps of `ask` alone: the pass ends in the last layer that is read."""
+        cache = behind(self.adapter, self.prefix.cache)
+        tap, fed, _ = self._ready(tuple(asks), read, (None,) * len(asks))
+        tap.stop = max(read)
+        with tapped(tap), stopping():
+            self.adapter.forward(fed, [0], cache)
+        return {layer: values.cpu() for layer, values in tap.maps.items()}
+
     def rerun(self, asked: Asked, changes: Sequence[Change], read: frozenset[int] = frozenset()) -> Asked:
         """The questions again under edited attention, restarted at the first edited layer, whose input `asked` kept."""
         start = min(change.start for change in changes)
         spans = asked.spans
-        index = torch.cat([torch.arange(*spans[change.index]) for change in changes]).to(self.adapter.device)
-        low = [
-            (k.index_select(2, index.to(k.device)), v.index_select(2, index.to(v.device)))
-            for k, v in asked.cache[:start]
-        ]
+        columns = np.concatenate([np.arange(*spans[change.index]) for change in changes])
+        index = torch.from_numpy(columns).to(self.adapter.device)
+        low = [tuple(picked(one, index, 2) for one in pair) for pair in asked.cache[:start]]
         hidden = asked.hidden[start]
-        hidden = hidden.index_select(-2, index.to(hidden.device))
         asks = tuple(asked.asks[change.index] for change in changes)
-        return self._pass(asks, start, hidden, low, read, frozenset(), tuple(changes))
+        return self._pass(asks, start, picked(hidden, index, hidden.dim() - 2), low, read, frozenset(), tuple(changes))
 
     def _pass(
         self,
         asks: tuple[Ask, ...],
         start: int,
         given: Tensor | None,
-        low: list[tuple[Tensor, Tensor]],
+        low: list[Any],
         read: frozenset[int],
         keep: frozenset[int],
         changes: tuple[Change | None, ...],
     ) -> Asked:
-        device = self.adapter.device
-        layout = _Layout.of(self.prefix, device, asks)
-        rows, sizes, lasts = list[int](), list[int](), list[int]()
-        edited: list[tuple[Change, list[int]]] = []
-        at = 0
-        for ask, change in zip(asks, changes, strict=True):
-            picked = [at + row for row in ask.rows(ask.read)]
-            rows += picked
-            sizes.append(len(picked))
-            if change is not None:
-                edited.append((change, [at + row for row in ask.rows(change.rows)]))
-            at += len(ask.tail)
-            lasts.append(at - 1)
-        tap = Tap(
-            self.prefix.columns[None],
-            read,
-            torch.tensor(rows, device=device),
-            torch.repeat_interleave(torch.arange(len(asks)), torch.tensor(sizes)).to(device),
-            torch.tensor(sizes, device=device),
-            edits_of(edited, device),
-            layout.pack(self.prefix),
-        )
-        ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=device)
-        cache = fork(self.prefix.cache)
-        for layer, (keys, values) in enumerate(low):
-            cache.update(keys, values, layer)
+        tap, fed, lasts = self._ready(asks, read, changes)
+        cache = behind(self.adapter, self.prefix.cache, low)
         inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
         with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden):
-            logits = self.adapter.forward(self.adapter.continuation(ids, layout.rope[None]), lasts, cache)
-        length = self.prefix.inputs.length
+            logits = self.adapter.forward(fed, lasts, cache)
         grown: Any = cache.layers
-        # Copies: a view would hold on to the prefix beside it for as long as the pack lives.
-        own = [(layer.keys[:, :, length:].clone(), layer.values[:, :, length:].clone()) for layer in grown]
-        maps = {layer: values[0].cpu() for layer, values in tap.maps.items()}
+        own = [(layer.keys, layer.values) for layer in grown]
+        maps = {layer: values.cpu() for layer, values in tap.maps.items()}
         return Asked(asks, logits[0], maps, own, hidden, changes)
+
+    def _ready(
+        self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]
+    ) -> tuple[Tap, dict[str, Any], list[int]]:
+        """A pass: what it reads and edits, what goes in, and the last row of each question."""
+        places = Places.of(self.prefix, asks)
+        first = [0, *accumulate(len(ask.tail) for ask in asks)]
+        reading = [[at + row for row in ask.rows(ask.read)] for ask, at in zip(asks, first, strict=False)]
+        edited = [
+            (change, [at + row for row in ask.rows(change.rows)])
+            for ask, change, at in zip(asks, changes, first, strict=False)
+            if change is not None
+        ]
+        slots = np.repeat(np.arange(len(asks)), [len(rows) for rows in reading])
+        parts = places.parts([(at, at + len(ask.tail)) for ask, at in zip(asks, first, strict=False)])
+        tap = self._tap(parts, edits_of(edited))
+        tap.read, tap.rows, tap.slots = read, [row for rows in reading for row in rows], slots
+        ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
+        rope = np.concatenate([np.arange(len(ask.tail)) + at for ask, at in zip(asks, places.rope, strict=True)])
+        fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
+        return tap, fed, [at - 1 for at in first[1:]]
+
+    def _tap(self, parts: Sequence[Part], edits: Sequence[Edit]) -> Tap:
+        prefix, adapter = self.prefix, self.adapter
+        groups = pack(parts, prefix.images, prefix.length, prefix.head, adapter.device, adapter.dtype)
+        return Tap(prefix.columns, edits=edits, pack=groups)
 
     # ---- answers -----------------------------------------------------------------------------------------------
 
     def state(self, packs: Sequence[Asked]) -> "Decoding":
         """All questions of `packs` side by side, ready to take one token each."""
-        asks = [ask for pack in packs for ask in pack.asks]
-        layout = _Layout.of(self.prefix, self.adapter.device, asks)
-        cache = fork(self.prefix.cache)
-        for layer in range(len(cache.layers)):
-            keys = torch.cat([pack.cache[layer][0] for pack in packs], 2)
-            values = torch.cat([pack.cache[layer][1] for pack in packs], 2)
-            cache.update(keys, values, layer)
-        changes = [change for pack in packs for change in pack.changes]
-        return Decoding(self, cache, layout, changes, torch.cat([pack.logits for pack in packs]))
+        asks = [ask for one in packs for ask in one.asks]
+        before = [
+            (joined([keys, *(one[0] for one in own)]), joined([values, *(one[1] for one in own)]))
+            for (keys, values), *own in zip(self.prefix.cache, *(one.cache for one in packs), strict=True)
+        ]
+        places = Places.of(self.prefix, asks)
+        stops = list(accumulate(len(ask.tail) for ask in asks))
+        columns = [np.arange(stop - len(ask.tail), stop) for ask, stop in zip(asks, stops, strict=True)]
+        changes = [change for one in packs for change in one.changes]
+        cache = behind(self.adapter, before)
+        return Decoding(self, cache, places, columns, stops[-1], changes, torch.cat([one.logits for one in packs]))
 
 
-@dataclass(slots=True)
-class _Layout:
-    """Owner, place and rope position of the columns after the prefix."""
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where questions continue: the first place and the first rope position of each."""
 
-    owner: Tensor
-    index: Tensor
-    rope: Tensor
-    blind: Tensor
-    """Per owner."""
-    next_index: Tensor
-    next_rope: Tensor
+    asks: Sequence[Ask]
+    first: Sequence[int]
+    rope: Sequence[int]
 
     @classmethod
-    def of(cls, prefix: Prefix, device: torch.device, asks: Sequence[Ask]) -> "_Layout":
-        sizes = torch.tensor([len(ask.tail) for ask in asks])
-        blind = torch.tensor([ask.blind for ask in asks])
-        owner = torch.repeat_interleave(torch.arange(len(asks)), sizes)
-        local = torch.cat([torch.arange(int(size)) for size in sizes])
-        # A blind prompt closes up: its tail follows the head as if no image had stood between.
-        first_index = torch.where(blind, prefix.head, prefix.inputs.length)
-        first_rope = torch.where(blind, prefix.head, prefix.inputs.next_position)
-        return cls(
-            owner.to(device),
-            (local + first_index[owner]).to(device),
-            (local + first_rope[owner]).to(device),
-            blind.to(device),
-            (sizes + first_index).to(device),
-            (sizes + first_rope).to(device),
-        )
+    def of(cls, prefix: Prefix, asks: Sequence[Ask]) -> "Places":
+        """A blind prompt closes up: its tail follows the head as if no image had stood between."""
+        first = [prefix.head if ask.blind else prefix.length for ask in asks]
+        rope = [prefix.head if ask.blind else prefix.next_position[ask.image] for ask in asks]
+        return cls(asks, first, rope)
 
-    def pack(self, prefix: Prefix) -> Pack:
-        """The mask facts of a pass over exactly these columns."""
-        return self.step_pack(prefix, self.owner, self.index)
-
-    def step_pack(self, prefix: Prefix, owner: Tensor, index: Tensor) -> Pack:
-        length, device = prefix.inputs.length, owner.device
-        base = torch.arange(length, device=device)
-        none = torch.zeros(len(self.owner), dtype=torch.bool, device=device)
-        return Pack(
-            owner,
-            index,
-            self.blind[owner],
-            torch.cat([torch.full_like(base, -1), self.owner]),
-            torch.cat([base, self.index]),
-            torch.cat([prefix.image, none]),
-        )
+    def parts(self, spans: Sequence[tuple[int, int]]) -> list[Part]:
+        """Of a pass over these columns alone."""
+        return [
+            Part(ask.image, columns, columns, first, ask.blind)
+            for ask, first, columns in zip(self.asks, self.first, (np.arange(*span) for span in spans), strict=True)
+        ]
 
 
 @dataclass(slots=True)
@@ -264,46 +233,41 @@ class Decoding:
 
     session: Session
     cache: Cache
-    layout: _Layout
+    places: Places
+    columns: list[Ints]
+    """Of each question, behind the prefixes."""
+    total: int
     changes: Sequence[Change | None]
     logits: Tensor
     """Of the next token, float32 [Q, vocabulary]."""
 
     def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
         """Append one token to each of `rows` (questions still open) and return their next logits."""
-        session, layout = self.session, self.layout
+        session, places = self.session, self.places
         device = session.adapter.device
         held = [(change, [at]) for at, row in enumerate(rows) if (change := self.changes[row]) and change.decode]
-        where = torch.tensor(rows, device=device)
-        index, rope = layout.next_index[where], layout.next_rope[where]
-        layout.owner, layout.index = torch.cat([layout.owner, where]), torch.cat([layout.index, index])
-        layout.next_index[where] += 1
-        layout.next_rope[where] += 1
-        edits, pack = edits_of(held, device), layout.step_pack(session.prefix, where, index)
-        tap = Tap(session.prefix.columns[None], edits=edits, pack=pack)
-        fed = session.adapter.continuation(tokens[None], rope[None])
+        parts, rope = [], []
+        for at, row in enumerate(rows):
+            rope.append(places.rope[row] + len(self.columns[row]))
+            self.columns[row] = np.append(self.columns[row], self.total + at)
+            ask = places.asks[row]
+            parts.append(Part(ask.image, np.array([at]), self.columns[row], places.first[row], ask.blind))
+        self.total += len(rows)
+        tap = session._tap(parts, edits_of(held))
+        fed = session.adapter.continuation(tokens[None], torch.tensor([rope]).to(device))
         with tapped(tap):
             return session.adapter.forward(fed, range(len(rows)), self.cache)[0]
 
 
-def encode(adapter: Adapter, visions: Sequence[Vision], head: Sequence[int]) -> Prefix:
-    """Head and images through the model once."""
-    inputs = adapter.inputs(visions, head, ())
-    cache = adapter.cache()
-    adapter.forward(inputs.kwargs, [inputs.length - 1], cache)
-    empty = torch.empty(0, dtype=torch.long, device=adapter.device)
-    grid = torch.cat([*inputs.columns, empty])
-    return Prefix(cache, inputs, len(head), grid)
+def picked(states: Tensor, index: Tensor, dim: int) -> Tensor:
+    """Some columns of keys, values or hidden states, in memory as they were."""
+    index = index.to(states.device)
+    if dim != 2:
+        return states.index_select(dim, index)
+    return states.transpose(1, 2).index_select(1, index).transpose(1, 2)
 
 
-def fork(cache: Cache) -> Cache:
-    """A cache that grows on its own: dynamic layers append by concatenation, so the tensors can be shared."""
-    forked = copy.copy(cache)
-    forked.layers = [copy.copy(layer) for layer in cache.layers]
-    return forked
-
-
-def edits_of(changes: Iterable[tuple[Change, Sequence[int]]], device: torch.device) -> list[Edit]:
+def edits_of(changes: Iterable[tuple[Change, Sequence[int]]]) -> list[Edit]:
     """The engine's edits for changes, each at its rows of a pass. Changes that differ in nothing but their rows and
     tokens are one edit: on a GPU what counts is how many there are, in every layer and step."""
     alike: dict[Any, list[tuple[Change, Sequence[int]]]] = {}
@@ -312,44 +276,9 @@ def edits_of(changes: Iterable[tuple[Change, Sequence[int]]], device: torch.devi
             kind = (change.layers, change.rescore, change.renormalise, change.cut is None)
             alike.setdefault(kind, []).append((change, rows))
     edits = []
-    for (layers, rescore, renormalise, _), some in alike.items():
-        cuts = [change.cut.expand(len(rows), -1) for change, rows in some if change.cut is not None]
-        where = torch.tensor([row for _, rows in some for row in rows], device=device)
-        edits.append(Edit(layers, where, torch.cat(cuts)[None].to(device) if cuts else None, rescore, renormalise))
+    for (layers, rescore, renormalise, uncut), some in alike.items():
+        cut = None if uncut else torch.stack([change.cut for change, _ in some if change.cut is not None])
+        which = np.repeat(np.arange(len(some)), [len(rows) for _, rows in some])
+        where = np.array([row for _, rows in some for row in rows])
+        edits.append(Edit(layers, where, cut, None if uncut else which, rescore, renormalise))
     return edits
-
-
-@contextmanager
-def resumed(layers: nn.ModuleList, start: int, hidden: Tensor | None) -> Iterator[None]:
-    """Layers below `start` do nothing, so that layer `start` takes `hidden`. What goes into the model is not used: some
-    scale their embeddings (Granite) or read the ids again in later layers (Gemma 3n). A `forward` that accelerate keeps
-    on the instance is put back."""
-    saved = [layer.__dict__.get("forward") for layer in layers[:start]]
-    try:
-        for layer in layers[:start]:
-            layer.forward = lambda *args, **kwargs: hidden
-        yield
-    finally:
-        for layer, forward in zip(layers[:start], saved, strict=True):
-            if forward is None:
-                del layer.forward
-            else:
-                layer.forward = forward
-
-
-@contextmanager
-def kept(layers: nn.ModuleList, wanted: frozenset[int], into: dict[int, Tensor]) -> Iterator[None]:
-    """Record the input hidden states of the `wanted` layers."""
-
-    def record(index: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            into[index] = args[0] if args else kwargs["hidden_states"]
-
-        return hook
-
-    handles = [layers[index].register_forward_pre_hook(record(index), with_kwargs=True) for index in sorted(wanted)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from vgtool.attention.engine import attach
-from vgtool.attention.selfcheck import difference
+from vgtool.attention.selfcheck import alike, difference
 from vgtool.attention.session import Session
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import VgError
@@ -33,6 +33,9 @@ class Sessions:
     difference: float
     """What the check found: largest logit difference over largest logit."""
 
+    batches: bool = True
+    """Whether images of one form give in one batch what each gives alone."""
+
     @property
     def kernel(self) -> str:
         """For run.json: how attention was computed."""
@@ -43,9 +46,9 @@ class Sessions:
         """Why prompts run whole; empty where an image's prefix is shared."""
         return "" if self.shared else self.adapter.unshared or "its image tokens see the question"
 
-    def open(self, visions: Sequence[Vision], head: tuple[int, ...]) -> Session | WholeSession:
-        """A session on one prompt's images."""
-        return (Session if self.shared else WholeSession)(self.adapter, visions, head)
+    def open(self, scenes: Sequence[Sequence[Vision]], head: tuple[int, ...]) -> Session | WholeSession:
+        """A session on several prompts, each with its images, all of one form."""
+        return (Session if self.shared else WholeSession)(self.adapter, scenes, head)
 
 
 def sessions(adapter: Adapter) -> Sessions:
@@ -71,11 +74,11 @@ def sessions(adapter: Adapter) -> Sessions:
                 "Try --dtype bfloat16 or --dtype float32.",
             )
         found = [
-            (kind, difference(adapter, kind(adapter, [vision], prompt.head), vision, prompt))
+            (kind, difference(adapter, kind(adapter, [[vision]], prompt.head), vision, prompt))
             for kind in ((WholeSession,) if adapter.unshared else (Session,))
         ]
         if found[0][1] > limit and not adapter.unshared:
-            whole = WholeSession(adapter, [vision], prompt.head)
+            whole = WholeSession(adapter, [[vision]], prompt.head)
             found.append((WholeSession, difference(adapter, whole, vision, prompt)))
     kind, off = found[-1]
     if off > limit:
@@ -84,7 +87,8 @@ def sessions(adapter: Adapter) -> Sessions:
             f"of the largest in {_dtype(adapter)}).",
             "Its numbers would be wrong; try --dtype float32, or use another model.",
         )
-    return Sessions(adapter, kind is Session, found[0][1])
+    batches = kind is WholeSession or alike(adapter, vision, prompt) <= limit
+    return Sessions(adapter, kind is Session, found[0][1], batches)
 
 
 def _dtype(adapter: Adapter) -> str:

@@ -7,12 +7,13 @@ reading and editing. Exact for every family, and as slow as not sharing is.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.engine import Tap, tapped
 from vgtool.attention.session import Ask, Asked, Change, edits_of
+from vgtool.attention.tap import Tap, tapped
 from vgtool.models.adapter import Adapter, Inputs, Vision
 
 
@@ -27,15 +28,19 @@ class _Thread:
 
 @dataclass(slots=True)
 class WholeSession:
-    """One image (or several in one prompt) under one chat head, nothing shared. Run inside torch.inference_mode."""
+    """Prompts under one chat head, each with an image (or several), nothing shared. Run inside torch.inference_mode."""
 
     adapter: Adapter
-    visions: Sequence[Vision]
+    scenes: Sequence[Sequence[Vision]]
     head: tuple[int, ...]
 
     def ask(self, asks: Sequence[Ask], read: frozenset[int] = frozenset(), keep: frozenset[int] = frozenset()) -> Asked:
         """As Session.ask; `keep` is not needed, since a rerun starts over."""
         return self._passes(tuple(asks), read, (None,) * len(asks))
+
+    def look(self, asks: Sequence[Ask], read: frozenset[int]) -> dict[int, Tensor]:
+        """As Session.look, by whole passes."""
+        return self.ask(asks, read).maps
 
     def rerun(self, asked: Asked, changes: Sequence[Change], read: frozenset[int] = frozenset()) -> Asked:
         """As Session.rerun, from the first layer."""
@@ -47,19 +52,17 @@ class WholeSession:
         return Asked(asks, torch.cat([logits for logits, _, _ in done]), maps, [t for _, _, t in done], {}, changes)
 
     def _pass(self, ask: Ask, change: Change | None, read: frozenset[int]) -> tuple[Tensor, dict[int, Tensor], _Thread]:
-        visions = () if ask.blind else self.visions
+        visions = () if ask.blind else self.scenes[ask.image]
         inputs = self.adapter.inputs(visions, self.head, ask.tail)
         device, first = self.adapter.device, inputs.length - len(ask.tail)
         columns = torch.cat([*inputs.columns, torch.empty(0, dtype=torch.long, device=device)])
         rows = [first + row for row in ask.rows(ask.read)]
-        edits = edits_of([(change, [first + row for row in ask.rows(change.rows)])] if change else [], device)
-        slots = torch.zeros(len(rows), dtype=torch.long, device=device)
-        sizes = torch.tensor([len(rows)], device=device)
-        tap = Tap(columns[None], read, torch.tensor(rows, device=device), slots, sizes, edits)
+        edits = edits_of([(change, [first + row for row in ask.rows(change.rows)])] if change else [])
+        tap = Tap(columns, read, rows, np.zeros(len(rows), np.int64), edits)
         cache = self.adapter.cache()
         with tapped(tap):
             logits = self.adapter.forward(inputs.kwargs, [inputs.length - 1], cache)
-        maps = {layer: values[0].cpu() for layer, values in tap.maps.items()}
+        maps = {layer: values.cpu() for layer, values in tap.maps.items()}
         return logits[0], maps, _Thread(cache, inputs, columns)
 
     def state(self, packs: Sequence[Asked]) -> "Decoding":
@@ -86,6 +89,6 @@ class Decoding:
         adapter, thread, change = self.session.adapter, self.threads[row], self.changes[row]
         made = thread.cache.get_seq_length() - thread.inputs.length
         position = torch.tensor([[thread.inputs.next_position + made]], device=adapter.device)
-        edits = edits_of([(change, [0])] if change and change.decode else [], adapter.device)
-        with tapped(Tap(thread.columns[None], edits=edits)):
+        edits = edits_of([(change, [0])] if change and change.decode else [])
+        with tapped(Tap(thread.columns, edits=edits)):
             return adapter.forward(adapter.continuation(token[None, None], position), [0], thread.cache)[0]

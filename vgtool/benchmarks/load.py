@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 
+from vgtool.benchmarks.boxes import SHARES, all_shares
 from vgtool.benchmarks.request import Reader, Request
 from vgtool.benchmarks.tables import is_data, refuse
 from vgtool.errors import VgError, did_you_mean
@@ -30,6 +31,7 @@ READERS: dict[str, str] = {
     "omnimedvqa": "vgtool.benchmarks.omnimedvqa:read",
     "mmmu": "vgtool.benchmarks.mmmu:read",
     "med-eval": "vgtool.benchmarks.med_eval:read",
+    "lettered": "vgtool.benchmarks.lettered:read",
 }
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
 JOIN = "+"
@@ -108,7 +110,15 @@ def load(
         else:
             rejected.append(row)
         seen.add(row.id)
-    published = None if limit is not None else expected(spec, chosen, splits)
+    boxes = [box for sample in samples for box in sample.boxes]
+    stated = {box_format, spec.box_format}.union(*(request.shares for request in requests))
+    if box_format is None and not stated & {*SHARES} and all_shares(boxes):
+        raise VgError(
+            f"All {len(boxes):,} boxes of '{name}' lie within 0 to 1: they are shares of the image, not pixels.",
+            "Read them with --box-format normalised; if they are pixels after all, name their own format so.",
+        )
+    read_files = [name for request in requests for name in request.files]
+    published = None if limit is not None else expected(spec, chosen, splits, read_files)
     return Benchmark(
         Path(name).name if is_data(name) else name,
         JOIN.join(splits),
@@ -148,8 +158,12 @@ def find(name: str, data_root: Path | None, registry: Path | None) -> tuple[Benc
     return own.entry(path), path.parent
 
 
-def expected(spec: BenchmarkSpec, protocol: ProtocolSpec, splits: Sequence[str]) -> int | None:
+def expected(
+    spec: BenchmarkSpec, protocol: ProtocolSpec, splits: Sequence[str], files: Sequence[str] = ()
+) -> int | None:
     """The published row count of these splits under a protocol; None where one of them is not known."""
+    if files and not protocol.filter and set(files) <= set(spec.published):
+        return sum(spec.published[name] for name in files)
     if JOIN.join(splits) in protocol.rows:
         return protocol.rows[JOIN.join(splits)]
     whole = {} if protocol.filter else spec.splits

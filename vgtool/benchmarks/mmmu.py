@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 
 from vgtool.benchmarks.options import by_letter, options_of
+from vgtool.benchmarks.references import reference_of
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
     Draft,
@@ -44,7 +45,7 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
         asks_letter = text(row, "question_type") == "multiple-choice"
         reference = ""
         if answer != NO_ANSWER:
-            reference = by_letter(choices, answer) if asks_letter else _open_answer(answer)
+            reference = by_letter(choices, answer) if asks_letter else reference_of(answer)
         return Draft(
             image=images[0][0],
             image_id=images[0][1],
@@ -58,16 +59,6 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
 
     rows = rows_of(request, files, IMAGES, keep=lambda path: any(subject in str(path) for subject in subjects))
     return build(request, rows, draft, own_id=lambda row: row.get("id"), prefix="")
-
-
-def _open_answer(answer: str) -> str:
-    """The first accepted answer, where several stand in a list."""
-    if not answer.startswith("["):
-        return answer
-    accepted = options_of(answer)
-    if not accepted:
-        raise SampleError("malformed_row", f"the answer '{answer[:80]}' is empty")
-    return accepted[0]
 
 
 def _key(files: Files, names: list[str]) -> dict[str, str]:

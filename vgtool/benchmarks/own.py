@@ -7,7 +7,8 @@ and question. Also: id, answer (or reference),
 question_type (closed, choice, open), choices [text, ...], boxes [[x0, y0, x1, y1], ...] with box_format, mask (path,
 with mask_value where one value counts, or run lengths {"size": [height, width], "counts": [...]} as COCO's), slice and
 axis (of a multi-frame file, a volume, or a folder that is a DICOM series), window, image_id, group, domain. The answer
-of a choice question is an option's text or its letter. A row that cannot be used is a failed row.
+of a choice question is an option's text, its letter or both; several accepted answers are a list. A row that cannot be
+used is a failed row.
 """
 
 import json
@@ -16,8 +17,9 @@ from functools import partial
 from glob import escape
 from pathlib import Path
 
-from vgtool.benchmarks.boxes import BOX_FORMATS, boxes_of
+from vgtool.benchmarks.boxes import BOX_FORMATS, SHARES, boxes_of
 from vgtool.benchmarks.options import by_either, options_of
+from vgtool.benchmarks.references import accepted, reference_of
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import (
     Draft,
@@ -34,6 +36,7 @@ from vgtool.benchmarks.tables import READ
 from vgtool.benchmarks.views import seen_image, seen_mask, view_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding import runlength
+from vgtool.images import image_size
 from vgtool.records import ImageSource, Rejected, Sample, View
 from vgtool.registry import BenchmarkSpec
 
@@ -82,7 +85,8 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
     """Reader of the registry key `own`."""
     files = files_of(request)
     rows = rows_of(request, files, ("image",))
-    return build(request, rows, partial(_draft, request, files), own_id=lambda row: row.get("id") or None, prefix="")
+    draft = partial(_draft, request, files)
+    return build(request, rows, draft, own_id=lambda row: optional(row, "id") or None, prefix="")
 
 
 def _draft(request: Request, files: Files, row: Row) -> Draft:
@@ -92,7 +96,7 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
     view = view_of(row)
     image, image_id = seen_image(row.get("image"), files, view)
     choices = options_of(row.get("choices"))
-    answer = optional(row, "answer", "reference")
+    answer = reference_of(row.get("answer", row.get("reference")))
     likely = "choice" if choices else "closed" if polarity(answer) else "open"
     kind, domain = row.get("question_type", likely), row.get("domain", request.spec.domain)
     if kind not in KINDS or domain not in ("medical", "natural"):
@@ -104,13 +108,17 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
         image_id=f"{optional(row, 'image_id')}{view.suffix}" if optional(row, "image_id") else image_id,
         question=text(row, "question"),
         kind=kind,
-        reference=by_either(choices, answer) if kind == "choice" and answer else answer,
+        reference=_right(choices, answer) if kind == "choice" and answer else answer,
         choices=choices or None,
         group=optional(row, "group"),
-        boxes=boxes_of(row.get("boxes", ()), request.box_format or _format(request, row)),
+        boxes=boxes_of(row.get("boxes", ()), request.box_format or _format(request, row), lambda: image_size(image)),
         mask=_mask(row, files, image, view),
         domain=domain,
     )
+
+
+def _right(choices: tuple[str, ...], answer: str) -> str:
+    return reference_of([by_either(choices, one) for one in accepted(answer)])
 
 
 def _typed(key: str, value: object) -> object:
@@ -144,4 +152,5 @@ def _format(request: Request, row: Row) -> str:
     form = "xyxy-inclusive" if form == "inclusive" else form
     if form not in BOX_FORMATS:
         raise SampleError("malformed_row", f"box_format '{form}' is not known. {did_you_mean(form, BOX_FORMATS)}")
+    request.shares.update({form} & {*SHARES})
     return form

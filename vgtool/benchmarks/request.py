@@ -21,6 +21,10 @@ class Request:
     """--box-format: read boxes this way whatever the entry or a row says."""
     data_root: Path | None = None
     """--data-root as given: images may lie there although the rows are elsewhere."""
+    files: list[str] = field(default_factory=list)
+    """Names of the data files whose rows were read; the reader adds to it."""
+    shares: set[str] = field(default_factory=set)
+    """Box formats in shares of the image that rows state for themselves; the reader adds to it."""
     notes: list[str] = field(default_factory=list)
     """What whoever reads the numbers must know about the files; the reader adds to it."""
 

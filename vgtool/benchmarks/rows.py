@@ -74,7 +74,9 @@ def rows_of(
     if not found:
         wanted = " or ".join(f"'{pattern}'" for pattern in patterns)
         hint = f"Fetch it with `vgtool benchmarks --fetch {spec.name} --split {request.split}`." if spec.hub else ""
-        raise VgError(f"No {wanted} for split '{request.split}' in '{request.root}'.", hint)
+        inside = "".join(f" or {name}" for name in files.archives)
+        raise VgError(f"No {wanted} for split '{request.split}' in '{request.root}'{inside}.", hint)
+    request.files.extend(path.name for path in found)
     for path in found:
         for row in read_rows(path, images):
             if isinstance(row, dict):

@@ -67,7 +67,7 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
             image=image,
             image_id=image_id,
             question=question,
-            kind="closed" if optional(row, "answer_type") == "CLOSED" else "open",
+            kind="closed" if optional(row, "answer_type").upper() == "CLOSED" else "open",
             reference=answer,
             group=group_name(request.spec.groups, optional(row, "modality")),
             boxes=tuple(box for name in names for box in _whole(shown.boxes[name])),

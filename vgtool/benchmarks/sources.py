@@ -159,6 +159,11 @@ class Files:
         """A sentence for each archive that was skipped."""
         self._archives = [archive for root in self.roots for name in archives for archive in self._opened(root, name)]
 
+    @property
+    def archives(self) -> list[str]:
+        """Names of the archives that are read."""
+        return [archive.path.name for archive in self._archives]
+
     def _opened(self, root: Path, pattern: str) -> Iterator[Archive]:
         for path in sorted(root.glob(pattern)):
             try:
@@ -271,10 +276,17 @@ class Files:
                     return archive, member
         return None
 
+    def _looked(self, names: Sequence[str]) -> str:
+        """Which names were looked for, and where."""
+        others = f", nor {' or '.join(map(repr, names[1:]))}" if len(names) > 1 else ""
+        folders = ", ".join(prefix.rstrip("/") or "the folder itself" for prefix in self._prefixes)
+        archives = "".join(f", {archive.path.name}" for archive in self._archives)
+        return f"{others} (looked in {folders}{archives})"
+
     def _read(self, names: Sequence[str]) -> bytes:
         found = self._find(names)
         if found is None:
-            raise SampleError("image_missing", f"'{names[0]}' is not in the data folder")
+            raise SampleError("image_missing", f"'{names[0]}' is not in the data folder{self._looked(names)}")
         if isinstance(found, tuple):
             return found[0].read(found[1])
         if not any(found.resolve().is_relative_to(root) for root in self._allowed):

@@ -6,6 +6,7 @@ edge is one further (`xyxy-inclusive`). Early rows name a bare image (`xmlab462`
 The rows' own `gt_tokens*` are not read: they keep only the last of several boxes.
 """
 
+import re
 from collections.abc import Iterator
 
 from vgtool.benchmarks.boxes import boxes_of
@@ -13,7 +14,10 @@ from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import Draft, Row, build, files_of, group_name, optional, rows_of, side_mask, text
 from vgtool.benchmarks.sources import safe_name
 from vgtool.errors import SampleError
+from vgtool.images import image_size
 from vgtool.records import Rejected, Sample
+
+_COCO = re.compile(r"COCO_(?:train|val)2014_(\d{12})\.jpg$")
 
 
 def read(request: Request) -> Iterator[Sample | Rejected]:
@@ -23,12 +27,15 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
     def draft(row: Row) -> Draft:
         name = text(row, "image")
         places = locations(name)
-        boxes = boxes_of(row.get("bbox") or row.get("original_bboxes") or (), _format(request, name))
+        image = files.source(*places)
+        boxes = boxes_of(
+            row.get("bbox") or row.get("original_bboxes") or (), _format(request, name), lambda: image_size(image)
+        )
         if not boxes:
             raise SampleError("malformed_row", "the row has no box")
         mask = optional(row, "mask")
         return Draft(
-            image=files.source(*places),
+            image=image,
             image_id=safe_name(places[0]),
             question=text(row, "question"),
             kind="closed" if request.split == "localization" else "open",
@@ -53,6 +60,8 @@ def _format(request: Request, name: str) -> str:
 
 def locations(name: str) -> list[str]:
     """Where an image may be: under its own name, without its source's folder, or as the early release means it."""
+    if found := _COCO.search(name):  # 2014's name of an image that 2017's folders hold under its number alone
+        return [name, _inside(name), found[1] + ".jpg"]
     if not _is_early(name):
         return [name, _inside(name)]
     if name.isdigit():

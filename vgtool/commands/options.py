@@ -189,7 +189,10 @@ class LoadOptions:
 class RunOptions(LoadOptions):
     """How a model is loaded, and which share of the work this process does."""
 
-    batch_size: Annotated[str, typer.Option(help="Most questions in one forward pass: auto, or a number.")] = "auto"
+    images: Annotated[str, typer.Option(help="Most images in one forward pass: auto, or a number.")] = "auto"
+    batch_size: Annotated[
+        str, typer.Option(help="Most questions of an image in one forward pass: auto, or a number.")
+    ] = "auto"
     shard: Shard = "auto"
     seed: Seed = 0
 

@@ -60,7 +60,7 @@ def probe(
     known: dict[str, Any] = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
     known |= {} if at.dtype == "auto" else {"dtype": at.dtype}
     older = rows.older(benchmark[0], registry)
-    here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, known, older)
+    here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)
     if (code := launch.already(here, found, [""], as_json)) is not None:
         raise typer.Exit(code)
     from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
@@ -101,7 +101,7 @@ def refine(
     found = rows.load(benchmark[0], registry)
     known = {"box_mapping": box_mapping, **({} if at.dtype == "auto" else {"dtype": at.dtype})}
     older = rows.older(benchmark[0], registry)
-    here = launch.prepare("refine", model[0], registry, found, out, at.shard, at.batch_size, known, older)
+    here = launch.prepare("refine", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)
     from vgtool.methods.base import expected_facts, read_facts
     from vgtool.methods.parse import parse
     from vgtool.methods.settings import settings

@@ -44,15 +44,20 @@ def grounding(relative: Array, region: Sequence[int]) -> Grounding:
     index = np.unique(np.asarray(list(region), np.int64))
     if not len(index) or index[0] < 0 or index[-1] >= tokens:
         raise ValueError(f"region of {len(index)} tokens does not fit a map of {tokens}")
+    found = groundings(relative[None], np.isin(np.arange(tokens), index)[None])
+    return Grounding(found.ratio[0], found.kl[0], found.js[0])
+
+
+def groundings(relative: Array, inside: NDArray[np.bool_]) -> Grounding:
+    """As `grounding`, of n samples at once: relative attention [n, ..., T], each sample's region [n, T] (not empty)."""
     usable = np.isfinite(relative).all(-1) & (relative.sum(-1) > 0)
     r = np.where(usable[..., None], relative, 1.0)
-    m = np.zeros(tokens)
-    m[index] = 1.0 / len(index)
-    ratio = r[..., index].sum(-1) / (r.mean(-1) * len(index) + 1e-8)
+    inside = inside.reshape(len(inside), *(1,) * (r.ndim - 2), -1)
+    size = inside.sum(-1)
+    m = inside / size[..., None]
+    ratio = (r * inside).sum(-1) / (r.mean(-1) * size + 1e-8)
     a = r / (r.sum(-1, keepdims=True) + 1e-8)
-    kl = _kl(m, a)
-    js = _js(m, a)
-    return Grounding(*(np.where(usable, value, np.nan) for value in (ratio, kl, js)))
+    return Grounding(*(np.where(usable, value, np.nan) for value in (ratio, _kl(m, a), _js(m, a))))
 
 
 def _kl(m: Array, a: Array) -> Array:

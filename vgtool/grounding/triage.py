@@ -16,24 +16,23 @@ Head = tuple[int, int]
 
 
 def triage_map(question: Array, general: Array) -> Array:
-    """[T] from the chosen heads' question rows [K, T] and general rows.
+    """[..., T] from the chosen heads' question rows [K, ..., T] and general rows.
 
-    `general` is [K, T]: for each chosen head its layer's head-mean row, or the head's own.
+    `general` is [K, ..., T]: for each chosen head its layer's head-mean row, or the head's own.
     """
     return (np.asarray(question, np.float64) / (np.asarray(general, np.float64) + 1e-10)).mean(0)
 
 
-def keep_percentile(triage: Array, percentile: float) -> list[int]:
-    """Tokens that stay visible: those not strictly below the percentile. Percentile 0 keeps all."""
-    return np.flatnonzero(~(triage < np.percentile(triage, percentile))).tolist()
+def keep_percentile(triage: Array, percentile: float) -> NDArray[np.bool_]:
+    """Tokens that stay visible, of maps [..., T]: those not strictly below the map's percentile; 0 keeps all."""
+    return ~(triage < np.percentile(triage, percentile, axis=-1, keepdims=True))
 
 
-def keep_above(triage: Array, magnitude: float) -> list[int]:
-    """Tokens whose min-max normalised value reaches `magnitude` (0 keeps all; a flat map keeps all)."""
-    low, high = triage.min(), triage.max()
-    if high <= low:
-        return list(range(len(triage)))
-    return np.flatnonzero(~((triage - low) / (high - low) < magnitude)).tolist()
+def keep_above(triage: Array, magnitude: float) -> NDArray[np.bool_]:
+    """Tokens whose min-max normalised value reaches `magnitude`, of maps [..., T]; 0 and a flat map keep all."""
+    low, high = triage.min(-1, keepdims=True), triage.max(-1, keepdims=True)
+    span = np.where(high > low, high - low, 1.0)
+    return ~((triage - low) / span < magnitude) | (high <= low)
 
 
 def distinct(heads: Sequence[Head]) -> tuple[Head, ...]:

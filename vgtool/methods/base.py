@@ -1,7 +1,7 @@
 """What a method sees of one question, and what it asks for: the protocol of VGRefine, its rivals and its controls.
 
 A method is a frozen dataclass whose fields are its parameters (`--method NAME:field=value,...`). It names the layers it
-wants to read, and plans one question at a time; the refine task runs every plan of an image over one shared prefix.
+wants to read, and plans all questions of some images at once; the refine task runs every plan over shared prefixes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,13 +18,15 @@ from vgtool.attention.session import Change, Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry
+from vgtool.methods.task import ImageGroup
 from vgtool.models.adapter import Adapter
-from vgtool.records import Sample
+from vgtool.records import Grid, Sample
 from vgtool.registry import ModelSpec
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Maps = Mapping[int, Array]
-"""Layer -> attention rows to the image tokens, [H, T]."""
+"""Layer -> attention rows to the image tokens, [..., H, T]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Scene:
     geometries: tuple[Geometry, ...]
     """Of each image; its tokens follow those of the images before it."""
     question: Callable[[Rows], Maps]
-    """The question's attention rows."""
+    """The question's attention rows, per layer [H, T]."""
     general: Callable[[Rows], Maps]
     """The general prompt's."""
     probabilities: Array
@@ -120,8 +122,6 @@ class Scene:
     region: Sequence[int]
     """Tokens of the ground-truth boxes; empty where there are none."""
     facts: Facts
-    elsewhere: Callable[[], "Scene"]
-    """The same question on another image of the benchmark."""
 
     @property
     def image(self) -> Image.Image:
@@ -138,14 +138,76 @@ class Scene:
         """Image tokens of the prompt, all its images together."""
         return sum(geometry.tokens for geometry in self.geometries)
 
-    def only_image(self, method: str) -> None:
-        """SampleError `several_images` for a method that is not defined on more than one."""
-        if len(self.images) > 1:
-            raise SampleError("several_images", f"{method} is not defined for a prompt with {len(self.images)} images")
-
     def rng(self, label: str) -> np.random.Generator:
         """Random numbers of this sample and purpose alone, whatever else runs and in whatever order."""
         return np.random.default_rng([self.facts.seed, crc32(self.sample.id.encode()), crc32(label.encode())])
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """Q questions on B images of one form, after the baseline has read them all."""
+
+    samples: tuple[Sample, ...]
+    """[Q]"""
+    group: Ints
+    """Which of `groups` shows each question's image [Q]."""
+    groups: Sequence[ImageGroup]
+    """[B]"""
+    question: Callable[[Rows], Maps]
+    """The questions' attention rows, per layer [Q, H, T]."""
+    general: Callable[[Rows], Maps]
+    """The general prompt's on each image, per layer [B, H, T]; of each question: `[scenes.group]`."""
+    probabilities: Array
+    """The baseline's first-token distributions [Q, vocabulary]."""
+    regions: Sequence[Sequence[int]]
+    """Of each question, the tokens of its ground-truth boxes; empty where there are none."""
+    facts: Facts
+    elsewhere: Callable[[], tuple[Sequence[tuple["Scenes", Ints]], Mapping[int, SampleError]]]
+    """The same questions, each on another image of the benchmark: scenes of one form each, with the places their
+    questions have here; and why some cannot be had."""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, at: int) -> Scene:
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        shown = self.groups[self.group[at]]
+        return Scene(
+            self.samples[at],
+            shown.images,
+            tuple(vision.geometry for vision in shown.visions),
+            lambda row: {layer: maps[at] for layer, maps in self.question(row).items()},
+            lambda row: {layer: maps[self.group[at]] for layer, maps in self.general(row).items()},
+            self.probabilities[at],
+            self.regions[at],
+            self.facts,
+        )
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """Of each image of a prompt; the same in every one of them."""
+        return tuple(vision.geometry.grid for vision in self.groups[0].visions)
+
+    @property
+    def tokens(self) -> int:
+        """T: image tokens of a prompt, all its images together."""
+        return sum(grid.tokens for grid in self.grids)
+
+    def only_image(self, method: str) -> None:
+        """SampleError `several_images` for a method that is not defined on more than one."""
+        if len(self.grids) > 1:
+            raise SampleError("several_images", f"{method} is not defined for a prompt with {len(self.grids)} images")
+
+    def each(self, plan: Callable[[Scene], "Plan"]) -> list["Plan | SampleError"]:
+        """One plan at a time; a SampleError fails its own question."""
+        plans: list[Plan | SampleError] = []
+        for at in range(len(self)):
+            try:
+                plans.append(plan(self[at]))
+            except SampleError as error:
+                plans.append(error.with_traceback(None))  # which would hold the images' caches until collected
+        return plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +223,8 @@ class Plan:
     """Answer about these images instead."""
     key: str = ""
     """Questions of one image whose `images` share a key share one session."""
-    kept: tuple[int, ...] | None = None
+    kept: Sequence[int] | Ints | None = None
+    """Image tokens that stay visible."""
     triage: Array | None = None
     opposite: Change | None = None
     """Cuts what `change` keeps: measured for faithfulness, not answered."""
@@ -189,22 +252,27 @@ class Method(Protocol):
         """First edited layers of its plans."""
         ...
 
-    def plan(self, scene: Scene) -> Plan:
-        """SampleError when this question cannot be answered this way."""
+    def plan(self, scenes: Scenes) -> Sequence[Plan | SampleError]:
+        """One of each question, or why it cannot be answered this way; a SampleError that is raised is everyone's.
+        `scenes.each` plans one question at a time."""
         ...
 
 
 def cut(kept: Sequence[int], tokens: int, **settings: Any) -> Change:
     """The change that hides every image token but `kept`."""
+    hidden = np.ones(tokens, bool)
+    hidden[list(kept)] = False
+    return hide(hidden[None], **settings)[0]
+
+
+def hide(hidden: NDArray[np.bool_], **settings: Any) -> list[Change]:
+    """The changes that hide image tokens, each question's own [Q, T]."""
     import torch
 
-    hidden = torch.ones(tokens, dtype=torch.bool)
-    hidden[list(kept)] = False
-    return Change(cut=hidden, **settings)
+    return [Change(cut=row, **settings) for row in torch.from_numpy(hidden)]
 
 
-def finite(values: Array, what: str) -> Array:
-    """The values, or SampleError `not_finite`."""
-    if not np.isfinite(values).all():
-        raise SampleError("not_finite", f"{what} holds NaN or infinity")
-    return values
+def unusable(values: Array, what: str) -> dict[int, SampleError]:
+    """SampleError `not_finite` of each question whose values [Q, ...] hold NaN or infinity."""
+    bad = ~np.isfinite(values.reshape(len(values), -1)).all(1)
+    return {int(at): SampleError("not_finite", f"{what} holds NaN or infinity") for at in np.flatnonzero(bad)}

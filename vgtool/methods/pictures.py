@@ -14,7 +14,8 @@ from PIL import Image
 from vgtool.attention.session import Rows
 from vgtool.errors import SampleError
 from vgtool.images import Alpha, open_image
-from vgtool.methods.base import Facts, Plan, Scene
+from vgtool.methods.base import Facts, Plan, Scenes
+from vgtool.methods.task import ImageGroup
 from vgtool.records import Sample
 
 
@@ -34,8 +35,9 @@ class Blank(_Picture):
     name: ClassVar[str] = "blank"
     summary: ClassVar[str] = "control: a mid-grey picture of the same size"
 
-    def plan(self, scene: Scene) -> Plan:
-        return Plan(images=tuple(Image.new("RGB", image.size, (128, 128, 128)) for image in scene.images), key="blank")
+    def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
+        grey = [tuple(Image.new("RGB", one.size, (128, 128, 128)) for one in shown.images) for shown in scenes.groups]
+        return [Plan(images=grey[at], key="blank") for at in scenes.group]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +47,16 @@ class Noise(_Picture):
     name: ClassVar[str] = "noise"
     summary: ClassVar[str] = "control: uniform noise of the same size"
 
-    def plan(self, scene: Scene) -> Plan:
-        rng = np.random.default_rng([scene.facts.seed, crc32(scene.sample.image_id.encode())])
-        shapes = [(image.height, image.width, 3) for image in scene.images]
-        noise = [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
-        return Plan(images=tuple(noise), key="noise")
+    def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
+        noise = [noisy(shown, scenes.facts.seed) for shown in scenes.groups]
+        return [Plan(images=noise[at], key="noise") for at in scenes.group]
+
+
+def noisy(shown: ImageGroup, seed: int) -> tuple[Image.Image, ...]:
+    """Noise in the sizes of a group's images, by seed and image alone."""
+    rng = np.random.default_rng([seed, crc32(shown.samples[0].image_id.encode())])
+    shapes = [(image.height, image.width, 3) for image in shown.images]
+    return tuple(Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +66,8 @@ class NoImage(_Picture):
     name: ClassVar[str] = "no-image"
     summary: ClassVar[str] = "control: the prompt without its image"
 
-    def plan(self, scene: Scene) -> Plan:
-        return Plan(blind=True)
+    def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
+        return [Plan(blind=True)] * len(scenes)
 
 
 def other_image(samples: Sequence[Sample], seed: int, alpha: Alpha = "white") -> Callable[[Sample], Image.Image]:

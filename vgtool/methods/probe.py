@@ -1,95 +1,27 @@
 """Probe: grounding metrics and maps of every question (paper section 3)."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from vgtool.attention.session import Ask, Asked, Rows, Session
+from vgtool.attention.session import Ask, Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
-from vgtool.attention.whole import WholeSession
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping, Geometry
-from vgtool.grounding.metrics import grounding, relative_attention
-from vgtool.images.levels import USED
+from vgtool.grounding.metrics import groundings, relative_attention
 from vgtool.methods.names import Role
+from vgtool.methods.questions import COMMON, FLOATS, Question, common, failure, rounds
 from vgtool.methods.task import ImageGroup, Row
-from vgtool.models.adapter import Adapter, Prompt
 from vgtool.records import Rejected, Sample
 
 Region = Literal["box", "mask"]
-
-PACK_TOKENS = 512
-"""A pack's tokens: longer ones gain nothing and their masks grow with the square."""
-
-COMMON = [
-    ("sample_id", pa.string()),
-    ("image_id", pa.string()),
-    ("group", pa.string()),
-    ("question_type", pa.string()),
-    ("question", pa.string()),
-    ("width", pa.int32()),
-    ("height", pa.int32()),
-    ("window", pa.string()),
-    ("grid_rows", pa.int32()),
-    ("grid_cols", pa.int32()),
-    ("grid_box", pa.list_(pa.float64())),
-    ("boxes", pa.list_(pa.list_(pa.float64()))),
-    ("region", pa.list_(pa.int32())),
-    ("error", pa.string()),
-]
-FLOATS = pa.list_(pa.float32())
-
-
-def chunks(
-    adapter: Adapter, samples: Sequence[Sample], most: int | None
-) -> Iterator[tuple[list[tuple[Sample, Prompt]], list[tuple[Sample, SampleError]]]]:
-    """Questions that fit one pack, with their prompts, and those whose prompt cannot be made."""
-    ready: list[tuple[Sample, Prompt]] = []
-    failed: list[tuple[Sample, SampleError]] = []
-    used = 0
-    for sample in samples:
-        try:
-            prompt = adapter.prompt(sample.prompt)
-        except SampleError as error:
-            failed.append((sample, error))
-            continue
-        if ready and (used + len(prompt.tail) > PACK_TOKENS or len(ready) == most):
-            yield ready, []
-            ready, used = [], 0
-        ready.append((sample, prompt))
-        used += len(prompt.tail)
-    yield ready, failed
-
-
-def common(sample: Sample, group: ImageGroup, region: Sequence[int]) -> Row:
-    """The columns that probe and refine rows share."""
-    geometry = group.visions[0].geometry
-    return {
-        "sample_id": sample.id,
-        "image_id": sample.image_id,
-        "group": sample.group,
-        "question_type": sample.question_type,
-        "question": sample.question,
-        "width": geometry.width,
-        "height": geometry.height,
-        "window": group.images[0].info.get(USED),
-        "grid_rows": geometry.grid.rows if geometry.placed else None,
-        "grid_cols": geometry.grid.cols if geometry.placed else None,
-        "grid_box": list(geometry.grid_box()) if geometry.placed else None,
-        "boxes": [box.as_list() for box in sample.boxes],
-        "region": list(region),
-        "error": None,
-    }
-
-
-def failure(sample: Sample | Rejected, reason: str) -> Row:
-    """A row without a result."""
-    known = {"group": sample.group, "question_type": sample.question_type} if isinstance(sample, Sample) else {}
-    ids = {"sample_id": sample.id, "image_id": sample.image_id, "question": sample.question}
-    return {**ids, **known, "error": reason}
+SLAB = 1 << 20
+"""Numbers of maps that are measured at once: what a core's cache holds."""
 
 
 class Probe:
@@ -126,6 +58,7 @@ class Probe:
                 f"'{self.adapter.spec.name}' cannot be probed: {why}, so no region of the image is any of them.",
                 "vgtool refine answers with it, with methods that need no grid.",
             )
+        self.prompt = lru_cache(4096)(self.adapter.prompt)  # benchmarks ask the same of many images
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -137,30 +70,30 @@ class Probe:
             "prompts": {"general": GENERAL_PROMPT},
         }
 
-    def only(self, labels: Collection[str]) -> "Probe":
-        return self
-
     def failed(self, sample: Sample | Rejected, reason: str) -> Sequence[Row]:
         return [failure(sample, reason)]
 
-    def run(self, group: ImageGroup, max_questions: int | None) -> Sequence[Row]:
-        rows: list[Row] = []
-        with torch.inference_mode():
-            general = self.adapter.prompt(GENERAL_PROMPT)
-            session = self.sessions.open(group.visions, general.head)
-            below: np.ndarray | None = None
-            for ready, failed in chunks(self.adapter, group.samples, max_questions):
-                rows += [failure(sample, str(error)) for sample, error in failed]
-                prompts = [prompt for _, prompt in ready] + ([general] if below is None else [])
-                asked = self._ask(session, prompts)
-                maps = stacked(asked, self.adapter.layers)
-                if below is None:
-                    below = maps[-1]
-                rows += [self._row(sample, group, maps[i], below) for i, (sample, _) in enumerate(ready)]
-        return rows
+    def only(self, labels: Collection[str]) -> "Probe":
+        return self
 
-    def _ask(self, session: Session | WholeSession, prompts: Sequence[Prompt]) -> Asked:
-        return session.ask([Ask(p.tail, p.question, self.row) for p in prompts], self.adapter.readable)
+    def run(self, groups: Sequence[ImageGroup], max_questions: int | None) -> Sequence[Row]:
+        passes, failed = rounds(groups, self.prompt, max_questions)
+        rows: list[Row] = [failure(sample, str(error)) for sample, error in failed]
+        with torch.inference_mode():
+            general = self.prompt(GENERAL_PROMPT)
+            asks = [Ask(general.tail, general.question, self.row, image=at) for at in range(len(groups))]
+            session = self.sessions.open([group.visions for group in groups], general.head)
+            below: np.ndarray | None = None
+            for questions in passes:
+                wanted = [Ask(q.prompt.tail, q.prompt.question, self.row, image=q.image) for q in questions]
+                found = session.look([*wanted, *(asks if below is None else ())], self.adapter.readable)
+                if len(wanted) > 1 and not all(bool(torch.isfinite(one).all()) for one in found.values()):
+                    # what one question has may have spread to others
+                    raise SampleError("not_finite", "attention holds NaN or infinity")
+                maps = stacked(found, self.adapter.layers)
+                below = maps[len(wanted) :] if below is None else below
+                rows += self._rows(questions, groups, maps[: len(wanted)], below)
+        return rows
 
     def _region(self, sample: Sample, geometry: Geometry) -> list[int]:
         """Tokens under the boxes, or under the mask; none for a sample that shows neither (an absent class)."""
@@ -180,45 +113,68 @@ class Probe:
             raise SampleError("no_region", "the mask touches no image token")
         return region
 
-    def _row(self, sample: Sample, group: ImageGroup, question: np.ndarray, general: np.ndarray) -> Row:
-        geometry = group.visions[0].geometry
-        if not geometry.placed:
-            return failure(sample, "no_grid: the tokens of an image of this shape form no grid")
-        question, general = question[..., : geometry.tokens], general[..., : geometry.tokens]
-        try:
-            region = self._region(sample, geometry)
-        except SampleError as error:
-            return failure(sample, str(error))
-        row = common(sample, group, region) | {"domain": sample.domain}
-        broken = ~(np.isfinite(question).all((1, 2)) & np.isfinite(general).all((1, 2)))
-        broken[list(self.adapter.without)] = False
-        if broken.any():
-            row["warning"] = f"not_finite: layers {', '.join(map(str, np.flatnonzero(broken)))}"
-        levels = {"layer": (question.mean(1), general.mean(1)), "head": (question, general)}
-        for level, (above, below) in levels.items():
-            if region:
-                metrics = grounding(relative_attention(above, below), region)
-                for name in ("ratio", "kl", "js"):
-                    row[f"{level}_{name}"] = nullable(getattr(metrics, name))
-        if self.maps != "none":
-            for name, values in (("attention", levels["layer"][0]), ("general_attention", levels["layer"][1])):
-                row[name] = self._map(values)
-        if self.maps == "heads":
-            for name, values in (("head_attention", question), ("general_head_attention", general)):
-                row[name] = self._map(values)
-        return row
+    def _rows(
+        self, questions: Sequence[Question], groups: Sequence[ImageGroup], maps: np.ndarray, general: np.ndarray
+    ) -> list[Row]:
+        """The rows of questions with maps [Q, L, H, T] on images with general maps [B, L, H, T]."""
+        regions, rows = dict[int, list[int]](), list[Row]()
+        for at, question in enumerate(questions):
+            try:
+                geometry = groups[question.image].visions[0].geometry
+                if not geometry.placed:
+                    raise SampleError("no_grid", "the tokens of an image of this shape form no grid")
+                regions[at] = self._region(question.sample, geometry)
+            except SampleError as error:
+                rows.append(failure(question.sample, str(error)))
+        some, size = list(regions), max(SLAB // maps[0].size, 1)
+        for first in range(0, len(some), size):
+            here = some[first : first + size]
+            shown = [questions[at].image for at in here]
+            tokens = groups[shown[0]].visions[0].geometry.tokens
+            above, below = (one[..., :tokens].astype(np.float64) for one in (maps[here], general[shown]))
+            measured = self._measured(above, below, [regions[at] for at in here])
+            for at, values in zip(here, measured, strict=True):
+                group = groups[questions[at].image]
+                rows.append(common(questions[at].sample, group, regions[at]) | values)
+                rows[-1]["domain"] = questions[at].sample.domain
+        return rows
 
-    def _map(self, values: np.ndarray) -> np.ndarray | list[float | None]:
-        """A map's column [L, ...]: null in layers that have no attention."""
-        return nullable(values) if self.adapter.without else values.astype(np.float32).ravel()
+    def _measured(self, above: np.ndarray, below: np.ndarray, regions: Sequence[Sequence[int]]) -> list[Row]:
+        """Metrics and maps to keep of n samples from question and general maps [n, L, H, T], first image's tokens."""
+        rows: list[Row] = [{} for _ in regions]
+        broken = ~(np.isfinite(above) & np.isfinite(below)).all((2, 3))
+        broken[:, list(self.adapter.without)] = False
+        for at in np.flatnonzero(broken.any(1)).tolist():
+            rows[at]["warning"] = f"not_finite: layers {', '.join(map(str, np.flatnonzero(broken[at])))}"
+        inside = np.zeros((len(regions), above.shape[-1]), bool)
+        for at, region in enumerate(regions):
+            inside[at, region] = True
+        measured = np.flatnonzero(inside.any(1)).tolist()
+        levels = {"layer": (above.mean(2), below.mean(2)), "head": (above, below)}
+        for level, (question, general) in levels.items():
+            found = groundings(relative_attention(question[measured], general[measured]), inside[measured])
+            for name in ("ratio", "kl", "js"):
+                values = getattr(found, name).reshape(len(measured), -1)
+                for at, numbers in zip(measured, nullable(values), strict=True):
+                    rows[at][f"{level}_{name}"] = numbers
+        kept = {"layers": ("layer",), "heads": ("layer", "head"), "none": ()}[self.maps]
+        for level in kept:
+            prefix = "" if level == "layer" else "head_"
+            for name, values in zip((f"{prefix}attention", f"general_{prefix}attention"), levels[level], strict=True):
+                flat = values.astype(np.float32).reshape(len(rows), -1)
+                for row, one in zip(rows, nullable(flat) if self.adapter.without else flat, strict=True):
+                    row[name] = one
+        return rows
 
 
-def stacked(asked: Asked, layers: int) -> np.ndarray:
-    """[Q, L, H, T] float64; NaN in layers that were not read."""
-    nothing = torch.full_like(next(iter(asked.maps.values())), torch.nan)
-    return torch.stack([asked.maps.get(layer, nothing) for layer in range(layers)], 1).double().numpy()
+def stacked(maps: Mapping[int, torch.Tensor], layers: int) -> np.ndarray:
+    """[Q, L, H, T]; NaN in layers that were not read."""
+    nothing = torch.full_like(next(iter(maps.values())), torch.nan)
+    return torch.stack([maps.get(layer, nothing) for layer in range(layers)], 1).numpy()
 
 
-def nullable(values: np.ndarray) -> list[float | None]:
-    """A flat list with null where there is no number."""
-    return [float(v) if np.isfinite(v) else None for v in values.ravel()]
+def nullable(values: np.ndarray) -> list[list[float | None]]:
+    """Lists [n][...] with null where there is no number."""
+    if np.isfinite(values).all():
+        return values.tolist()
+    return [[one if math.isfinite(one) else None for one in row] for row in values.tolist()]

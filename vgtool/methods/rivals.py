@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from vgtool.attention.session import Change, Rows
-from vgtool.errors import VgError
+from vgtool.errors import SampleError, VgError
 from vgtool.grounding.metrics import relative_attention
-from vgtool.methods.base import Array, Facts, Plan, Scene, finite
+from vgtool.methods.base import Array, Facts, Plan, Scene, Scenes, unusable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,11 @@ class Pai:
             raise VgError(f"pai: no layer from start={self.start} on has softmax attention.", "Give a lower start.")
         return layers
 
-    def plan(self, scene: Scene) -> Plan:
-        layers = self._layers(scene.facts)
+    def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
+        layers = self._layers(scenes.facts)
         rows: Rows = "last" if self.first == "louder" else "none"
         change = Change(layers=layers, rescore=_louder(self.alpha), rows=rows, decode=True)
-        return Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)
+        return [Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)] * len(scenes)
 
 
 @cache  # equal changes of scores are one object, so that the session can make one edit of them
@@ -84,13 +84,18 @@ class AdaptVis:
     def starts(self, facts: Facts) -> frozenset[int]:
         return frozenset({min(facts.readable)})
 
-    def plan(self, scene: Scene) -> Plan:
-        confidence = round(float(scene.probabilities.max()), 2)  # the released code compares it to two places
-        weight = self.unsure if confidence < self.threshold else self.sure
-        if weight == 1:
-            return Plan()
-        layers = frozenset(layer for layer in scene.facts.readable if layer < self.layers)
-        return Plan(Change(layers=layers, rescore=_scaled(weight), rows="last", decode=self.decode == "on"))
+    def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
+        layers = frozenset(layer for layer in scenes.facts.readable if layer < self.layers)
+        decode = self.decode == "on"
+        plans = {
+            weight: Plan()
+            if weight == 1
+            else Plan(Change(layers=layers, rescore=_scaled(weight), rows="last", decode=decode))
+            for weight in (self.unsure, self.sure)
+        }
+        confidence = scenes.probabilities.max(-1).round(2)  # the released code compares it to two places
+        unsure = confidence < self.threshold
+        return [plans[self.unsure if low else self.sure] for low in unsure]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +131,22 @@ class ViCrop:
     def starts(self, facts: Facts) -> frozenset[int]:
         return frozenset()
 
-    def plan(self, scene: Scene) -> Plan:
-        scene.only_image(self.name)
-        layer, grid = self.where(scene.facts), scene.geometry.grid
-        question = scene.question("last")[layer].mean(0)[: grid.tokens]
-        general = scene.general("last")[layer].mean(0)[: grid.tokens]
-        values = finite(relative_attention(question, general), "the relative attention map")
-        box = window(values.reshape(grid.rows, grid.cols), scene, self.side)
-        return Plan(images=(scene.image, scene.image.crop(box)), key=f"vicrop {box}", triage=values)
+    def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
+        scenes.only_image(self.name)
+        layer, grid = self.where(scenes.facts), scenes.grids[0]
+        question = scenes.question("last")[layer].mean(1)[:, : grid.tokens]
+        general = scenes.general("last")[layer].mean(1)[scenes.group, : grid.tokens]
+        values = relative_attention(question, general)
+        plans: list[Plan | SampleError] = []
+        refused = unusable(values, "the relative attention map")
+        for at in range(len(scenes)):
+            if at in refused:
+                plans.append(refused[at])
+                continue
+            scene = scenes[at]
+            box = window(values[at].reshape(grid.rows, grid.cols), scene, self.side)
+            plans.append(Plan(images=(scene.image, scene.image.crop(box)), key=f"vicrop {box}", triage=values[at]))
+        return plans
 
 
 SIZES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
@@ -167,11 +180,17 @@ def window(values: Array, scene: Scene, least: float | None = None) -> tuple[int
         near = [sums[b, a] for b, a in beside if 0 <= b < sums.shape[0] and 0 <= a < sums.shape[1]]
         stands_out = float((sums[y, x] - np.mean(near)) / (across * down))
         if best is None or stands_out > best[0]:
-            best = (stands_out, left + (x + across / 2) * cell_w, top + (y + down / 2) * cell_h, side)
+            centre = left + x * cell_w + cell_w * across / 2, top + y * cell_h + cell_h * down / 2
+            best = (stands_out, *centre, side)
     if best is None:
         return (0, 0, image.width, image.height)
     _, centre_x, centre_y, side = best
-    wide, high = min(side, image.width), min(side, image.height)
-    x0 = min(max(centre_x - wide / 2, 0), image.width - wide)
-    y0 = min(max(centre_y - high / 2, 0), image.height - high)
-    return (round(x0), round(y0), round(x0 + wide), round(y0 + high))
+    (x0, x1), (y0, y1) = _span(centre_x, side, image.width), _span(centre_y, side, image.height)
+    return x0, y0, x1, y1
+
+
+def _span(centre: float, side: float, size: int) -> tuple[int, int]:
+    """[start, stop) of a window on one axis, moved inside the image; whole pixels as the released code rounds them."""
+    half = int(side // 2)
+    middle = min(max(int(centre), half), size - half)
+    return max(0, middle - half), min(size, middle + half)

@@ -1,7 +1,7 @@
-"""What a run does with one image: the seam between the runner (which images, when, to where) and the methods.
+"""What a run does with some images: the seam between the runner (which images, when, to where) and the methods.
 
-The runner decodes and prepares images ahead, hands over one image with all its open questions, and stores the rows that
-come back. A task never touches files; the runner never touches attention.
+The runner decodes and prepares images ahead, hands over those of one form with all their open questions, and stores the
+rows that come back. A task never touches files; the runner never touches attention.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,6 +28,11 @@ class ImageGroup:
     visions: tuple[Vision, ...]
     """`images`, prepared for the model."""
 
+    @property
+    def form(self) -> tuple[tuple[int, ...], ...]:
+        """Equal for groups that can go through the model in one batch."""
+        return tuple(vision.form for vision in self.visions)
+
 
 class Task(Protocol):
     """A kind of run: probe or refine."""
@@ -52,11 +57,13 @@ class Task(Protocol):
         """The same task, for these rows of each sample alone."""
         ...
 
-    def run(self, group: ImageGroup, max_questions: int | None) -> Sequence[Row]:
-        """All rows of a group, failed samples as rows with `error` set. At most `max_questions` in one forward pass.
+    def run(self, groups: Sequence[ImageGroup], max_questions: int | None) -> Sequence[Row]:
+        """All rows of groups of one form, failed samples as rows with `error` set. At most `max_questions` of an image
+        in one forward pass.
 
-        Raises torch.OutOfMemoryError (the runner halves `max_questions` and calls again); any other exception than
-        SampleError is a bug. SampleError fails every sample of the group.
+        Raises torch.OutOfMemoryError (the runner takes fewer images, then halves `max_questions`) and SampleError when
+        images or questions fail together: the runner tries each image, then each question, by itself, and what fails
+        alone fails. Any other exception is a bug.
         """
         ...
 

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vgtool.attention.session import Change, Rows
+from vgtool.attention.session import Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import triage
-from vgtool.methods.base import Array, Facts, Plan, Scene, cut, finite
+from vgtool.methods.base import Array, Facts, Plan, Scenes, hide, unusable
+
+Chosen = NDArray[np.bool_]
+Refused = dict[int, SampleError]
 
 TOP_K = 20
 """Heads that the paper reads."""
@@ -82,24 +86,23 @@ class VGRefine:
     def starts(self, facts: Facts) -> frozenset[int]:
         return frozenset({min(self.edited(facts))})
 
-    def map(self, scene: Scene) -> Array:
-        """The triage map [T]."""
-        heads = self.heads(scene.facts)
-        question, general = scene.question(self.row), scene.general(self.row)
-        above = np.stack([question[layer][head] for layer, head in heads])
-        below = np.stack(
-            [general[layer][head] if self.general == "head" else general[layer].mean(0) for layer, head in heads]
-        )
-        return finite(triage.triage_map(above, below), "the triage map")
+    def map(self, scenes: Scenes) -> Array:
+        """The triage maps [Q, T]."""
+        heads = self.heads(scenes.facts)
+        question, general = scenes.question(self.row), scenes.general(self.row)
+        above = np.stack([question[layer][:, head] for layer, head in heads])
+        below = [general[la][:, he] if self.general == "head" else general[la].mean(1) for la, he in heads]
+        return triage.triage_map(above, np.stack(below)[:, scenes.group])
 
-    def relevant(self, values: Array) -> list[int]:
-        """Tokens kept by a triage map."""
+    def relevant(self, values: Array) -> Chosen:
+        """Tokens kept by triage maps."""
         if self.magnitude is not None:
             return triage.keep_above(values, self.magnitude)
         return triage.keep_percentile(values, self.percentile)
 
-    def chosen(self, scene: Scene, values: Array) -> list[int]:
-        """Tokens that stay visible; the one step that controls replace."""
+    def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
+        """Tokens that stay visible, bool [Q, T]; the one step that controls replace. Questions that cannot be answered
+        so go into `refused`."""
         return self.relevant(values)
 
     def settings(self, facts: Facts) -> dict[str, Any]:
@@ -111,16 +114,17 @@ class VGRefine:
             "decode": self.decode == "on",
         }
 
-    def plan(self, scene: Scene) -> Plan:
-        values = self.map(scene)
-        kept = self.chosen(scene, values)
-        change = self.change(scene, kept)
-        rest = sorted(set(range(scene.tokens)) - set(kept))
-        return Plan(change, kept=tuple(kept), triage=values, opposite=self.change(scene, rest))
-
-    def change(self, scene: Scene, kept: Sequence[int]) -> Change:
-        """Hide all but `kept`."""
-        return cut(kept, scene.tokens, **self.settings(scene.facts))
+    def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
+        values = self.map(scenes)
+        refused: Refused = unusable(values, "the triage map")
+        kept = self.chosen(scenes, values, refused)
+        settings = self.settings(scenes.facts)
+        changes, opposites = hide(~kept, **settings), hide(kept, **settings)
+        where = np.split(np.nonzero(kept)[1], np.cumsum(kept.sum(1))[:-1])
+        return [
+            refused[at] if at in refused else Plan(change, kept=tokens, triage=values[at], opposite=opposite)
+            for at, (change, opposite, tokens) in enumerate(zip(changes, opposites, where, strict=True))
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +134,11 @@ class RandomKeep(VGRefine):
     name: ClassVar[str] = "random-keep"
     summary: ClassVar[str] = "control: as many tokens as vgrefine keeps, at random"
 
-    def chosen(self, scene: Scene, values: Array) -> list[int]:
-        count = len(self.relevant(values))
-        return sorted(scene.rng("random-keep").permutation(scene.tokens)[:count].tolist())
+    def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
+        counts, kept = self.relevant(values).sum(1), np.zeros(values.shape, bool)
+        for at, count in enumerate(counts):  # each sample has random numbers of its own, whatever else runs beside it
+            kept[at, scenes[at].rng("random-keep").permutation(scenes.tokens)[:count]] = True
+        return kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +163,14 @@ class Centre(VGRefine):
     summary: ClassVar[str] = "control: a centred box of the same size"
     needs_grid: ClassVar[bool] = True
 
-    def chosen(self, scene: Scene, values: Array) -> list[int]:
-        kept, chosen, first = np.array(self.relevant(values)), list[int](), 0
-        for geometry in scene.geometries:
-            grid = geometry.grid
-            count = int(((kept >= first) & (kept < first + grid.tokens)).sum())
+    def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
+        kept, chosen, first = self.relevant(values), np.zeros(values.shape, bool), 0
+        for grid in scenes.grids:
+            here = slice(first, first + grid.tokens)
             rows, cols = np.indices((grid.rows, grid.cols)) + 0.5
             away = np.maximum(np.abs(rows / grid.rows - 0.5), np.abs(cols / grid.cols - 0.5)).ravel()
-            chosen += sorted((first + np.argsort(away, kind="stable")[:count]).tolist())
+            rank = np.argsort(np.argsort(away, kind="stable"), kind="stable")
+            chosen[:, here] = rank < kept[:, here].sum(1, keepdims=True)
             first += grid.tokens
         return chosen
 
@@ -177,11 +183,15 @@ class Oracle(VGRefine):
     summary: ClassVar[str] = "ceiling: keeps the ground-truth region (benchmarks with boxes)"
     needs_grid: ClassVar[bool] = True
 
-    def chosen(self, scene: Scene, values: Array) -> list[int]:
-        scene.only_image(self.name)
-        if not scene.region:
-            raise SampleError("no_region", "the oracle needs a ground-truth box that touches an image token")
-        return list(scene.region)
+    def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
+        scenes.only_image(self.name)
+        kept = np.zeros(values.shape, bool)
+        for at, region in enumerate(scenes.regions):
+            kept[at, region] = True
+            if not region:
+                error = SampleError("no_region", "the oracle needs a ground-truth box that touches an image token")
+                refused[at] = error
+        return kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,15 +202,20 @@ class Swap(VGRefine):
     summary: ClassVar[str] = "control: the mask the same question gets on another image"
     needs_grid: ClassVar[bool] = True
 
-    def chosen(self, scene: Scene, values: Array) -> list[int]:
-        scene.only_image(self.name)
-        other = scene.elsewhere()
-        values = self.map(other)
-        mine, theirs = scene.geometry.grid, other.geometry.grid
-        if mine != theirs:  # nearest cell, where the other image has another grid
-            rows = np.arange(mine.rows) * theirs.rows // mine.rows
-            cols = np.arange(mine.cols) * theirs.cols // mine.cols
-            values = values[: theirs.tokens].reshape(theirs.rows, theirs.cols)[rows][:, cols].ravel()
+    def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
+        scenes.only_image(self.name)
+        found, lacking = scenes.elsewhere()
+        refused |= lacking
+        values, (mine,) = values.copy(), scenes.grids
+        for others, at in found:
+            maps = self.map(others)
+            refused |= {int(at[i]): error for i, error in unusable(maps, "the triage map").items()}
+            theirs = others.grids[0]
+            if mine != theirs:  # nearest cell, where the other image has another grid
+                rows = np.arange(mine.rows) * theirs.rows // mine.rows
+                cols = np.arange(mine.cols) * theirs.cols // mine.cols
+                maps = maps[:, : theirs.tokens].reshape(-1, theirs.rows, theirs.cols)[:, rows][:, :, cols]
+            values[at] = maps.reshape(len(at), -1)
         return self.relevant(values)
 
 
@@ -211,5 +226,5 @@ class Invert(VGRefine):
     name: ClassVar[str] = "invert"
     summary: ClassVar[str] = "control: keeps exactly what vgrefine hides"
 
-    def chosen(self, scene: Scene, values: Array) -> list[int]:
-        return sorted(set(range(scene.tokens)) - set(self.relevant(values)))
+    def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
+        return ~self.relevant(values)

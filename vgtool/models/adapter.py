@@ -7,7 +7,7 @@ A family subclasses `Adapter` and overrides what differs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -42,11 +42,18 @@ class Vision:
     """Model token index of each image-space token [T]; None when the model's own order is row-major already."""
     overview: int = 0
     """Extra tokens after the grid's that show the whole image again (a thumbnail tile)."""
+    features: Tensor | None = None
+    """Its projected features, where they are computed already."""
 
     @property
     def tokens(self) -> int:
         """Image tokens in the prompt: the grid's and the overview's."""
         return self.geometry.tokens + self.overview
+
+    @property
+    def form(self) -> tuple[int, ...]:
+        """Equal for images whose tokens stand alike, so that they can go through the model in one batch."""
+        return (self.tokens, self.geometry.grid.rows, self.geometry.grid.cols)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,19 @@ class Inputs:
     """Per image, the columns of its overview tokens (often empty)."""
     next_position: int
     """The rope position of the first token that would follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several prompts of one form, ready for the model: heads and image tokens."""
+
+    kwargs: Mapping[str, Any]
+    length: int
+    """Of each prompt."""
+    columns: tuple[Tensor, ...]
+    """As those of `Inputs`, the same in every prompt."""
+    next_positions: tuple[int, ...]
+    """Of each prompt, the rope position of the first token that would follow."""
 
 
 @dataclass(kw_only=True)
@@ -110,6 +130,8 @@ class Adapter:
     placeholder: ClassVar[bool] = True
     """True: the tokenizer knows an image token, and the prompt is tokenised in one pass around it, as the model's
     processor does. False: text is tokenised in pieces around the image, as repositories with a sentinel do."""
+    embeds: ClassVar[bool] = True
+    """True: `inputs` takes an image as `features` has it. False: the model computes them from pixels as it goes."""
     alpha: ClassVar[Alpha] = "white"
     """What becomes of a transparent picture: laid over white, or its alpha dropped as the original's code drops it."""
     penalises_prompt: ClassVar[bool] = True
@@ -201,6 +223,21 @@ class Adapter:
         pooled = out.pooler_output if hasattr(out, "pooler_output") else out
         return torch.cat(list(pooled), 0) if isinstance(pooled, (list, tuple)) else pooled.reshape(-1, pooled.shape[-1])
 
+    @property
+    def one_tower_call(self) -> bool:
+        """Whether `features` takes the tensors of several images, one after the other, as it takes those of one."""
+        return type(self).features is Adapter.features
+
+    def featured(self, scenes: Sequence[Sequence[Vision]]) -> list[list[Vision]]:
+        """The images of several prompts with their features, all through the vision tower in one call where the model
+        takes a batch of them as it takes one."""
+        visions = [vision for scene in scenes for vision in scene]
+        if not self.one_tower_call or len({vision.form for vision in visions}) != 1:
+            return [[replace(vision, features=self.features(vision)) for vision in scene] for scene in scenes]
+        tensors = {name: torch.cat([one.tensors[name] for one in visions]) for name in visions[0].tensors}
+        made = iter(self.features(replace(visions[0], tensors=tensors)).chunk(len(visions)))
+        return [[replace(vision, features=next(made)) for vision in scene] for scene in scenes]
+
     def placed(self, vision: Vision) -> dict[str, Tensor]:
         """The vision inputs on the model's device, floats in the model's dtype."""
         return {
@@ -279,7 +316,7 @@ class Adapter:
             if index:
                 parts.append(self.embed(self.between()))
                 at += parts[-1].shape[1]
-            features = self.features(vision)
+            features = self.features(vision) if vision.features is None else vision.features
             if len(features) != vision.tokens:
                 raise SampleError("grid_mismatch", f"{len(features)} image tokens for a grid of {vision.tokens}")
             parts.append(features[None].to(parts[0]))
@@ -292,6 +329,21 @@ class Adapter:
         positions = self.positions(torch.arange(length, device=self.device)[None])
         kwargs = {"inputs_embeds": embeds, "position_ids": positions}
         return Inputs(kwargs, length, tuple(columns), tuple(overview), length)
+
+    def together(self, scenes: Sequence[Sequence[Vision]], head: Sequence[int]) -> Batch:
+        """The forward pass of several prompts in one batch: one head, each its own images, all of one form."""
+        if type(self).embeds and any(scenes):
+            scenes = self.featured(scenes)
+        each = [self.inputs(visions, head, ()) for visions in scenes]
+        kwargs: dict[str, Any] = dict(each[0].kwargs)
+        if len(each) > 1:
+            for name, value in kwargs.items():
+                if isinstance(value, (list, tuple)):
+                    kwargs[name] = [item for one in each for item in one.kwargs[name]]
+                elif isinstance(value, Tensor):
+                    axis = value.dim() - 2 if name == "position_ids" else 0  # [B, L]; [3, B, L] under mrope
+                    kwargs[name] = torch.cat([one.kwargs[name] for one in each], axis)
+        return Batch(kwargs, each[0].length, each[0].columns, tuple(one.next_position for one in each))
 
     def places(self, vision: Vision, at: int) -> tuple[Tensor, Tensor]:
         """Columns of an image that starts at column `at`: its grid tokens in image-space order, its overview's."""

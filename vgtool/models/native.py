@@ -40,6 +40,12 @@ class NativeVision(Vision):
     """Per-token inputs (token types) of the span."""
     shape: Shape | None = None
 
+    @property
+    def form(self) -> tuple[int, ...]:
+        """Images whose processor writes the same ids, with their tokens in the same places."""
+        shape = self.shape
+        return (*self.span, *((shape.rows, shape.cols, *shape.cells) if shape else ()))
+
 
 @dataclass(kw_only=True)
 class Native(Adapter):
@@ -75,6 +81,7 @@ class Native(Adapter):
     grown: bool = False
     """Whether the number of tokens follows the image."""
 
+    embeds = False
     settings: ClassVar[frozenset[str]] = Adapter.settings
 
     @classmethod
@@ -232,12 +239,11 @@ class Native(Adapter):
         return NativeVision(
             self._tensors(out),
             shape.geometry(*size),
-            None,
-            len(shape.overview),
-            image,
-            tuple(ids[start:stop]),
-            {name: tuple(values[start:stop]) for name, values in kinds.items()},
-            shape,
+            overview=len(shape.overview),
+            image=image,
+            span=tuple(ids[start:stop]),
+            kinds={name: tuple(values[start:stop]) for name, values in kinds.items()},
+            shape=shape,
         )
 
     def _measured(self, size: tuple[int, int]) -> Shape:

@@ -133,6 +133,10 @@ class Original(Adapter):
             geometry = Geometry.crop(width, height, self.side, self.side, self.grid)
         return Vision({"pixel_values": pixels.normalised(seen, pixels.CLIP_MEAN, pixels.CLIP_STD)}, geometry)
 
+    @property
+    def one_tower_call(self) -> bool:
+        return self.scales == 1
+
     def features(self, vision: Vision) -> Tensor:
         if self.scales == 1:
             return super().features(vision)

@@ -38,6 +38,7 @@ class Qwen25(Adapter):
 
     image_processor: Any
 
+    embeds = False
     settings = Adapter.settings | BUDGET.keys()
     host: ClassVar[tuple[type[PreTrainedConfig], Any]] = (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
 

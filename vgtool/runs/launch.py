@@ -1,5 +1,6 @@
 """One process's run, from its place among the others to its exit code: what `vgtool probe` and `refine` share."""
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -31,6 +32,9 @@ class Launch:
     store: Store
     place: cluster.Place
     batch: int | None
+    """Most questions of an image in one pass; None lets packs decide."""
+    images: int | None
+    """Most images in one pass; None: what memory is likely to hold."""
     checkpoint: Path | None = None
     """The model's folder, where one was named."""
     older: Older | None = None
@@ -55,19 +59,22 @@ def prepare(
     out: Path | None,
     shard: str,
     batch: str,
+    images: str,
     known: Mapping[str, Any] | None = None,
     older: Older | None = None,
 ) -> Launch:
     """Everything that can be settled before a model is loaded, differences from the run in the folder among it; images
     that ended two processes are tried here. `known`: what of the task's identity is known by now."""
-    if batch != "auto" and not (batch.isdecimal() and int(batch) > 0):
-        raise VgError(f"--batch-size '{batch}' is not auto or a number above 0.", "Leave it out to let packs decide.")
+    for option, text, hint in (("--batch-size", batch, "let packs decide"), ("--images", images, "go by free memory")):
+        if text != "auto" and not (text.isdecimal() and int(text) > 0):
+            raise VgError(f"{option} '{text}' is not auto or a number above 0.", f"Leave it out to {hint}.")
     place, (spec, checkpoint) = cluster.place(shard), resolve(model, registry)
     store = Store(out or folder(kind, spec.name, rows.name, Path("runs")))
     own = {"model": spec.name, "adapter": spec.adapter, **of_rows(rows), **(known or {})}
     store.compare(kind, own, older)
     trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
-    return Launch(store, place, None if batch == "auto" else int(batch), checkpoint, older)
+    most, many = (None if text == "auto" else int(text) for text in (batch, images))
+    return Launch(store, place, most, many, checkpoint, older)
 
 
 def already(at: Launch, rows: "Benchmark", labels: Collection[str], as_json: bool) -> int | None:
@@ -128,7 +135,8 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
 
     store, place, adapter = at.store, at.place, opened.adapter
     notes = [*adapter.spec.notes, *adapter.notes, *rows.notes, *task.notes]
-    recorded: dict[str, Any] = {"batch_size": at.batch or "auto", "device": str(adapter.device)}
+    images = (at.images or _images(task, adapter)) if opened.batches else 1
+    recorded: dict[str, Any] = {"images": images, "batch_size": at.batch or "auto", "device": str(adapter.device)}
     recorded |= {"shards": place.shard.count}
     for note in (*adapter.notes, *task.notes):
         console.say(f"Note: {note}")
@@ -149,6 +157,7 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
             rows,
             store,
             shard=place.shard,
+            images=images,
             batch=at.batch,
             report=report,
             say=console.say,
@@ -186,6 +195,25 @@ def of_rows(rows: "Benchmark") -> dict[str, Any]:
     return {"benchmark": rows.name, **found, "data_digest": rows.digest}
 
 
+def _images(task: "Task", adapter: Any) -> int:
+    """Images a pass: as many as the free memory is likely to hold, by the arithmetic of `vgtool plan`."""
+    import torch
+    from PIL import Image
+
+    text = adapter.model.config.get_text_config()
+    width = text.hidden_size
+    shared = getattr(text, "num_key_value_heads", None) or adapter.heads
+    head = getattr(text, "head_dim", None) or width // adapter.heads
+    tokens = adapter.prepare(Image.new("RGB", (448, 448))).tokens
+    size = adapter.dtype.itemsize
+    shape = plan.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
+    if adapter.device.type == "cuda":
+        free = min(torch.cuda.mem_get_info(card)[0] for card in range(torch.cuda.device_count()))
+    else:
+        free = plan.free_memory()
+    return plan.images_that_fit(shape, free, len(task.labels) - 1)
+
+
 def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, shard: Shard) -> None:
     from PIL import Image
 
@@ -203,12 +231,14 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
         return
     found = {"out": str(store.root), "done": outcome.done, "skipped": outcome.skipped, "failed": dict(outcome.failed)}
     if as_json:
-        found |= {"warned": outcome.warned, "shard": place.shard.name, "halved": outcome.halved}
+        found |= {"warned": outcome.warned, "shard": place.shard.name, "limits": dataclasses.asdict(outcome.limits)}
         console.show(json.dumps(found))
     failed = "".join(f", {count} failed ({code})" for code, count in sorted(outcome.failed.items()))
     warned = f", {outcome.warned} with layers that are not finite" if outcome.warned else ""
     memory = "".join(
-        f", {most} questions a pass on images of {tokens} tokens (memory)" for tokens, most in outcome.halved.items()
+        f", {most} {what} a pass on images of {tokens} tokens (memory)"
+        for what, known in dataclasses.asdict(outcome.limits).items()
+        for tokens, most in known.items()
     )
     shard = "" if place.shard.count == 1 else f" shard {place.shard.name}:"
     again = " Stopped; the same command goes on from here." if outcome.stopped else ""

@@ -25,6 +25,14 @@ IMAGE_TOKENS = 576
 """Of a model whose grid is not known."""
 ANSWER_TOKENS = 8
 """Generated for a short answer."""
+PACK_TOKENS = 512
+"""Of an image's questions in one pass."""
+MOST_IMAGES = 16
+"""In one pass: more of them gain little."""
+SHARE_OF_FREE = 0.5
+"""Of the free memory that a batch is to take; what the arithmetic leaves out has the rest."""
+WORKING = 20
+"""Numbers a token that a layer works on, in widths of its hidden state."""
 
 
 def groups(samples: Iterable[Sample]) -> list[list[Sample]]:
@@ -104,6 +112,8 @@ class Shape:
     kv_width: int
     """Keys and values of one token and layer, in numbers."""
     image_tokens: int
+    width: int
+    """Of the hidden states, in numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +149,7 @@ def estimate(
     maps: str = "layers",
     max_new_tokens: int = ANSWER_TOKENS,
     thought: int = 0,
+    images_a_pass: int = MOST_IMAGES,
 ) -> Plan:
     """Sizes of a probe (`methods` = 0) or refine run. Every method reads its question twice behind the shared image,
     for its answer and for the deletion beside it (edits restart at a middle layer, which is reckoned as a whole pass),
@@ -164,13 +175,14 @@ def estimate(
     each = 2 * shape.parameters + attention
     weights = shape.parameters * shape.bytes_per_weight
     started = shape.layers * card.call
-    passes = len(all_groups) * (1 + asked)
+    batches = math.ceil(len(all_groups) / images_a_pass)
+    passes = batches * (3 if methods else 2)
     seconds = max(prompt_tokens * each / (card.flops * card.share), passes * started)
-    # All questions and methods on an image decode together: each step reads the weights once per image.
+    # All questions and methods on a batch's images decode together: each step reads the weights once per batch.
     step = max(weights / card.bandwidth, started)
-    seconds += answers * each / (card.flops * card.share) + len(all_groups) * steps * step
-    longest = max((sum(question_tokens(s) * (1 + methods) for s in group) for group in all_groups), default=0)
-    cache = (shape.image_tokens + min(longest, 2048)) * shape.layers * shape.kv_width * 2 * shape.bytes_per_weight
+    seconds += answers * each / (card.flops * card.share) + batches * steps * step
+    longest = max((sum(question_tokens(s) for s in group) for group in all_groups), default=0)
+    cache = batch_bytes(shape, min(images_a_pass, len(all_groups)), longest, methods)
     return Plan(
         len(samples),
         len(rejected),
@@ -184,6 +196,34 @@ def estimate(
         (len(samples) + len(rejected)) * row_bytes(shape.layers, shape.heads, shape.image_tokens, methods, maps),
         [(sum(map(len, shard)), images_of(shard), tokens_of(shard)) for shard in dealt],
     )
+
+
+def batch_bytes(shape: Shape, images: int, tail: int, methods: int) -> float:
+    """Memory that a batch takes beside the weights, with `tail` tokens of questions an image: keys and values of
+    prefixes and of every question, asked and edited twice a method; and what one layer of the longest pass works on."""
+    general = TEMPLATE_TOKENS + math.ceil(len(GENERAL_QUESTION) / CHARACTERS_PER_TOKEN)
+    asked = min(tail, PACK_TOKENS) + general
+    edited = 2 * methods * min(tail, PACK_TOKENS)
+    kept = shape.image_tokens + TEMPLATE_TOKENS + asked + edited
+    caches = images * kept * shape.layers * shape.kv_width * 2 * shape.bytes_per_weight
+    longest = images * max(shape.image_tokens + TEMPLATE_TOKENS, asked, min(edited, PACK_TOKENS))
+    return caches + longest * WORKING * shape.width * shape.bytes_per_weight
+
+
+def images_that_fit(shape: Shape, free: float, methods: int) -> int:
+    """Images a pass, of four questions each, that `free` bytes are likely to hold; MOST_IMAGES at most."""
+    tail = 4 * (TEMPLATE_TOKENS + 120 // CHARACTERS_PER_TOKEN)
+    one = batch_bytes(shape, 1, tail, methods)
+    return max(min(int(SHARE_OF_FREE * free / one), MOST_IMAGES), 1)
+
+
+def free_memory() -> int:
+    """Bytes of the host's memory that programs may still take; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0
 
 
 def row_bytes(layers: int, heads: int, tokens: int, methods: int, maps: str) -> int:
@@ -223,7 +263,8 @@ def shape(spec: ModelSpec, folder: Path | None) -> Shape:
     if len(grid) < 2 and isinstance(vision.get("image_size"), int) and isinstance(vision.get("patch_size"), int):
         grid = [vision["image_size"] // vision["patch_size"]] * 2
     tokens = math.prod(grid) if len(grid) == 2 else IMAGE_TOKENS
-    return Shape(parameters, 4.0 if spec.embedded else 2.0, layers, heads, kv, tokens)
+    hidden = int(text.get("hidden_size") or 128 * heads)
+    return Shape(parameters, 4.0 if spec.embedded else 2.0, layers, heads, kv, tokens, hidden)
 
 
 def _parameters(folder: Path) -> int:

@@ -1,42 +1,35 @@
-"""Which images, when, to where: pictures are opened ahead, one image's questions run together, rows go to parts.
+"""Which images, when, to where: pictures are opened ahead, images of one form run together, rows go to parts.
 
-A bad sample costs its own rows. Out of memory halves the questions per pass, which later images remember. A signal
-finishes the image under way, writes what there is and stops; the same command picks up from there. An image is noted
-before it starts and the note is removed after, so that a process that ends without a word leaves a trace (trial.py).
+A bad sample costs its own rows. A signal finishes the images under way, writes what there is and stops; the same
+command picks up from there.
 """
 
-import gc
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
-
-import torch
 
 from vgtool.benchmarks.load import Benchmark
 from vgtool.errors import Exit, SampleError
-from vgtool.images import open_image
-from vgtool.methods.task import ImageGroup, Row, Task
+from vgtool.methods.task import Row, Task
 from vgtool.models.adapter import Adapter
 from vgtool.records import Sample
 from vgtool.runs import plan
+from vgtool.runs.ahead import AHEAD, Ready, batches, image_key, prepared
+from vgtool.runs.attempt import Limits, attempt
 from vgtool.runs.growth import turns
 from vgtool.runs.progress import Report
 from vgtool.runs.store import Shard, Store, key
 
-AHEAD = 4
-"""Images opened ahead of the model."""
 PART_SAMPLES = 64
 PART_SECONDS = 60.0
-"""A part is written when it holds this many samples or its first row is this old, at the end of an image: what a kill
+"""A part is written when it holds this many samples, or its first row is this old at the end of a batch: what a kill
 can lose."""
-NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-"""What torch's CPU allocator, CUDA itself and cuBLAS say for want of memory, not as torch.OutOfMemoryError."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """SIGUSR1 is what Slurm's --signal sends ahead of a time limit."""
 TOGETHER = 5.0
@@ -56,19 +49,13 @@ class Outcome:
     warned: int = 0
     stopped: int | None = None
     """The signal that stopped it."""
-    halved: dict[int, int] = field(default_factory=dict)
-    """Image tokens -> most questions a pass that memory was enough for, where it once was not."""
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def exit(self) -> int:
         if self.stopped is not None:
             return 128 + self.stopped
         return Exit.SOME_FAILED if self.failed else Exit.DONE
-
-
-def image_key(group: Sequence[Sample]) -> str:
-    """The name of a group's images in notes of what is under way."""
-    return key(group[0].image_id, *(source.name for source in group[0].extra_images))
 
 
 def run(
@@ -78,18 +65,20 @@ def run(
     store: Store,
     *,
     shard: Shard,
+    images: int = 1,
     batch: int | None = None,
     report: Report = lambda done, failed, before, total: None,
     say: Callable[[str], None] = lambda text: None,
     trial: frozenset[str] | None = None,
     outcome: Outcome | None = None,
 ) -> Outcome:
-    """Run a task over a benchmark's shard. `batch`: most questions in one forward pass; None lets packs decide.
-    `trial`: only the images of these keys, one sample at a time, for a parent that watches (trial.py)."""
+    """Run a task over a benchmark's shard. `images`: most images in one forward pass; `batch`: most questions of one;
+    None lets packs decide. `trial`: only the images of these keys, one sample at a time, for a parent that watches."""
     outcome = outcome or Outcome()
     groups, lost = plan.mine(benchmark.samples, benchmark.rejected, shard)
     if trial is not None:
         groups, lost = [[one] for group in groups if image_key(group) in trial for one in group], []
+        images = 1
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
     held, condemned = store.held(ids, say), store.condemned()
     lacking = turns(task.labels, held, ids)
@@ -100,33 +89,23 @@ def run(
     if open_ids and trial is None:
         store.unmark(shard)
     noted = {note.image for note in store.under_way()}
-    pending = _Pending(task, store, shard, report, outcome, 1 if trial else PART_SAMPLES)
-    with signals(outcome):
-        try:
-            for labels, names in lacking.items():  # one turn, but where methods were added since some samples ran
-                part = task if labels == task.labels else task.only(labels)
-                mine = [some for group in groups if (some := [sample for sample in group if sample.id in names])]
-                dead = [sample for group in mine for sample in group if key(sample.id) in condemned]
-                left = [some for group in mine if (some := [one for one in group if key(one.id) not in condemned])]
-                if trial is None:
-                    pending.take([row for one in lost if one.id in names for row in part.failed(one, one.reason)])
-                    pending.take([r for s in dead for r in part.failed(s, f"kills_process: {condemned[key(s.id)]}")])
-                with closing(_ahead(adapter, store, left, None if trial is None else 1)) as prepared:
-                    for group, note, images in prepared:
-                        if outcome.stopped is not None:
-                            note.unlink(missing_ok=True)
-                            break
-                        found = images.result()
-                        if isinstance(found, SampleError):
-                            rows: Sequence[Row] = [row for s in group for row in part.failed(s, str(found))]
-                        else:
-                            rows = attempt(part, found, batch, outcome.halved)
-                        note.unlink(missing_ok=True)
-                        pending.take(rows)
-                        if trial is None and image_key(group) in noted:
-                            store.settle(image_key(group))
-        finally:
-            pending.flush()
+    with signals(outcome), _Pending(task, store, shard, report, outcome, 1 if trial else PART_SAMPLES) as pending:
+        for labels, names in lacking.items():  # one turn, but where methods were added since some samples ran
+            part = task if labels == task.labels else task.only(labels)
+            mine = [some for group in groups if (some := [sample for sample in group if sample.id in names])]
+            dead = [sample for group in mine for sample in group if key(sample.id) in condemned]
+            left = [some for group in mine if (some := [one for one in group if key(one.id) not in condemned])]
+            if trial is None:
+                pending.take([row for one in lost if one.id in names for row in part.failed(one, one.reason)])
+                pending.take([r for s in dead for r in part.failed(s, f"kills_process: {condemned[key(s.id)]}")])
+            for together in _gathered(adapter, store, left, images, trial is not None, outcome):
+                rows = _rows(part, together, batch, outcome.limits)
+                for ended in together:
+                    ended.note.unlink(missing_ok=True)
+                pending.take(rows)
+                for ended in together:
+                    if trial is None and image_key(ended.samples) in noted:
+                        store.settle(image_key(ended.samples))
     if outcome.stopped is None:
         for image in trial or ():
             store.settle(image)
@@ -135,9 +114,36 @@ def run(
     return outcome
 
 
+def _gathered(
+    adapter: Adapter, store: Store, left: Sequence[Sequence[Sample]], images: int, single: bool, outcome: Outcome
+) -> Iterator[list[Ready]]:
+    """Batches as they get ready, until the run is stopped; then what waits is let go."""
+
+    def stopped() -> bool:
+        return outcome.stopped is not None
+
+    ahead = 1 if single else max(AHEAD, 2 * images)
+    with (
+        closing(prepared(adapter, store, left, ahead, single)) as ready,
+        closing(batches(ready, images, stopped)) as gathered,
+    ):
+        for together in gathered:
+            yield together
+            if stopped():
+                return
+
+
+def _rows(task: Task, some: Sequence[Ready], batch: int | None, limits: Limits) -> Sequence[Row]:
+    """The rows of a batch, or of what could not be prepared."""
+    groups = [one.found for one in some if not isinstance(one.found, SampleError)]
+    if groups:
+        return attempt(task, groups, batch, limits)
+    return [row for one in some for sample in one.samples for row in task.failed(sample, str(one.found))]
+
+
 @dataclass
 class _Pending:
-    """Rows that no part holds yet."""
+    """Rows that no part holds yet. Parts are written in a thread of their own, one after the other."""
 
     task: Task
     store: Store
@@ -149,110 +155,58 @@ class _Pending:
     samples: int = 0
     oldest: float = 0.0
     number: int = field(init=False)
+    writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    writing: Future[None] | None = None
 
     def __post_init__(self) -> None:
         self.number = sum(1 for _ in (self.store.root / "parts").glob(f"{self.shard.name}-*"))
 
+    def __enter__(self) -> "_Pending":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self.flush()
+            self.written()
+        finally:
+            self.writer.shutdown()
+
     def take(self, rows: Sequence[Row]) -> None:
-        """All rows of some samples."""
-        if not rows:
-            return
+        """All rows of some samples, each sample's together."""
+        for _, some in groupby(rows, key=lambda row: row["sample_id"]):
+            self._add(list(some))
+        if rows:
+            if self.rows and time.monotonic() - self.oldest >= PART_SECONDS:
+                self.flush()
+            self.report(self.outcome.done, self.outcome.failed.total(), self.outcome.skipped, self.outcome.total)
+
+    def _add(self, rows: list[Row]) -> None:
+        """All rows of one sample."""
         if not self.rows:
             self.oldest = time.monotonic()
-        self.rows.extend(rows)
-        codes: dict[str, str] = {}
-        for row in rows:
-            codes.setdefault(row["sample_id"], "")
-            if row.get("error"):
-                codes[row["sample_id"]] = row["error"].split(":")[0]
-            self.outcome.warned += bool(row.get("warning"))
-        self.samples += len(codes)
-        self.outcome.failed.update(code for code in codes.values() if code)
-        self.outcome.done += len(codes)
-        self.report(self.outcome.done, self.outcome.failed.total(), self.outcome.skipped, self.outcome.total)
-        if self.samples >= self.most or time.monotonic() - self.oldest >= PART_SECONDS:
+        self.rows += rows
+        self.samples += 1
+        codes = [row["error"].split(":")[0] for row in rows if row.get("error")]
+        self.outcome.failed.update(codes[-1:])
+        self.outcome.warned += sum(bool(row.get("warning")) for row in rows)
+        self.outcome.done += 1
+        if self.samples >= self.most:
             self.flush()
 
     def flush(self) -> None:
+        """Hand a part to the writer; what the one before could not write is raised here."""
+        self.written()
         if self.rows:
-            self.store.write(self.shard, self.number, self.rows, self.task.schema)
+            self.writing = self.writer.submit(self.store.write, self.shard, self.number, self.rows, self.task.schema)
             self.rows, self.samples, self.number = [], 0, self.number + 1
+        if self.most == 1:  # a trial: the next sample may end the process
+            self.written()
 
-
-def _prepare(adapter: Adapter, samples: Sequence[Sample]) -> ImageGroup | SampleError:
-    try:
-        sources = (samples[0].image, *samples[0].extra_images)
-        images = tuple(open_image(source, alpha=adapter.alpha) for source in sources)
-        return ImageGroup(tuple(samples), images, tuple(adapter.prepare(image) for image in images))
-    except SampleError as error:
-        return error
-
-
-def _ahead(
-    adapter: Adapter, store: Store, groups: Sequence[Sequence[Sample]], most: int | None = None
-) -> Generator[tuple[Sequence[Sample], Path, Future[ImageGroup | SampleError]], None, None]:
-    """Groups, the note that each is under way, and its images as they get ready; AHEAD of them at work in threads.
-    `most`: so many at a time, each noted by its first sample alone."""
-    with ThreadPoolExecutor(2) as threads:
-        waiting: list[tuple[Sequence[Sample], Path, Future[ImageGroup | SampleError]]] = []
-        left = iter(groups)
-        try:
-            while True:
-                while len(waiting) < (most or AHEAD) and (group := next(left, None)) is not None:
-                    note = store.begin(image_key(group), key(group[0].id) if most else "all")
-                    waiting.append((group, note, threads.submit(_prepare, adapter, group)))
-                if not waiting:
-                    return
-                yield waiting.pop(0)
-        finally:
-            for _, note, future in waiting:
-                future.cancel()
-                note.unlink(missing_ok=True)
-
-
-# ---- memory ------------------------------------------------------------------------------------------------------
-
-
-def attempt(task: Task, group: ImageGroup, most: int | None, halved: dict[int, int]) -> Sequence[Row]:
-    """The rows of a group, with fewer questions a pass for as long as memory runs out; `halved` remembers how few, by
-    image tokens. When one question a pass is too many, each sample is tried by itself and only those too big fail."""
-    tokens = sum(vision.tokens for vision in group.visions)
-    known = [limit for size, limit in halved.items() if size <= tokens]
-    most = min([*known, *([] if most is None else [most])], default=None)
-    while True:
-        rows = _rows(task, group, most)
-        if rows is not None:
-            return rows
-        _free()
-        if most == 1 or len(group.samples) == 1:
-            break
-        most = (min(most or len(group.samples), len(group.samples)) + 1) // 2
-        halved[tokens] = most
-    if len(group.samples) == 1:
-        reason = "out_of_memory: one question on this image does not fit the device"
-        return task.failed(group.samples[0], reason)
-    singles = [replace(group, samples=(sample,)) for sample in group.samples]
-    return [row for single in singles for row in attempt(task, single, 1, halved)]
-
-
-def _rows(task: Task, group: ImageGroup, most: int | None) -> Sequence[Row] | None:
-    """The rows, or None when memory ran out: the error and the tensors its traceback holds are gone by then."""
-    try:
-        return task.run(group, most)
-    except SampleError as error:
-        return [row for sample in group.samples for row in task.failed(sample, str(error))]
-    except (torch.OutOfMemoryError, MemoryError):
-        return None
-    except RuntimeError as error:
-        if not any(words in str(error) for words in NO_MEMORY):
-            raise  # any other error of a device leaves it unusable: the process ends, and a rerun goes on
-        return None
-
-
-def _free() -> None:
-    gc.collect()  # what a cycle of references still holds of the failed pass
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    def written(self) -> None:
+        """Wait for the part that is being written."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
 
 
 # ---- signals -----------------------------------------------------------------------------------------------------

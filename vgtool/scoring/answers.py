@@ -14,11 +14,11 @@ are the reference's (`vgtool.words`); graded metrics are in `open_ended`. Where 
 (`accepted`), any of them is right.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Literal
 
 from vgtool.benchmarks.options import right_option
+from vgtool.benchmarks.references import accepted
 from vgtool.errors import VgError, did_you_mean
 from vgtool.scoring import originals, yes_no
 from vgtool.scoring.option import chosen, stated
@@ -35,18 +35,6 @@ def check_rule(rule: str) -> str:
     if rule not in RULES:
         raise VgError(f"No rule '{rule}'.", did_you_mean(rule, RULES))
     return rule
-
-
-def accepted(reference: str) -> tuple[str, ...]:
-    """The answers that a reference accepts: those of a JSON list of texts, else itself."""
-    if reference.startswith('["') and reference.endswith('"]'):
-        try:
-            found = json.loads(reference)
-        except ValueError:
-            return (reference,)
-        if all(isinstance(one, str) for one in found):
-            return tuple(found)
-    return (reference,)
 
 
 def judge(answer: str, reference: str, kind: str, choices: Sequence[str] | None, rule: str = "strict") -> Outcome:

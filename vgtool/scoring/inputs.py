@@ -1,6 +1,5 @@
 """What is scored: run folders of probe and refine, or a plain file of predictions; only the columns asked for."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,18 +8,14 @@ from typing import Any
 import polars as pl
 
 from vgtool.benchmarks.options import either_or, right_option
-from vgtool.benchmarks.tables import Malformed, is_data, read_rows
+from vgtool.benchmarks.tables import is_data
 from vgtool.errors import VgError
 from vgtool.runs.store import DamagedPart, Store, read_part
 from vgtool.scoring import thinking
 from vgtool.scoring.answers import check_rule, judge
+from vgtool.scoring.predictions import COLUMNS, read_predictions
 
-ANSWERS = [
-    *("sample_id", "image_id", "group", "question_type", "question"),
-    *("choices", "reference", "method", "answer", "error"),
-]
-KINDS = ("closed", "choice", "open")
-NEEDED = ("question_type", "reference", "answer")
+ANSWERS = COLUMNS
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
     """Rows of a run folder or predictions file. VgError, unless `partial`, when parts are damaged or samples missing;
     always when two parts disagree on a sample."""
     if _is_file(path):
-        return read_predictions(path)
+        return Run(path, "refine", *read_predictions(path))
     store = Store(path)
     record = store.read()
     kind, identity = record["kind"], record["identity"]
@@ -121,65 +116,6 @@ def _once(frames: Sequence[pl.DataFrame], keys: list[str], path: Path) -> pl.Dat
             "Parts of two different runs were mixed; keep one run's.",
         )
     return single
-
-
-def read_predictions(path: Path) -> Run:
-    """Any tool's answers, from any kind of data file, with question_type, reference, answer; optional sample_id,
-    image_id, choices (a list, or a JSON list as text), method, group, question. A row that cannot be scored counts as
-    failed. VgError for a file that is not read, or lacks one of the three."""
-    found = list(read_rows(path))
-    columns = list(dict.fromkeys(key for row in found if isinstance(row, dict) for key in row))
-    if lacking := [name for name in NEEDED if name not in columns]:
-        broken = [row.problem for row in found if isinstance(row, Malformed)]
-        has = f"its columns are {', '.join(columns)[:200]}" if columns else f"its rows are {(*broken, 'none')[0]}"
-        raise VgError(
-            f"'{path}' has no column {', '.join(lacking)}: {has}.", f"Call its columns {', '.join(NEEDED)}, and so on."
-        )
-    rows = [_prediction(row, number) for number, row in enumerate(found, 1)]
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    schema = {name: pl.List(pl.String) if name == "choices" else pl.String for name in ANSWERS}
-    table = pl.DataFrame(rows, schema=schema, orient="row")
-    if table.select("sample_id", "method").is_duplicated().any():
-        twice = table.filter(table.select("sample_id", "method").is_duplicated())["sample_id"][0]
-        raise VgError(f"'{path}' has sample '{twice}' twice for one method.", "Give each row its own sample_id.")
-    methods = ["baseline", *(m for m in methods if m != "baseline")] if "baseline" in methods else methods
-    identity = {"model": path.stem, "benchmark": "predictions", "split": "file", "protocol": "none"}
-    return Run(path, "refine", {**identity, "rule": "strict", "methods": methods, "rows": len(rows)}, table)
-
-
-def _prediction(row: dict[str, Any] | Malformed, number: int) -> dict[str, Any]:
-    problem = row.problem if isinstance(row, Malformed) else None
-    row = {} if isinstance(row, Malformed) else row
-
-    def text(name: str, default: str = "") -> str:
-        value = row.get(name)
-        return default if value is None or value == "" else str(value)
-
-    error, choices = None, row.get("choices")
-    if isinstance(choices, str):
-        try:
-            choices = json.loads(choices) if choices.strip() else None
-        except ValueError:
-            error = "malformed_row: choices is not a JSON list"
-    if choices is not None and not isinstance(choices, list):
-        error, choices = "malformed_row: choices is not a list", None
-    kind = text("question_type")
-    if kind not in KINDS:
-        error = f"malformed_row: question_type '{kind}' is none of {', '.join(KINDS)}"
-    error = error if problem is None else f"malformed_row: {problem}"
-    sample = text("sample_id", f"row-{number}")
-    return {
-        "sample_id": sample,
-        "image_id": text("image_id", sample),
-        "group": text("group"),
-        "question_type": kind,
-        "question": text("question"),
-        "choices": [str(choice) for choice in choices] if choices else None,
-        "reference": text("reference"),
-        "method": text("method", "answers"),
-        "answer": text("answer"),
-        "error": error,
-    }
 
 
 def judged(run: Run, rule: str | None) -> pl.DataFrame:

@@ -13,8 +13,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from vgtool.benchmarks.references import accepted
 from vgtool.errors import VgError
-from vgtool.scoring.answers import accepted
 from vgtool.scoring.originals import llava_med_recall
 from vgtool.words import words
 

@@ -89,7 +89,8 @@ def ask(name: str, kind: str, part: Part) -> Asked:
 
 def _png(name: str, split: str, index: int, seed: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(drawing(name, split, index, seed).pixels).save(buffer, "PNG")
+    picture = Image.fromarray(drawing(name, split, index, seed).pixels)
+    picture.save(buffer, "PNG", compress_level=0)  # it is read again at once
     return buffer.getvalue()
 
 

@@ -6,6 +6,7 @@ tightest pixel rectangle around the mask, continuous edges. Schematic on purpose
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,8 +94,8 @@ def draw(natural: bool, conflict: bool, rng: np.random.Generator) -> Drawing:
 
 
 def _mesh(width: int, height: int) -> tuple[Picture, Picture]:
-    ys, xs = np.mgrid[:height, :width].astype(np.float64) + 0.5
-    return xs, ys
+    """Pixel centres [1, width] and [height, 1]."""
+    return np.arange(width, dtype=np.float64)[None] + 0.5, np.arange(height, dtype=np.float64)[:, None] + 0.5
 
 
 def _part(width: int, height: int, quadrant: int, rng: np.random.Generator) -> tuple[Mask, tuple[float, float]]:
@@ -112,10 +113,10 @@ def _mark(shape: str, width: int, height: int, centre: tuple[float, float], rng:
     r = rng.uniform(12.0, 16.0)
     xs, ys = _mesh(width, height)
     dx, dy = np.abs(xs - centre[0] - rng.uniform(-3, 3)), np.abs(ys - centre[1] - rng.uniform(-3, 3))
-    distance = np.hypot(dx, dy)
     if shape == "disc":
-        return distance <= r
+        return np.hypot(dx, dy) <= r
     if shape == "ring":
+        distance = np.hypot(dx, dy)
         return (distance <= r) & (distance >= 0.55 * r)
     if shape == "square":
         return (dx <= 0.88 * r) & (dy <= 0.88 * r)
@@ -141,11 +142,13 @@ def _scene(width: int, height: int, parts: list[Part], rng: np.random.Generator)
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def _texture(organ: str, xs: Picture, ys: Picture, rng: np.random.Generator) -> Picture:
+@cache
+def _texture(organ: str, width: int, height: int) -> Picture:
     """What tells an organ from another: its level and pattern, 0 to 1."""
+    xs, ys = _mesh(width, height)
     stripes = {"spleen": xs, "kidney": ys, "stomach": xs + ys}
     level = {"liver": 0.62, "spleen": 0.50, "kidney": 0.50, "lung": 0.30, "heart": 0.50, "stomach": 0.50}[organ]
-    grey = np.full_like(xs, level)
+    grey = np.full((height, width), level)
     if organ in stripes:
         grey += 0.13 * np.sign(np.sin(stripes[organ] * (2 * np.pi / (14 if organ == "stomach" else 10))))
     if organ == "heart":
@@ -159,7 +162,7 @@ def _phantom(style: str, width: int, height: int, parts: list[Part], rng: np.ran
     body = np.abs(u) ** 4 + np.abs(v) ** 4 <= 0.98
     grey = np.where(body, {"CT": 0.42, "MRI": 0.38, "X-ray": 0.45, "ultrasound": 0.34}[style], 0.03)
     for part in parts:
-        grey = np.where(part.mask, _texture(part.name, xs, ys, rng), grey)
+        grey = np.where(part.mask, _texture(part.name, width, height), grey)
         if part.mark is not None:
             grey = np.where(part.mark.mask, 0.95 if part.mark.tone == "bright" else 0.04, grey)
     if style == "CT":

@@ -1,0 +1,99 @@
+"""Pictures opened and prepared ahead of the model in threads, and gathered into batches of one form.
+
+An image is noted in the run folder before it is opened and the note is removed when its rows are there, so that a
+process that ends without a word leaves a trace (trial.py).
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vgtool.errors import SampleError
+from vgtool.images import open_image
+from vgtool.methods.task import ImageGroup
+from vgtool.models.adapter import Adapter
+from vgtool.records import Sample
+from vgtool.runs.store import Store, key
+
+AHEAD = 4
+"""Images opened ahead of the model, at least."""
+WINDOW = 4
+"""Batches' worth of images that wait for others of their form, where a model's input follows the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Questions on an image that is prepared, or cannot be."""
+
+    samples: Sequence[Sample]
+    note: Path
+    """That the image is under way."""
+    found: ImageGroup | SampleError
+
+
+def image_key(group: Sequence[Sample]) -> str:
+    """The name of a group's images in notes of what is under way."""
+    return key(group[0].image_id, *(source.name for source in group[0].extra_images))
+
+
+def prepared(
+    adapter: Adapter, store: Store, groups: Sequence[Sequence[Sample]], ahead: int, single: bool = False
+) -> Generator[Ready, None, None]:
+    """Groups as their images get ready, `ahead` of them at work in threads. `single`: each is one sample, and is noted
+    as that sample alone."""
+    with ThreadPoolExecutor(2) as threads:
+        waiting: list[tuple[Sequence[Sample], Path, Future[ImageGroup | SampleError]]] = []
+        left = iter(groups)
+        try:
+            while True:
+                while len(waiting) < ahead and (group := next(left, None)) is not None:
+                    note = store.begin(image_key(group), key(group[0].id) if single else "all")
+                    waiting.append((group, note, threads.submit(_prepare, adapter, group)))
+                if not waiting:
+                    return
+                group, note, future = waiting.pop(0)
+                try:
+                    found = future.result()
+                except BaseException:
+                    note.unlink(missing_ok=True)
+                    raise
+                yield Ready(group, note, found)
+        finally:
+            for _, note, future in waiting:
+                future.cancel()
+                note.unlink(missing_ok=True)
+
+
+def batches(
+    ready: Iterator[Ready], most: int, stopped: Callable[[], bool]
+) -> Generator[list[Ready], None, None]:
+    """Images in batches of one form, at most `most` in each; one that cannot be prepared comes by itself. When
+    `stopped`, what waits is let go, its notes with it."""
+    waiting: dict[Any, list[Ready]] = {}
+    try:
+        for one in ready:
+            form = None if isinstance(one.found, SampleError) else one.found.form
+            waiting.setdefault(form, []).append(one)
+            full = form if form is None or len(waiting[form]) >= most else None
+            if form is not None and full is None and sum(map(len, waiting.values())) >= WINDOW * most:
+                full = max(waiting, key=lambda kind: len(waiting[kind]))
+            if form is None or full is not None:
+                if stopped():
+                    return
+                yield waiting.pop(full)
+        while waiting and not stopped():
+            yield waiting.pop(next(iter(waiting)))
+    finally:
+        for one in (one for some in waiting.values() for one in some):
+            one.note.unlink(missing_ok=True)
+
+
+def _prepare(adapter: Adapter, samples: Sequence[Sample]) -> ImageGroup | SampleError:
+    try:
+        sources = (samples[0].image, *samples[0].extra_images)
+        images = tuple(open_image(source, alpha=adapter.alpha) for source in sources)
+        return ImageGroup(tuple(samples), images, tuple(adapter.prepare(image) for image in images))
+    except SampleError as error:
+        return error
