@@ -15,6 +15,7 @@ import pytest
 from forked import vgtool
 
 from vgtool import commands
+from vgtool.errors import VgError
 
 LIGHT = """import sys
 sys.argv = ["vgtool", *{!r}]
@@ -242,3 +243,24 @@ def test_what_a_user_may_not_open_is_one_sentence(
 def test_a_number_out_of_range_is_refused_by_its_option(args: list[str]) -> None:
     done = vgtool("probe", "--model", "phantom-vlm", "--benchmark", "scenes", *args)
     assert done.returncode == 2 and args[0] in done.stderr and "Traceback" not in done.stderr
+
+
+def test_listings_are_short_and_one_entry_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(command: str) -> str:
+        assert not commands.app(command.split(), standalone_mode=False)
+        return capsys.readouterr().out
+
+    assert all(len(line) < 130 for line in shown("models").splitlines()) and "Unverified" not in shown("models")
+    assert "a test subject for the tool" in shown("models phantom-vlm")
+    assert "paper: " in shown("benchmarks vqa-rad") and "1,297 of train and test" in shown("benchmarks vqa-rad")
+    text = shown("methods vgrefine")
+    assert "percentile" in text and "50.0" in text and "tokens below this percentile of the map are hidden" in text
+    found = {one["name"]: one for one in json.loads(shown("methods vgrefine --json"))["parameters"]}
+    assert found["percentile"]["default"] == 50.0 and found["percentile"]["type"] == "number"
+    assert found["magnitude"]["default"] is None and found["rows"]["type"].startswith("last|question|text")
+    listed = json.loads(shown("methods --json"))
+    assert all(one["help"] for method in listed for one in method["parameters"]), "every parameter says what it does"
+    mistyped = {"methods vgrefin": "vgrefine", "benchmarks phanto": "phantom", "models phantm-vlm": "phantom-vlm"}
+    for command, near in mistyped.items():
+        with pytest.raises(VgError, match=f"Did you mean '{near}'"):
+            commands.app(command.split(), standalone_mode=False)

@@ -168,6 +168,14 @@ def test_a_read_run_holds_its_maps_with_their_axes() -> None:
     assert "triage" not in vgtool.read("runs/refined", maps=False).columns
 
 
+def test_the_scores_are_numbers_of_the_runs_own_rows() -> None:
+    frame = vgtool.score("runs/refined", Path("runs/scenes"), seed=3)
+    one = {m: frame.filter(metric=m, method="vgrefine", table="accuracy")["value"][0] for m in ("accuracy", "right")}
+    assert one["accuracy"] == one["right"] / 20 and frame.schema["value"] == pl.Float64
+    with pytest.raises(vgtool.VgError, match="no run folder"):
+        vgtool.score("nowhere")
+
+
 def test_grids_that_differ_come_as_nested_lists(tmp_path: Path) -> None:
     from vgtool.api.results import _arrays
 

@@ -11,15 +11,15 @@ from vgtool.version import __version__
 if TYPE_CHECKING:
     from vgtool.api.look import Look, Metrics, Refined
     from vgtool.api.model import Model, load
-    from vgtool.api.results import read
+    from vgtool.api.results import read, score
     from vgtool.errors import VgError
 
-__all__ = ["Look", "Metrics", "Model", "Refined", "VgError", "__version__", "load", "read"]
+__all__ = ["Look", "Metrics", "Model", "Refined", "VgError", "__version__", "load", "read", "score"]
 
 _WHERE = {
     **dict.fromkeys(("Look", "Metrics", "Refined"), "vgtool.api.look"),
     **dict.fromkeys(("Model", "load"), "vgtool.api.model"),
-    "read": "vgtool.api.results",
+    **dict.fromkeys(("read", "score"), "vgtool.api.results"),
     "VgError": "vgtool.errors",
 }
 

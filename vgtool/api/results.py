@@ -1,6 +1,7 @@
-"""Finished runs as frames: `vgtool.read`."""
+"""Finished runs as frames: `vgtool.read` and `vgtool.score`."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,26 @@ def read(run: str | Path, *, maps: bool = True) -> pl.DataFrame:
     held = [name for name in (*LEVELS, "triage") if name in frame.columns and frame[name].null_count() < frame.height]
     layers = _layers(frame)
     return frame.with_columns(_arrays(frame, name, layers) for name in held)
+
+
+def score(
+    *runs: str | Path,
+    rule: str | None = None,
+    by: Sequence[str] = (),
+    tables: Sequence[str] = (),
+    against: Sequence[str] = (),
+    partial: bool = False,
+    allow_mixed: bool = False,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Every estimate of run folders and prediction files, a row each, at full precision: what `vgtool score --format
+    parquet` gives, with the same options (docs/files.md names the columns)."""
+    from vgtool.scoring.score import score as scored
+
+    paths = [Path(run) for run in runs]
+    found = scored(paths, rule=rule, by=by, partial=partial, seed=seed, allow_mixed=allow_mixed, tables=tables,
+                   against=against, every=not tables)  # fmt: skip
+    return found.frame
 
 
 def _arrays(frame: pl.DataFrame, name: str, layers: int) -> pl.Series:

@@ -16,7 +16,7 @@ from typing import Any
 from vgtool.errors import VgError, did_you_mean
 from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX, Rejected, Sample
 from vgtool.registry import ModelSpec
-from vgtool.runs.store import Shard
+from vgtool.runs.shard import Shard
 
 CHARACTERS_PER_TOKEN = 4
 TEMPLATE_TOKENS = 40
