@@ -52,7 +52,7 @@ def groundings(relative: Array, inside: NDArray[np.bool_]) -> Grounding:
     """As `grounding`, of n samples at once: relative attention [n, ..., T], each sample's region [n, T] (not empty)."""
     usable = np.isfinite(relative).all(-1) & (relative.sum(-1) > 0)
     r = np.where(usable[..., None], relative, 1.0)
-    inside = inside.reshape(len(inside), *(1,) * (r.ndim - 2), -1)
+    inside = inside.reshape(len(inside), *(1,) * (r.ndim - 2), inside.shape[-1])
     size = inside.sum(-1)
     m = inside / size[..., None]
     ratio = (r * inside).sum(-1) / (r.mean(-1) * size + 1e-8)

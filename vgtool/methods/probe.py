@@ -151,7 +151,7 @@ class Probe:
             inside[at, region] = True
         measured = np.flatnonzero(inside.any(1)).tolist()
         levels = {"layer": (above.mean(2), below.mean(2)), "head": (above, below)}
-        for level, (question, general) in levels.items():
+        for level, (question, general) in levels.items() if measured else ():
             found = groundings(relative_attention(question[measured], general[measured]), inside[measured])
             for name in ("ratio", "kl", "js"):
                 values = getattr(found, name).reshape(len(measured), -1)
