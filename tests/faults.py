@@ -27,6 +27,7 @@ from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.adapter import Vision
 from vgtool.records import Decoding, Grid, ImageSource, Rejected, Sample
 from vgtool.runs import runner, store, trial
+from vgtool.runs import whole as files
 from vgtool.runs.store import Shard, Store
 
 METHODS = ("baseline", "other")
@@ -242,7 +243,7 @@ def work(
         touch(self, *args, **kwargs)
         at("touched")
 
-    store.os, store.open, Path.touch = Os(at), opened, touched  # type: ignore[attr-defined,assignment,method-assign]
+    files.os, files.open, Path.touch = Os(at), opened, touched  # type: ignore[attr-defined,assignment,method-assign]
     runner.PART_SAMPLES = part
     rows, task = benchmark(images), Answers(at=at, nap=nap, deadly=deadly)
     folder = Store(root)

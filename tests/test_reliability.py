@@ -39,6 +39,7 @@ from vgtool.models.load import load, resolve
 from vgtool.records import Box, Grid
 from vgtool.registry import ModelSpec, read_entries
 from vgtool.runs import plan, process, runner, store, trial
+from vgtool.runs import whole as files
 from vgtool.runs.attempt import Limits, attempt
 from vgtool.runs.store import DamagedPart, Shard, Store, check_digest, key, read_part, save
 
@@ -123,7 +124,7 @@ def test_a_second_signal_ends_at_once_and_the_rerun_completes(tmp_path: Path, wh
     wait_for(lambda: notes.is_dir() and len(list(notes.iterdir())) > 0)
     time.sleep(0.3)
     for _ in range(2):
-        os.kill(child.pid or 0, signal.SIGTERM)
+        os.kill(child.pid or 0, signal.SIGINT)
         time.sleep(0.2)
     child.join(10)
     assert child.exitcode not in (None, 0), "it slept on"
@@ -265,7 +266,7 @@ def test_a_disk_full_at_any_byte_of_a_part_keeps_the_others_and_leaves_nothing_h
     folder.write(Shard(), 0, [{"sample_id": "a", "error": None}], SMALL)
     (first,) = (tmp_path / "parts").iterdir()
     size, room = first.stat().st_size, 0
-    monkeypatch.setattr(store, "open", lambda path, mode: Full(open(path, mode), room), raising=False)  # noqa: SIM115
+    monkeypatch.setattr(files, "open", lambda path, mode: Full(open(path, mode), room), raising=False)  # noqa: SIM115
     for room in range(size):  # noqa: B007 (the writer reads it)
         with pytest.raises(StorageError, match="make room and run the same command again"):
             folder.write(Shard(), 1, rows, SMALL)
@@ -293,9 +294,9 @@ def test_a_disk_that_fails_late_keeps_the_parts_and_leaves_nothing_half(
             fail()
 
     if step == "close":
-        monkeypatch.setattr(store, "open", lambda path, mode: Closing(open(path, mode), 1 << 30), raising=False)  # noqa: SIM115
+        monkeypatch.setattr(files, "open", lambda path, mode: Closing(open(path, mode), 1 << 30), raising=False)  # noqa: SIM115
     else:
-        monkeypatch.setattr(store.os, step, fail)
+        monkeypatch.setattr(files.os, step, fail)
     with pytest.raises(StorageError) as caught:
         folder.write(Shard(), 0, [{"sample_id": "a", "error": None}], SMALL)
     assert caught.value.exit_code == Exit.BUG and os.strerror(number) in str(caught.value)

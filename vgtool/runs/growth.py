@@ -49,7 +49,7 @@ def _rows(root: Path, old: Mapping[str, Any], wanted: Mapping[str, Any], older: 
         if old.get("data_digest") != digest:
             raise _differs(root, "data_digest", old.get("data_digest"), digest)
         return {}
-    if rows is None or now is None or now < rows or older is None:
+    if not isinstance(rows, int) or not isinstance(now, int) or now < rows or older is None:
         raise _differs(root, "rows", rows, now, "rows (--limit, --split)")
     if older(rows) != old.get("data_digest"):
         raise VgError(
