@@ -74,7 +74,7 @@ def write(folder: Path, layout: str, megabytes: int) -> int:
         square = {"crop_size": {"height": 84, "width": 84}, "size": {"shortest_edge": 84}}
         put("preprocessor_config.json", {"image_processor_type": "CLIPImageProcessor", **square})
     elif layout == "fused":
-        chat = {"model_type": "internvl_chat", "force_image_size": 112, "template": "Hermes-2"}
+        chat = {"model_type": "internvl_chat", "force_image_size": 112, "template": "Hermes-2", "select_layer": -1}
         put("config.json", {**chat, "llm_config": {"model_type": "llama", **text}, "vision_config": tower})
         tensors = chat_names(tensors)
     else:

@@ -17,6 +17,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import faults
@@ -34,7 +35,6 @@ from vgtool.errors import Exit, SampleError, StorageError, VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.probe import Probe
 from vgtool.methods.task import ImageGroup, Row
-from vgtool.models.adapter import Vision
 from vgtool.models.load import load, resolve
 from vgtool.records import Box, Grid
 from vgtool.registry import ModelSpec, read_entries
@@ -661,22 +661,15 @@ def test_no_control_character_of_data_reaches_the_terminal(payload: str, monkeyp
 
 def test_attention_that_is_not_finite_is_null_with_its_layer_named_and_the_other_layers_count() -> None:
     probe = Probe.__new__(Probe)
-    probe.maps, probe.mapping, probe.region = "none", "exact", "box"
-    rows = benchmark(images=1, per=1, rejected=0)
-    geometry = Geometry.squash(20, 20, 20, 20, Grid(2, 2))
-    sample = dataclasses.replace(rows.samples[0], boxes=(Box(0, 0, 5, 5),))
-    group = ImageGroup((sample,), (), (Vision({}, geometry),))
+    probe.maps, probe.adapter = "none", SimpleNamespace(without=())  # type: ignore[assignment]
     maps = np.random.default_rng(0).uniform(0.1, 1, (3, 2, 4))
-    whole = probe._row(sample, group, maps, np.ones((3, 2, 4)))
-    broken = maps.copy()
+    broken, masked = maps.copy(), maps.copy()
     broken[1, 0, 2] = np.nan
-    row = probe._row(sample, group, broken, np.ones((3, 2, 4)))
+    masked[2] = 0.0  # a row that may attend to no image token
+    whole, row, found = probe._measured(np.stack([maps, broken, masked]), np.ones((3, 3, 2, 4)), [[0]] * 3)
     assert row["warning"] == "not_finite: layers 1" and "warning" not in whole
     for name in ("layer_ratio", "layer_kl", "layer_js"):
         assert row[name][1] is None and row[name][0] == whole[name][0] and row[name][2] == whole[name][2]
-    masked = maps.copy()
-    masked[2] = 0.0  # a row that may attend to no image token
-    found = probe._row(sample, group, masked, np.ones((3, 2, 4)))
     assert found["layer_kl"][2] is None and found["layer_kl"][:2] == whole["layer_kl"][:2]
 
 
