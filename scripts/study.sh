@@ -23,6 +23,7 @@ while read -r name cards after line; do
     fi
     if ((cards > 0)); then
         ((cards == 1)) || options+=(--gpus-per-task="$cards")
+        command=()
         eval "command=($line)" # a command as one would type it, quoted for a shell
         jobs[$name]=$(submit --array="0-$last" "${options[@]}" "$here/array.sbatch" "${command[@]:1}")
     else

@@ -440,7 +440,7 @@ def test_a_model_split_over_memory_and_disk_gives_the_same_rows_and_answers(tmp_
         method = {"vgrefine": parse("vgrefine")}
         refine = Refine(opened, method, facts, Decoding(4), mapping="exact", partner=never)
         found.append(
-            (Probe(opened, maps="layers", row="last", mapping="exact").run(group, None), refine.run(group, None))
+            (Probe(opened, maps="layers", row="last", mapping="exact").run([group], None), refine.run([group], None))
         )
     for whole, parted in zip(*found, strict=True):
         assert len(whole) == len(parted) > 0
