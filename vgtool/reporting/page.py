@@ -58,9 +58,10 @@ def write(
             shown = [] if pictures is None else examples(read, pictures)
             drawn = figures.draw(read, grouped, chosen, seed, folder, shown)
             parts = _estimates(read, seed)
+            frame = joined(parts)
             for form in ("json", "parquet"):
-                (folder / f"results.{form}").write_bytes(exported(joined(parts), form))
-            tables = [_summary(read, joined(parts)), *_failures(read), *map(view, parts)]
+                (folder / f"results.{form}").write_bytes(exported(frame, form))
+            tables = [_summary(read, frame), *_failures(read), *map(view, parts)]
             (folder / "index.html").write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
     except OSError as error:
         raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
