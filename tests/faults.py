@@ -21,35 +21,39 @@ import torch
 from forked import SERVER
 from PIL import Image
 
-from vgtool.benchmarks.load import Benchmark, digest
+from vgtool.benchmarks.digest import digest
+from vgtool.benchmarks.load import Benchmark
+from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.adapter import Vision
 from vgtool.records import Decoding, Grid, ImageSource, Rejected, Sample
-from vgtool.runs import runner, store, trial
+from vgtool.runs import deal, runner, trial
 from vgtool.runs import whole as files
+from vgtool.runs.parts import read_part
 from vgtool.runs.store import Shard, Store
 
 METHODS = ("baseline", "other")
 POINTS = ("open", "half", "fsync", "replace", "replaced", "touch", "touched", "prepare", "run", "ran")
 
 
-
 class Toy:
-    """An adapter that prepares a picture into nothing."""
+    """An adapter that prepares a picture into nothing. `forms`: pictures of two sizes do not go together."""
 
     alpha = "white"
 
-    def __init__(self, at: Callable[[str], None] = lambda point: None) -> None:
-        self.at = at
+    def __init__(self, at: Callable[[str], None] = lambda point: None, forms: bool = False) -> None:
+        self.at, self.forms = at, forms
 
     def prepare(self, image: Image.Image) -> Vision:
         self.at("prepare")
-        return Vision({}, Geometry.squash(image.width, image.height, 8, 8, Grid(2, 2)))
+        cols = image.width // 3 if self.forms else 2
+        return Vision({}, Geometry.squash(image.width, image.height, 8, 8, Grid(2, cols)))
 
 
 class Answers:
-    """Two rows a sample, made of its id alone. Faults by sample id: one that ends the process, ones too big."""
+    """Two rows a sample, made of its id alone. Faults by sample id: one that ends the process, ones too big. `beside`:
+    an answer is made of all ids that went through together, as rounding is."""
 
     kind = "refine"
     labels = tuple(METHODS)
@@ -68,8 +72,10 @@ class Answers:
         deadly: Sequence[str] = (),
         huge: Sequence[str] = (),
         most: int | None = None,
+        beside: bool = False,
     ) -> None:
-        self.at, self.nap, self.deadly, self.huge, self.most = at, nap, set(deadly), set(huge), most
+        self.beside, self.at, self.nap, self.most = beside, at, nap, most
+        self.deadly, self.huge = set(deadly), set(huge)
         self.calls: list[tuple[tuple[str, ...], int | None]] = []
 
     def identity(self) -> dict[str, Any]:
@@ -92,7 +98,7 @@ class Answers:
         time.sleep(self.nap)
         rows = [row(sample, method) for group in groups for sample in group.samples for method in METHODS]
         self.at("ran")
-        return rows
+        return [one | {"answer": " ".join(ids)} for one in rows] if self.beside else rows
 
 
 def row(sample: Sample, method: str) -> Row:
@@ -101,19 +107,19 @@ def row(sample: Sample, method: str) -> Row:
     return {**text, "answer": f"{method} of {sample.id}", "numbers": numbers, "error": None}
 
 
-def picture() -> bytes:
+def picture(width: int = 6) -> bytes:
     out = io.BytesIO()
-    Image.new("RGB", (6, 4), (10, 200, 30)).save(out, "PNG")
+    Image.new("RGB", (width, 4), (10, 200, 30)).save(out, "PNG")
     return out.getvalue()
 
 
 def benchmark(images: int = 12, per: int = 3, rejected: int = 2) -> Benchmark:
-    data = picture()
+    narrow, wide = picture(), picture(9)
     samples = [
         Sample(
             id=f"i{i}-q{q}",
             image_id=f"i{i}",
-            image=ImageSource(f"i{i}.png", lambda: data),
+            image=ImageSource(f"i{i}.png", lambda i=i: wide if i % 3 == 0 else narrow),
             question="?",
             prompt="? " * (1 + (i + q) % 5),
             domain="medical",
@@ -138,13 +144,20 @@ def benchmark(images: int = 12, per: int = 3, rejected: int = 2) -> Benchmark:
     )
 
 
+def opened(root: Path, rows: Benchmark) -> Store:
+    """The store of a run of these rows."""
+    folder = Store(root)
+    folder.open("refine", {"rows": rows.rows}, [])
+    return folder
+
+
 def ids(rows: Benchmark) -> set[str]:
     return {one.id for one in (*rows.samples, *rows.rejected)}
 
 
 def table(root: Path) -> pl.DataFrame:
     """Every row of every part, as it lies there, sorted; a row written twice is there twice."""
-    frames = [store.read_part(path) for path in sorted((root / "parts").glob("*.parquet"))]
+    frames = [read_part(path) for path in sorted((root / "parts").glob("*.parquet"))]
     rows = pl.concat(frames)
     return rows.sort([name for name in ("sample_id", "method") if name in rows.columns])
 
@@ -213,22 +226,8 @@ class Half(Handle):
         self.handle.write(data[len(data) // 2 :])
 
 
-def work(
-    root: Path,
-    shard: str = "1/1",
-    *,
-    point: str | None = None,
-    n: int = 1,
-    part: int = 6,
-    images: int = 12,
-    nap: float = 0.0,
-    batch: int = 1,
-    deadly: Sequence[str] = (),
-    trials: bool = True,
-    trial_of: frozenset[str] | None = None,
-) -> int:
-    """One run, to be called in a child. `point`, `n`: where it kills itself. The exit code of the run."""
-    at = Killer(point, n)
+def seams(at: Callable[[str], None]) -> None:
+    """Put the points into what this process writes files with."""
 
     def opened(path: Path, mode: str) -> Half:
         at("open")
@@ -244,24 +243,55 @@ def work(
         at("touched")
 
     files.os, files.open, Path.touch = Os(at), opened, touched  # type: ignore[attr-defined,assignment,method-assign]
+
+
+def work(
+    root: Path,
+    shard: str = "1/1",
+    *,
+    point: str | None = None,
+    n: int = 1,
+    part: int = 6,
+    images: int = 12,
+    nap: float = 0.0,
+    batch: int = 1,
+    deadly: Sequence[str] = (),
+    trials: bool = True,
+    trial_of: trial.Trial | None = None,
+    beside: bool = False,
+    command: Sequence[str] = (),
+) -> int:
+    """One run, to be called in a child. `point`, `n`: where it kills itself. The exit code of the run."""
+    at = Killer(point, n)
+
+    seams(at)
     runner.PART_SAMPLES = part
-    rows, task = benchmark(images), Answers(at=at, nap=nap, deadly=deadly)
+    rows, task = benchmark(images), Answers(at=at, nap=nap, deadly=deadly, beside=beside)
     folder = Store(root)
-    command = [sys.executable, "-c", f"import faults; faults.tried({str(root)!r}, {tuple(deadly)!r}, {images})"]
+    again = (str(root), tuple(deadly), images, beside)
+    command = command or [sys.executable, "-c", f"import faults; faults.tried(*{again!r})"]
     if trials:
-        trial.hold(folder, rows.samples, rows.rejected, Shard.parse(shard), lambda text: None, command)
+        share = deal.mine(rows.samples, rows.rejected, Shard.parse(shard))
+        trial.hold(folder, share.groups, lambda text: None, command)
     folder.open(task.kind, task.identity() | {"rows": rows.rows}, [])
-    return runner.run(task, Toy(at), rows, folder, shard=Shard.parse(shard), images=batch, trial=trial_of).exit  # type: ignore[arg-type]
+    toy: Any = Toy(at, forms=beside)
+    return runner.run(task, toy, rows, folder, shard=Shard.parse(shard), images=batch, trial=trial_of).exit  # type: ignore[arg-type]
 
 
-def tried(root: str, deadly: Sequence[str], images: int) -> None:
+def tried(root: str, deadly: Sequence[str], images: int, beside: bool) -> None:
     """What the child of a trial runs."""
-    sys.exit(work(Path(root), deadly=deadly, images=images, trial_of=trial.on_trial()))
+    sys.exit(work(Path(root), deadly=deadly, images=images, beside=beside, trial_of=trial.on_trial()))
 
 
 def _main(root: Path, settings: dict[str, Any]) -> None:
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    sys.exit(work(root, **settings))
+    """`said`: file for the sentence that ends the child, as the command would print it."""
+    sys.stderr, said = open(os.devnull, "w"), settings.pop("said", None)  # noqa: SIM115
+    try:
+        sys.exit(work(root, **settings))
+    except VgError as error:
+        if said:
+            said.write_text(str(error))
+        sys.exit(error.exit_code)
 
 
 def start(root: Path, **settings: Any) -> BaseProcess:

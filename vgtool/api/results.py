@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from vgtool.errors import VgError
-from vgtool.runs.store import DamagedPart, Store, read_part
+from vgtool.runs.store import Store
 
 LEVELS = {
     **dict.fromkeys(("layer_ratio", "layer_kl", "layer_js"), 1),
@@ -30,15 +30,11 @@ def read(run: str | Path, *, maps: bool = True) -> pl.DataFrame:
     """
     store = Store(Path(run))
     kind = store.read()["kind"]
-    good, bad = store.parts()
+    frames, bad = store.frames()
     if bad:
         raise VgError(f"'{run}' has {len(bad)} damaged parts, {bad[0].name} among them.", "Run its command again.")
-    if not good:
+    if not frames:
         raise VgError(f"'{run}' holds no rows yet.", "Let the run begin.")
-    try:
-        frames = [read_part(part) for part in good]
-    except (DamagedPart, FileNotFoundError) as error:
-        raise VgError(f"'{run}' has a part that cannot be read: {error}.", "Run its command again.") from None
     keys = ["sample_id", "method"] if kind == "refine" else ["sample_id"]
     frame = pl.concat(frames).unique(keys, keep="first", maintain_order=True)
     if not maps:

@@ -4,20 +4,20 @@ A reader turns one published layout into `Sample`s, and rows it cannot use into 
 Here the rows are collected, checked for duplicate ids, counted against the published figures and digested.
 """
 
-import hashlib
 import importlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 
 from vgtool.benchmarks.boxes import SHARES, all_shares
+from vgtool.benchmarks.digest import Digest
+from vgtool.benchmarks.packed import Packed
 from vgtool.benchmarks.request import Reader, Request
 from vgtool.benchmarks.tables import is_data, refuse
 from vgtool.errors import VgError, did_you_mean
-from vgtool.records import Decoding, Rejected, Sample
+from vgtool.records import Box, Decoding, Rejected, Sample
 from vgtool.registry import BenchmarkSpec, ProtocolSpec, benchmarks, pick
 
 READERS: dict[str, str] = {
@@ -94,7 +94,11 @@ def load(
         if one not in spec.splits or splits.count(one) > 1:
             raise VgError(f"Benchmark '{name}' has no split '{split}'.", did_you_mean(one, spec.splits))
     _check_box_format(box_format, spec)
-    samples: list[Sample] = []
+    samples = Packed()
+    boxes: list[Box] = []
+    small = True
+    """No box so far reaches further than shares of an image do."""
+    lines, missing = Digest(), 0
     rejected: list[Rejected] = []
     seen: set[str] = set()
     counts = dict.fromkeys(splits, 0)
@@ -107,12 +111,15 @@ def load(
             rejected.append(Rejected(f"{row.id}#{len(rejected)}", f"duplicate_id: '{row.id}' appears again"))
         elif isinstance(row, Sample):
             samples.append(row)
+            lines.add(row)
+            missing += not row.reference
+            small = small and all(0 <= edge <= 2 for box in row.boxes for edge in box.as_list())
+            boxes = [*boxes, *row.boxes] if small and row.boxes else boxes
         else:
             rejected.append(row)
         seen.add(row.id)
-    boxes = [box for sample in samples for box in sample.boxes]
     stated = {box_format, spec.box_format}.union(*(request.shares for request in requests))
-    if box_format is None and not stated & {*SHARES} and all_shares(boxes):
+    if box_format is None and not stated & {*SHARES} and small and all_shares(boxes):
         raise VgError(
             f"All {len(boxes):,} boxes of '{name}' lie within 0 to 1: they are shares of the image, not pixels.",
             "Read them with --box-format normalised; if they are pixels after all, name their own format so.",
@@ -126,11 +133,11 @@ def load(
         spec.domain,
         samples,
         rejected,
-        digest(samples, rejected),
+        lines.of(rejected),
         Decoding(chosen.max_new_tokens, chosen.thinking_tokens),
         chosen.rule,
         (
-            *_notes(spec, chosen, splits, samples, rejected, published),
+            *_notes(spec, chosen, splits, len(samples), missing, rejected, published),
             *dict.fromkeys(note for request in requests for note in request.notes),
         ),
         counts,
@@ -186,18 +193,19 @@ def _notes(
     spec: BenchmarkSpec,
     protocol: ProtocolSpec,
     splits: Sequence[str],
-    samples: Sequence[Sample],
+    samples: int,
+    missing: int,
     rejected: Sequence[Rejected],
     published: int | None,
 ) -> Iterator[str]:
-    rows = len(samples) + len(rejected)
+    rows = samples + len(rejected)
     if published is not None and published != rows:
         yield f"{rows:,} rows, where {published:,} are published."
     if trained := [split for split in splits if split.startswith("train")]:
         yield f"Rows of {' and '.join(trained)} are included: fine for a zero-shot model, wrong for one tuned on them."
     if not spec.has_answers:
         yield "This benchmark has no answers: it measures where a model looks, never accuracy."
-    elif missing := sum(not sample.reference for sample in samples):
+    elif missing:
         yield f"{missing:,} rows have no answer on disk: they can be probed, not scored."
     impossible = sum("is impossible as" in row.reason for row in rejected)
     if impossible > rows / 100:
@@ -215,13 +223,3 @@ def reader(key: str) -> Reader:
     if key in outside:
         return outside[key].load()
     raise VgError(f"No benchmark reader '{key}'.", did_you_mean(key, [*READERS, *outside]))
-
-
-def digest(samples: Iterable[Sample], rejected: Iterable[Rejected] = ()) -> str:
-    """sha256 of every row, whatever their order."""
-    lines = [
-        json.dumps([s.id, s.image_id, s.prompt, s.reference, s.choices, [box.as_list() for box in s.boxes]])
-        for s in samples
-    ]
-    lines += [json.dumps([r.id, r.reason]) for r in rejected]
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -61,7 +61,7 @@ def probe(
     known |= {} if at.dtype == "auto" else {"dtype": at.dtype}
     older = rows.older(benchmark[0], registry)
     here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)
-    if (code := launch.already(here, found, [""], as_json)) is not None:
+    if (code := launch.already(here, [""], as_json)) is not None:
         raise typer.Exit(code)
     from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
 
@@ -109,7 +109,7 @@ def refine(
     methods = {label: parse(label) for label in labels}
     expected = expected_facts(resolve(model[0], registry)[0], heads, [one.image_id for one in found.samples], at.seed)
     here.store.compare("refine", {"methods": ["baseline", *labels], "settings": settings(methods, expected)})
-    if (code := launch.already(here, found, ["baseline", *labels], as_json)) is not None:
+    if (code := launch.already(here, ["baseline", *labels], as_json)) is not None:
         raise typer.Exit(code)
     from vgtool.methods.pictures import other_image
     from vgtool.methods.refine import Refine  # torch takes seconds: whatever can be settled is settled before it

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -26,6 +27,8 @@ from vgtool.runs.store import Store
 from vgtool.scoring.runs import METRICS
 
 BATCH = 32
+TOGETHER = 5000
+"""Samples whose rows are held as objects at once."""
 LONGEST = 1024
 """Pixels of an included picture's longest side; larger ones are scaled down."""
 QUESTION = 160
@@ -127,30 +130,31 @@ def _samples(
     pack: Pack,
 ) -> Iterator[dict[str, Any]]:
     """Each sample of a family once, its details as bytes, with the probe rows and answers of every run."""
-    probed = [{row["sample_id"]: row for row in one.run.rows.iter_rows(named=True)} for one in family.probes]
-    answered = [_answers(one) for one in family.refines]
-    ids = list(dict.fromkeys(name for rows in [*probed, *answered] for name in rows))
+    runs = [one.run.rows for one in (*family.probes, *family.refines)]
+    ids = list(dict.fromkeys(name for rows in runs for name in rows["sample_id"]))
+    for at in range(0, len(ids), TOGETHER):
+        yield from _some(ids[at : at + TOGETHER], family, heat, masks, head, album, pack)
+
+
+def _some(
+    ids: Sequence[str],
+    family: Family,
+    heat: Sequence[Mapping[str, Place]],
+    masks: Sequence[Mapping[tuple[str, str], Place]],
+    head: Mapping[str, Any],
+    album: "Album | None",
+    pack: Pack,
+) -> Iterator[dict[str, Any]]:
+    """Some samples of a family."""
+    wanted = pl.col("sample_id").is_in(ids)
+    probed = [
+        {row["sample_id"]: row for row in one.run.rows.filter(wanted).iter_rows(named=True)} for one in family.probes
+    ]
+    answered = [_answers(one.run.rows.filter(wanted)) for one in family.refines]
     shown = {name: _first(name, probed, answered) for name in ids}
     found = {} if album is None else album.add(shown.values(), pack)
     for name, row in shown.items():
-        answers, outcomes, start = [], ["-"] * len(head["methods"]), 0
-        for one, rows, mask in zip(family.refines, answered, masks, strict=True):
-            for method, answer in rows.get(name, {}).items():
-                if method not in one.methods:
-                    continue
-                at = start + one.methods.index(method)
-                outcomes[at] = LETTER[answer["outcome"]]
-                cells = mask.get((name, method))
-                answers.append(
-                    {
-                        "method": at,
-                        "answer": answer["answer"],
-                        "confidence": _number(answer.get("confidence")),
-                        "error": answer["error"],
-                        "mask": None if cells is None else cells | {"box": answer.get("grid_box")},
-                    }
-                )
-            start += len(one.methods)
+        answers, outcomes = _told(name, family, answered, masks, len(head["methods"]))
         maps = []
         for rows, places in zip(probed, heat, strict=True):
             mine, place = rows.get(name, {}), places.get(name)
@@ -185,9 +189,38 @@ def _samples(
         }
 
 
-def _answers(one: Source) -> dict[str, dict[str, dict[str, Any]]]:
+def _told(
+    name: str,
+    family: Family,
+    answered: Sequence[Mapping[str, Mapping[str, Mapping[str, Any]]]],
+    masks: Sequence[Mapping[tuple[str, str], Place]],
+    methods: int,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A sample's answers, and a letter for each method's outcome."""
+    answers, outcomes, start = [], ["-"] * methods, 0
+    for one, rows, mask in zip(family.refines, answered, masks, strict=True):
+        for method, answer in rows.get(name, {}).items():
+            if method not in one.methods:
+                continue
+            at = start + one.methods.index(method)
+            outcomes[at] = LETTER[answer["outcome"]]
+            cells = mask.get((name, method))
+            answers.append(
+                {
+                    "method": at,
+                    "answer": answer["answer"],
+                    "confidence": _number(answer.get("confidence")),
+                    "error": answer["error"],
+                    "mask": None if cells is None else cells | {"box": answer.get("grid_box")},
+                }
+            )
+        start += len(one.methods)
+    return answers, outcomes
+
+
+def _answers(rows: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in one.run.rows.iter_rows(named=True):
+    for row in rows.iter_rows(named=True):
         found.setdefault(row["sample_id"], {})[row["method"]] = row
     return found
 
@@ -212,8 +245,8 @@ def heavy_rows(one: Source, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The heavy columns that the parts of a run have, row by row, lists as arrays."""
     if not one.run.path.is_dir():
         return
-    for part in Store(one.run.path).parts()[0]:
-        with pq.ParquetFile(part) as file:
+    for file in _opened(one.run.path):
+        with file:
             names = [name for name in wanted if name in file.schema_arrow.names]
             for batch in file.iter_batches(BATCH, columns=names):
                 columns = {name: batch.column(name) for name in names}
@@ -223,6 +256,19 @@ def heavy_rows(one: Source, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
                         n: v.values.to_numpy(zero_copy_only=False) if hasattr(v, "values") and v.is_valid else v.as_py()
                         for n, v in row.items()
                     }
+
+
+def _opened(run: Path) -> Iterator[pq.ParquetFile]:
+    """The whole parts of a run. One that is merged into a larger one meanwhile comes again in that one."""
+    seen = set[str]()
+    while left := [part for part in Store(run).parts()[0] if part.name not in seen]:
+        for part in left:
+            try:
+                file = pq.ParquetFile(part)
+            except FileNotFoundError:
+                break
+            seen.add(part.name)
+            yield file
 
 
 def _heat(one: Source, pack: Pack) -> dict[str, Place]:

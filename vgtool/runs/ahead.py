@@ -4,7 +4,7 @@ An image is noted in the run folder before it is opened and the note is removed 
 process that ends without a word leaves a trace (trial.py).
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from vgtool.images import open_image
 from vgtool.methods.task import ImageGroup
 from vgtool.models.adapter import Adapter
 from vgtool.records import Sample
-from vgtool.runs.store import Store, key
+from vgtool.runs.notes import forget, image_key, key
+from vgtool.runs.store import Store
 
 AHEAD = 4
 """Images opened ahead of the model, at least."""
@@ -33,13 +34,8 @@ class Ready:
     found: ImageGroup | SampleError
 
 
-def image_key(group: Sequence[Sample]) -> str:
-    """The name of a group's images in notes of what is under way."""
-    return key(group[0].image_id, *(source.name for source in group[0].extra_images))
-
-
 def prepared(
-    adapter: Adapter, store: Store, groups: Sequence[Sequence[Sample]], ahead: int, single: bool = False
+    adapter: Adapter, store: Store, groups: Iterable[Sequence[Sample]], ahead: int, single: bool = False
 ) -> Generator[Ready, None, None]:
     """Groups as their images get ready, `ahead` of them at work in threads. `single`: each is one sample, and is noted
     as that sample alone."""
@@ -57,13 +53,13 @@ def prepared(
                 try:
                     found = future.result()
                 except BaseException:
-                    note.unlink(missing_ok=True)
+                    forget(note)
                     raise
                 yield Ready(group, note, found)
         finally:
             for _, note, future in waiting:
                 future.cancel()
-                note.unlink(missing_ok=True)
+                forget(note)
 
 
 def batches(
@@ -87,7 +83,7 @@ def batches(
             yield waiting.pop(next(iter(waiting)))
     finally:
         for one in (one for some in waiting.values() for one in some):
-            one.note.unlink(missing_ok=True)
+            forget(one.note)
 
 
 def _prepare(adapter: Adapter, samples: Sequence[Sample]) -> ImageGroup | SampleError:

@@ -12,10 +12,10 @@ from vgtool import console
 from vgtool.benchmarks.tables import is_data
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
-from vgtool.runs import cluster, plan, trial
+from vgtool.runs import cluster, deal, plan, trial
 from vgtool.runs.growth import Older
 from vgtool.runs.progress import reporting
-from vgtool.runs.store import Shard, Store
+from vgtool.runs.store import Store, complete
 from vgtool.version import __version__
 
 if TYPE_CHECKING:  # torch is imported by what runs
@@ -31,6 +31,8 @@ class Launch:
 
     store: Store
     place: cluster.Place
+    share: deal.Share
+    """This process's rows."""
     batch: int | None
     """Most questions of an image in one pass; None lets packs decide."""
     images: int | None
@@ -72,19 +74,18 @@ def prepare(
     store = Store(out or folder(kind, spec.name, rows.name, Path("runs")))
     own = {"model": spec.name, "adapter": spec.adapter, **of_rows(rows), **(known or {})}
     store.compare(kind, own, older)
-    trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
+    share = deal.mine(rows.samples, rows.rejected, place.shard)
+    trial.hold(store, share.groups, console.say)
     most, many = (None if text == "auto" else int(text) for text in (batch, images))
-    return Launch(store, place, most, many, checkpoint, older)
+    return Launch(store, place, share, most, many, checkpoint, older)
 
 
-def already(at: Launch, rows: "Benchmark", labels: Collection[str], as_json: bool) -> int | None:
+def already(at: Launch, labels: Collection[str], as_json: bool) -> int | None:
     """The exit code of a share whose every row is there, which loads no model; None when there is work to do."""
     if trial.on_trial() is not None or at.place.launched or not at.store.marked(at.place.shard):
         return None
-    groups, lost = plan.mine(rows.samples, rows.rejected, at.place.shard)
-    ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    held = at.store.finished(labels, ids, console.say)
-    if len(held) < len(ids):
+    held = at.store.finished(labels, at.share.ids, console.say)
+    if len(held) < len(at.share.ids):
         return None
     failed = Counter(error.split(":")[0] for error in held.values() if error)
     found = {"out": str(at.store.root), "done": 0, "skipped": len(held), "failed": dict(failed)}
@@ -144,8 +145,11 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     recorded |= {"checkpoint": "/".join(at.checkpoint.absolute().parts[1:][-3:])} if at.checkpoint else {}
     recorded |= {"roles": task.roles} if task.roles else {}
     store.open(task.kind, identity(task, opened, rows), notes, recorded, at.older)
+    held = None
     if trial.on_trial() is None:
-        _require_space(task, adapter, rows, store, place.shard)
+        held = store.held(at.share.ids, console.say)
+        left = len(at.share.ids) - len(complete(task.labels, held))
+        store.require_space(left * _row_bytes(task, adapter))
         if others := trial.others(store):
             console.say(f"{len(others)} other processes on this host work in '{store.root}'.")
     title = task.kind if place.shard.count == 1 else f"{task.kind} {place.shard.name}"
@@ -163,6 +167,8 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
             say=console.say,
             trial=trial.on_trial(),
             outcome=outcome,
+            share=at.share,
+            held=held,
         )
     _tell(outcome, store, place, as_json)
     return _finish(outcome, store, place)
@@ -214,16 +220,13 @@ def _images(task: "Task", adapter: Any) -> int:
     return plan.images_that_fit(shape, free, len(task.labels) - 1)
 
 
-def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, shard: Shard) -> None:
+def _row_bytes(task: "Task", adapter: Any) -> int:
+    """Bytes on disk that a sample is likely to take."""
     from PIL import Image
 
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).geometry.tokens
     methods = len(task.labels) - 1
-    each = plan.row_bytes(adapter.layers, adapter.heads, tokens, methods, getattr(task, "maps", "none"))
-    groups, lost = plan.mine(rows.samples, rows.rejected, shard)
-    ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    left = len(ids) - len(store.finished(task.labels, ids, console.say))
-    store.require_space(left * each)
+    return plan.row_bytes(adapter.layers, adapter.heads, tokens, methods, getattr(task, "maps", "none"))
 
 
 def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool) -> None:

@@ -7,7 +7,7 @@ command picks up from there.
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -19,17 +19,20 @@ from vgtool.errors import Exit, SampleError
 from vgtool.methods.task import Row, Task
 from vgtool.models.adapter import Adapter
 from vgtool.records import Sample
-from vgtool.runs import plan
-from vgtool.runs.ahead import AHEAD, Ready, batches, image_key, prepared
+from vgtool.runs import deal
+from vgtool.runs.ahead import AHEAD, Ready, batches, prepared
 from vgtool.runs.attempt import Limits, attempt
+from vgtool.runs.compact import compact
 from vgtool.runs.growth import turns
+from vgtool.runs.notes import forget, image_key, key
 from vgtool.runs.progress import Report
-from vgtool.runs.store import Shard, Store, key
+from vgtool.runs.store import Shard, Store
+from vgtool.runs.trial import Trial
 
 PART_SAMPLES = 64
 PART_SECONDS = 60.0
-"""A part is written when it holds this many samples, or its first row is this old at the end of a batch: what a kill
-can lose."""
+"""A part is written at the end of a batch, when it holds this many samples or its first row is this old: what a kill
+can lose. Parts hold whole batches, so that what is left after a kill falls into the batches of an undisturbed run."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """SIGUSR1 is what Slurm's --signal sends ahead of a time limit."""
 TOGETHER = 5.0
@@ -69,18 +72,21 @@ def run(
     batch: int | None = None,
     report: Report = lambda done, failed, before, total: None,
     say: Callable[[str], None] = lambda text: None,
-    trial: frozenset[str] | None = None,
+    trial: Trial | None = None,
     outcome: Outcome | None = None,
+    share: deal.Share | None = None,
+    held: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Outcome:
     """Run a task over a benchmark's shard. `images`: most images in one forward pass; `batch`: most questions of one;
-    None lets packs decide. `trial`: only the images of these keys, one sample at a time, for a parent that watches."""
+    None lets packs decide. `trial`: only its images, one sample at a time, for a parent that watches.
+    `share` and `held`: the shard's rows, and what the store holds of them, where they are known already."""
     outcome = outcome or Outcome()
-    groups, lost = plan.mine(benchmark.samples, benchmark.rejected, shard)
+    share = share or deal.mine(benchmark.samples, benchmark.rejected, shard)
+    groups, lost, ids = share.groups, share.rejected, share.ids
     if trial is not None:
-        groups, lost = [[one] for group in groups if image_key(group) in trial for one in group], []
-        images = 1
-    ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    held, condemned = store.held(ids, say), store.condemned()
+        groups, lost = trial.left(groups, store), []
+        images, ids, held = 1, {name for group in groups for name in group.ids}, None
+    held, condemned = store.held(ids, say) if held is None else held, store.condemned()
     lacking = turns(task.labels, held, ids)
     open_ids = {name for names in lacking.values() for name in names}
     outcome.total, outcome.skipped = len(ids), len(ids) - len(open_ids)
@@ -92,30 +98,48 @@ def run(
     with signals(outcome), _Pending(task, store, shard, report, outcome, 1 if trial else PART_SAMPLES) as pending:
         for labels, names in lacking.items():  # one turn, but where methods were added since some samples ran
             part = task if labels == task.labels else task.only(labels)
-            mine = [some for group in groups if (some := [sample for sample in group if sample.id in names])]
-            dead = [sample for group in mine for sample in group if key(sample.id) in condemned]
-            left = [some for group in mine if (some := [one for one in group if key(one.id) not in condemned])]
+            dead = [one for one in _chosen(groups, names) if key(one.id) in condemned] if condemned else []
+            alive = names - {sample.id for sample in dead}
+            left = (some for group in groups if (some := list(_chosen([group], alive))))
             if trial is None:
                 pending.take([row for one in lost if one.id in names for row in part.failed(one, one.reason)])
                 pending.take([r for s in dead for r in part.failed(s, f"kills_process: {condemned[key(s.id)]}")])
             for together in _gathered(adapter, store, left, images, trial is not None, outcome):
                 rows = _rows(part, together, batch, outcome.limits)
                 for ended in together:
-                    ended.note.unlink(missing_ok=True)
-                pending.take(rows)
+                    forget(ended.note)
+                if trial is None or trial.keeps(together[0].samples, store):
+                    pending.take(rows)
                 for ended in together:
                     if trial is None and image_key(ended.samples) in noted:
                         store.settle(image_key(ended.samples))
-    if outcome.stopped is None:
-        for image in trial or ():
-            store.settle(image)
-        if trial is None:
-            store.mark(shard)
+    if outcome.stopped is None and trial is None:
+        _end(store, shard, outcome, say)
+    elif outcome.stopped is None and trial is not None:
+        trial.end(store)
     return outcome
 
 
+def _end(store: Store, shard: Shard, outcome: Outcome, say: Callable[[str], None]) -> None:
+    """Merge the shard's small parts, then mark it as done; a signal that comes meanwhile leaves both to a rerun."""
+    with signals(outcome):
+        try:
+            compact(store.root, shard, lambda: outcome.stopped is not None)
+        except OSError as error:
+            say(f"Small parts stay as they are ({error.strerror or error}): no row is missing.")
+    if outcome.stopped is None:
+        store.mark(shard)
+
+
+def _chosen(groups: Iterable[deal.Group], names: Set[str]) -> Iterator[Sample]:
+    """The samples of these ids."""
+    for group in groups:
+        if not names.isdisjoint(group.ids):
+            yield from (sample for sample in group if sample.id in names)
+
+
 def _gathered(
-    adapter: Adapter, store: Store, left: Sequence[Sequence[Sample]], images: int, single: bool, outcome: Outcome
+    adapter: Adapter, store: Store, left: Iterable[Sequence[Sample]], images: int, single: bool, outcome: Outcome
 ) -> Iterator[list[Ready]]:
     """Batches as they get ready, until the run is stopped; then what waits is let go."""
 
@@ -172,15 +196,15 @@ class _Pending:
             self.writer.shutdown()
 
     def take(self, rows: Sequence[Row]) -> None:
-        """All rows of some samples, each sample's together."""
+        """All rows of a batch, each sample's together."""
         for _, some in groupby(rows, key=lambda row: row["sample_id"]):
-            self._add(list(some))
+            self._count(list(some))
+        if self.rows and (self.samples >= self.most or time.monotonic() - self.oldest >= PART_SECONDS):
+            self.flush()
         if rows:
-            if self.rows and time.monotonic() - self.oldest >= PART_SECONDS:
-                self.flush()
             self.report(self.outcome.done, self.outcome.failed.total(), self.outcome.skipped, self.outcome.total)
 
-    def _add(self, rows: list[Row]) -> None:
+    def _count(self, rows: list[Row]) -> None:
         """All rows of one sample."""
         if not self.rows:
             self.oldest = time.monotonic()
@@ -190,8 +214,6 @@ class _Pending:
         self.outcome.failed.update(codes[-1:])
         self.outcome.warned += sum(bool(row.get("warning")) for row in rows)
         self.outcome.done += 1
-        if self.samples >= self.most:
-            self.flush()
 
     def flush(self) -> None:
         """Hand a part to the writer; what the one before could not write is raised here."""
@@ -214,7 +236,7 @@ class _Pending:
 
 @contextmanager
 def signals(outcome: Outcome) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGUSR1 stop after the image under way; a second one stops at once.
+    """SIGINT, SIGTERM and SIGUSR1 stop after the batch under way; a second one stops at once.
 
     What reaches this process twice, directly and through whoever started it, is one: schedulers do that.
     """

@@ -22,9 +22,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from vgtool.errors import Exit, VgError
+from vgtool.errors import Exit, StorageError, VgError
 from vgtool.runs.cluster import number, place
-from vgtool.runs.store import save
+from vgtool.runs.whole import MAKE_ROOM, save
 
 FRUITLESS = 3
 """Starts in a row that wrote nothing, after which a job is not queued again. A sample that kills its process is found,
@@ -81,8 +81,11 @@ class Count:
         if value == 0:
             self.path.unlink(missing_ok=True)
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        save(self.path, str(value).encode())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            save(self.path, str(value).encode())
+        except OSError as error:
+            raise StorageError(f"Cannot write '{self.path}': {error.strerror or error}.", MAKE_ROOM) from None
 
 
 def run(arguments: Sequence[str], say: Callable[[str], None], env: Mapping[str, str] | None = None) -> int:
@@ -145,9 +148,9 @@ def shards(arguments: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def written(out: Path, mine: tuple[str, ...]) -> set[str]:
-    """Names of what this job's tasks have come to: their parts, and samples that are left out."""
+    """Names of what this job's tasks have come to: their parts, and samples that were tried alone or are left out."""
     parts = {path.name for path in (out / "parts").glob("*.parquet") if not mine or path.name.startswith(mine)}
-    return parts | {path.name for path in (out / "killed").glob("[!.]*")}
+    return parts | {path.name for folder in ("tried", "killed") for path in (out / folder).glob("[!.]*")}
 
 
 def ranked(env: Mapping[str, str], out: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@
     parts/<shard>-<n>-<digest>.parquet  immutable; written to a temporary sibling, synced, then renamed
     done/<shard>                        empty, written last
     open/<image>-<sample>-<process>     empty: an image under way; what is left behind tells of a death
+    tried/<sample>, <image>-all         empty: did not end the process in which it was tried alone
     killed/<sample>                     why a sample that ended its process twice is not tried again
     grown/<n>-<digest>.json             rows and methods that a later command added; immutable
 Resume is the set of ids that whole parts hold. No lock is needed: two processes on one shard write two sets of parts
@@ -13,35 +14,29 @@ whose rows are equal, and readers take the first of each (sample_id, method). No
 import hashlib
 import json
 import os
-import secrets
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vgtool.errors import StorageError, VgError
 from vgtool.runs.growth import Older, add, grown
-from vgtool.runs.process import gone, me
+from vgtool.runs.notes import Notes
+from vgtool.runs.parts import DamagedPart, described, encoded, listed, named, read_part, rows_of
+from vgtool.runs.process import gone
 from vgtool.runs.shard import Shard
 from vgtool.runs.whole import MAKE_ROOM, save
 
-FOLDERS = ("parts", "done", "open", "killed", "grown")
+FOLDERS = ("parts", "done", "open", "tried", "killed", "grown")
 
 
-class DamagedPart(Exception):
-    """A part that cannot be read in full."""
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(Notes):
     """One run folder."""
 
-    root: Path
+    __slots__ = ()
 
     # ---- identity ----------------------------------------------------------------------------------------------
 
@@ -110,73 +105,72 @@ class Store:
 
     def parts(self) -> tuple[list[Path], list[Path]]:
         """(parts with a whole footer, the others), by name."""
-        good, bad = [], []
-        for path in sorted((self.root / "parts").glob("*.parquet")):
+        return listed(self.root)
+
+    def frames(self, columns: Sequence[str] | None = None) -> tuple[list[pl.DataFrame], list[Path]]:
+        """Columns of every whole part (all: None), and the damaged parts. VgError when one lacks a column or is damaged
+        behind its footer."""
+        while True:
+            good, bad = self.parts()
+            frames = []
             try:
-                pq.read_metadata(path)
-                good.append(path)
-            except (pa.ArrowException, OSError):
-                bad.append(path)
-        return good, bad
+                for path in good:
+                    frames.append(read_part(path, columns))
+                return frames, bad
+            except FileNotFoundError:  # merged into a larger one since it was listed
+                continue
+            except DamagedPart as error:
+                raise VgError(f"'{path}' is not a whole part of its run: {error}.", "Run its command again.") from None
 
     def held(
         self, wanted: Collection[str], say: Callable[[str], None] = lambda text: None
-    ) -> dict[str, dict[str, str]]:
+    ) -> dict[str, Mapping[str, str]]:
         """Of `wanted` ids, the labels whose rows are there (one, "", in a probe), each with its error (empty: none).
         Parts that hold any of them are digested in full; a damaged part is set aside under its name and `.bad`, and its
         samples count as not done."""
-        found: dict[str, dict[str, str]] = {}
-        ids = set(wanted)
-        for path in sorted((self.root / "parts").glob("*.parquet")):
+        ids = wanted if isinstance(wanted, Set) else set(wanted)
+        while True:
+            found: dict[str, Mapping[str, str]] = {}
+            alike: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
             try:
-                named = "method" in pq.read_schema(path).names
-                rows = read_part(path, ["sample_id", *(["method"] if named else []), "error"])
-                if ids.isdisjoint(rows["sample_id"].to_list()):
-                    continue
-                check_digest(path)
-            except FileNotFoundError:  # another process has set it aside
+                for path, rows in rows_of(sorted((self.root / "parts").glob("*.parquet")), ids):
+                    if isinstance(rows, DamagedPart):
+                        self._set_aside(path, rows, say)
+                    elif isinstance(rows, FileNotFoundError):
+                        raise rows
+                    else:
+                        _gather(rows, ids, found, alike)
+                return found
+            except FileNotFoundError:  # merged or set aside by another process since it was listed
                 continue
-            except (DamagedPart, pa.ArrowException) as error:
-                aside = path.with_name(f"{path.name}.bad")
-                try:
-                    os.replace(path, aside)
-                except FileNotFoundError:
-                    continue
-                why = str(error).splitlines()[0]
-                say(f"'{path.name}' is damaged ({why}): set aside as {aside.name}, its samples are computed again.")
-                continue
-            for row in rows.iter_rows():
-                if row[0] in ids:
-                    found.setdefault(row[0], {}).setdefault(row[1] if named else "", row[-1] or "")
-        return found
+
+    def _set_aside(self, path: Path, why: DamagedPart, say: Callable[[str], None]) -> None:
+        aside = path.with_name(f"{path.name}.bad")
+        try:
+            os.replace(path, aside)
+        except FileNotFoundError:
+            return
+        told = str(why).splitlines()[0]
+        say(f"'{path.name}' is damaged ({told}): set aside as {aside.name}, its samples are computed again.")
 
     def finished(
         self, labels: Collection[str], wanted: Collection[str], say: Callable[[str], None] = lambda text: None
     ) -> dict[str, str]:
         """Ids of `wanted` whose rows are all there, under every label, each with its first error (empty: none)."""
-        held = self.held(wanted, say)
-        return {
-            name: next((error for error in rows.values() if error), "")
-            for name, rows in held.items()
-            if all(label in rows for label in labels)
-        }
+        return complete(labels, self.held(wanted, say))
 
     def errors(self) -> dict[str, str]:
         """Sample id -> its error (empty: none), of everything that whole parts hold."""
         found: dict[str, str] = {}
-        for path in self.parts()[0]:
-            for name, error in read_part(path, ["sample_id", "error"]).iter_rows():
+        for rows in self.frames(["sample_id", "error"])[0]:
+            for name, error in rows.iter_rows():
                 found[name] = found.get(name) or error or ""
         return found
 
     def write(self, shard: Shard, number: int, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
         """One part, visible whole or not at all. StorageError when the disk will not take it."""
-        columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
-        table = pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-        data = sink.getvalue().to_pybytes()
-        path = self.root / "parts" / f"{shard.name}-{number:05d}-{_digest(data)}.parquet"
+        data = encoded(described({field.name: [row.get(field.name) for row in rows] for field in schema}, schema))
+        path = self.root / "parts" / named(shard, number, data)
         try:
             save(path, data)
         except OSError as error:
@@ -191,7 +185,10 @@ class Store:
 
     def unmark(self, shard: Shard) -> None:
         """The shard has work to do, whatever an earlier run said (a part of it was damaged since)."""
-        (self.root / "done" / shard.name).unlink(missing_ok=True)
+        try:
+            (self.root / "done" / shard.name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"Cannot unmark shard {shard.name}: {error.strerror or error}.", MAKE_ROOM) from None
 
     def marked(self, shard: Shard) -> bool:
         return (self.root / "done" / shard.name).exists()
@@ -205,89 +202,30 @@ class Store:
                 "Make room, choose another --out, or keep fewer maps (--maps none).",
             )
 
-    # ---- images under way --------------------------------------------------------------------------------------
 
-    def begin(self, image: str, sample: str = "all") -> Path:
-        """Note that this process starts on an image (or on one sample of it)."""
-        path = self.root / "open" / f"{image}-{sample}-{me()}-{secrets.token_hex(4)}"
-        try:
-            path.touch(exist_ok=False)
-        except OSError as error:
-            raise StorageError(f"Cannot write '{path}': {error.strerror or error}.", MAKE_ROOM) from None
-        return path
-
-    def under_way(self) -> list["Open"]:
-        """Every note of `begin` that is still there."""
-        notes = []
-        for path in (self.root / "open").glob("*-*-*"):
-            image, sample, rest = path.name.split("-", 2)
-            notes.append(Open(image, sample, rest.rpartition("-")[0]))
-        return notes
-
-    def settle(self, image: str) -> None:
-        """Forget every start on an image: it has come to an end."""
-        for path in (self.root / "open").glob(f"{image}-*"):
-            path.unlink(missing_ok=True)
-
-    def condemn(self, sample: str, why: str) -> None:
-        """Never try a sample again."""
-        try:
-            save(self.root / "killed" / sample, why.encode())
-        except OSError as error:
-            raise StorageError(f"Cannot write in '{self.root}': {error.strerror or error}.", MAKE_ROOM) from None
-
-    def condemned(self) -> dict[str, str]:
-        """Key of each sample that is not tried again -> why."""
-        return {p.name: p.read_text("utf-8") for p in (self.root / "killed").glob("*") if not p.name.startswith(".")}
+def complete(labels: Collection[str], held: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Of what is `held`, the ids with rows under every label, each with its first error (empty: none)."""
+    return {
+        name: next((error for error in rows.values() if error), "")
+        for name, rows in held.items()
+        if all(label in rows for label in labels)
+    }
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
-    """An image that was begun and has not come to an end."""
-
-    image: str
-    sample: str
-    """`all`, or the key of the one sample that was tried by itself."""
-    process: str
-
-
-def key(*names: str) -> str:
-    """A short name of an image or sample that is safe in a file name."""
-    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
-
-
-def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Columns of a part (all: None), page checksums verified. DamagedPart when it is not whole; StorageError when
-    the disk fails; FileNotFoundError when it is gone."""
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            lacking = set(columns or ()) - set(file.schema_arrow.names)
-            if lacking:
-                raise DamagedPart(f"no column {', '.join(sorted(lacking))}")
-            found = pl.from_arrow(file.read(columns))
-    except FileNotFoundError:
-        raise
-    except OSError as error:  # Arrow reports a failed checksum as one without a number
-        if error.errno is not None:
-            raise StorageError(f"Cannot read '{path}': {error.strerror}.", "Check the disk, then run again.") from None
-        raise DamagedPart(str(error).splitlines()[0]) from None
-    except pa.ArrowException as error:
-        raise DamagedPart(str(error).splitlines()[0]) from None
-    assert isinstance(found, pl.DataFrame)
-    return found
-
-
-def check_digest(path: Path) -> None:
-    """DamagedPart when a part's bytes are not those its name was made of; FileNotFoundError when it is gone."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise StorageError(f"Cannot read '{path}': {error.strerror}.", "Check the disk, then run again.") from None
-    if path.stem.rpartition("-")[2] != _digest(data):
-        raise DamagedPart("its bytes are not those that were written")
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+def _gather(
+    rows: pa.Table,
+    ids: Set[str],
+    found: dict[str, Mapping[str, str]],
+    alike: dict[tuple[tuple[str, str], ...], Mapping[str, str]],
+) -> None:
+    """Add a part's rows to what is held. Most samples hold the same labels without an error, so they share one record:
+    `alike` has each that there is."""
+    names = rows["sample_id"].to_pylist()
+    labels = rows["method"].to_pylist() if "method" in rows.column_names else [""] * len(names)
+    fresh: dict[str, dict[str, str]] = {}
+    for name, label, error in zip(names, labels, rows["error"].to_pylist(), strict=True):
+        if name in ids:
+            fresh.setdefault(name, {}).setdefault(label, error or "")
+    for name, own in fresh.items():
+        told = {**own, **found[name]} if name in found else own
+        found[name] = alike.setdefault(tuple(told.items()), told)

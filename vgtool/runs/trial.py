@@ -1,29 +1,66 @@
 """A sample that ends its process (a device assert, a driver fault, more memory than the host has) must not end every
 rerun. Images that two processes began and never ended are tried sample by sample in a child process, before this one
 loads anything. Only a sample whose child dies while its parent lives is failed: chance kills, however many, fail none.
+
+Samples that survive run again beside their usual company, for rounding differs with it. Marks of them are in tried/, so
+that a trial that is killed itself goes on where it was. An image that comes to a second trial, because only its company
+kills, keeps the rows that its samples have alone.
 """
 
 import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from vgtool.errors import Exit
-from vgtool.records import Rejected, Sample
-from vgtool.runs import children, plan
+from vgtool.records import Sample
+from vgtool.runs import children, deal
+from vgtool.runs.notes import image_key, key
 from vgtool.runs.process import alive, me, split
-from vgtool.runs.store import Shard, Store, key
+from vgtool.runs.store import Store
 
 DEATHS = 2
 VARIABLE = "VGTOOL_TRIAL"
 """In a child's environment: the keys of the images it tries."""
 
 
-def on_trial() -> frozenset[str] | None:
-    """The images this process is to try, when it is such a child."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a child tries."""
+
+    images: frozenset[str]
+
+    def left(self, groups: Iterable[deal.Group], store: Store) -> list[deal.Group]:
+        """The samples of its images as a group each, but for those that have survived a first trial."""
+        mine = ((store.tried(_all(name)), group) for group in groups if (name := image_key(group)) in self.images)
+        singles = ((again, one) for again, group in mine for one in group.singles())
+        return [one for again, one in singles if again or not store.tried(key(one.ids[0]))]
+
+    def keeps(self, group: Sequence[Sample], store: Store) -> bool:
+        """Whether a sample that has survived keeps its rows; else it is marked, and will run again."""
+        if store.tried(_all(image_key(group))):
+            return True
+        store.survived(key(group[0].id))
+        return False
+
+    def end(self, store: Store) -> None:
+        """Its images have come to an end."""
+        for image in self.images:
+            store.survived(_all(image))
+            store.settle(image)
+
+
+def _all(image: str) -> str:
+    """The name of an image all of whose samples have been tried."""
+    return f"{image}-all"
+
+
+def on_trial() -> Trial | None:
+    """What this process is to try, when it is such a child."""
     keys = os.environ.get(VARIABLE)
-    return frozenset(keys.split(",")) if keys else None
+    return Trial(frozenset(keys.split(","))) if keys else None
 
 
 def suspects(store: Store, wanted: set[str]) -> list[str]:
@@ -40,17 +77,14 @@ def others(store: Store) -> set[str]:
 
 def hold(
     store: Store,
-    samples: Sequence[Sample],
-    rejected: Sequence[Rejected],
-    shard: Shard,
+    groups: Sequence[Sequence[Sample]],
     say: Callable[[str], None],
     command: Sequence[str] | None = None,
 ) -> None:
-    """Try every suspect image of this shard in child processes; what kills them is recorded and never tried again."""
-    if on_trial() is not None or not (store.root / "run.json").exists():
+    """Try every suspect image of a share in child processes; what kills them is recorded and never tried again."""
+    if on_trial() is not None or not store.under_way():
         return
-    groups, _ = plan.mine(samples, rejected, shard)
-    names = {key(g[0].image_id, *(source.name for source in g[0].extra_images)): g for g in groups}
+    names = {image_key(group): group for group in groups}
     while images := suspects(store, set(names)):
         shown = ", ".join(repr(names[image][0].image.name) for image in images[:3])
         say(f"Two processes ended at {shown}: trying {len(images)} images in a process of their own first.")

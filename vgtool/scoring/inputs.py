@@ -10,7 +10,7 @@ import polars as pl
 from vgtool.benchmarks.options import either_or, right_option
 from vgtool.benchmarks.tables import is_data
 from vgtool.errors import VgError
-from vgtool.runs.store import DamagedPart, Store, read_part
+from vgtool.runs.store import Store
 from vgtool.scoring import thinking
 from vgtool.scoring.answers import check_rule, judge
 from vgtool.scoring.predictions import COLUMNS, read_predictions
@@ -50,23 +50,14 @@ def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
     store = Store(path)
     record = store.read()
     kind, identity = record["kind"], record["identity"]
-    good, bad = store.parts()
+    keys = ["sample_id", "method"] if kind == "refine" else ["sample_id"]
+    frames, bad = store.frames(list(dict.fromkeys([*keys, *columns])))
     notes = []
     if bad:
         what = f"'{path}' has {len(bad)} damaged parts, {bad[0].name} among them"
         if not partial:
             raise VgError(f"{what}.", "Run the same command again to recompute them, or give --partial.")
         notes.append(f"{what}; their rows are left out.")
-    keys = ["sample_id", "method"] if kind == "refine" else ["sample_id"]
-    wanted = list(dict.fromkeys([*keys, *columns]))
-    frames = []
-    for part in good:
-        try:
-            frames.append(read_part(part, wanted))
-        except (DamagedPart, FileNotFoundError) as error:
-            raise VgError(
-                f"'{part}' is not a whole part of a {kind} run: {error}.", "Run the same command again."
-            ) from None
     if not frames:
         raise VgError(f"'{path}' holds no rows yet.", "Let the run finish.")
     rows = _once(frames, keys, path)

@@ -1,0 +1,118 @@
+"""The samples of a benchmark, held small: what grows with the rows is their ids, and some bytes of compressed text.
+
+As objects a million questions are gigabytes. Here the texts and boxes of a block of samples are one compressed piece,
+and a sample is made when it is asked for; questions on one image that are near each other share its source.
+"""
+
+import json
+import zlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, overload
+
+from vgtool.records import Box, ImageSource, Sample
+
+BLOCK = 256
+"""Samples that are compressed together."""
+OPEN = 16
+"""Blocks that are held as objects, those that were asked for last."""
+RECENT = 1024
+"""Images whose sources are known again."""
+
+Outline = tuple[str, Hashable, int, int]
+"""Of a sample: its id, what stands for its images, how many they are, and the characters of its prompt."""
+
+
+class Packed(Sequence[Sample]):
+    """Samples in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._shown: dict[tuple[str, ...], int] = {}
+        """Image id and names of further images -> number."""
+        self._numbers, self._lengths = array("Q"), array("Q")
+        """Of each sample, which images it shows, and the characters of its prompt."""
+        self._sources: list[ImageSource] = []
+        self._more: dict[int, tuple[tuple[ImageSource, ...], Callable[[], object] | None]] = {}
+        """Place -> further images and mask, of the few that have them."""
+        self._blocks: list[bytes] = []
+        self._last: list[Sample] = []
+        """Of the block that is not full yet."""
+        self._recent: OrderedDict[tuple[object, ...], ImageSource] = OrderedDict()
+        self._held: OrderedDict[int, list[Sample]] = OrderedDict()
+
+    def append(self, sample: Sample) -> None:
+        key = (sample.image_id, sample.image.name, sample.image.view)
+        source = self._recent.setdefault(key, sample.image)
+        if len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        if sample.extra_images or sample.mask is not None:
+            self._more[len(self._ids)] = (sample.extra_images, sample.mask)
+        shown = (sample.image_id, *(one.name for one in sample.extra_images))
+        self._numbers.append(self._shown.setdefault(shown, len(self._shown)))
+        self._lengths.append(len(sample.prompt))
+        self._ids.append(sample.id)
+        self._sources.append(source)
+        self._last.append(sample)
+        if len(self._last) == BLOCK:
+            self._blocks.append(zlib.compress(json.dumps([_texts(one) for one in self._last]).encode(), 1))
+            self._last = []
+
+    def outline(self) -> Iterator[Outline]:
+        """What dealing needs to know, without making a sample."""
+        for place, (name, number, length) in enumerate(zip(self._ids, self._numbers, self._lengths, strict=True)):
+            yield name, number, 1 + len(self._more[place][0] if place in self._more else ()), length
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        at = place + len(self) if place < 0 else place
+        if not 0 <= at < len(self):
+            raise IndexError(f"sample {place} of {len(self)}")
+        return self._block(at // BLOCK)[at % BLOCK]
+
+    def __iter__(self) -> Iterator[Sample]:
+        for number in range(len(self._blocks) + 1):
+            yield from self._block(number)
+
+    def _block(self, number: int) -> list[Sample]:
+        if number == len(self._blocks):
+            return self._last
+        found = self._held.pop(number, None)
+        if found is None:
+            start = number * BLOCK
+            texts = json.loads(zlib.decompress(self._blocks[number]))
+            found = [self._made(start + at, *one) for at, one in enumerate(texts)]
+        self._held[number] = found
+        if len(self._held) > OPEN:
+            self._held.popitem(last=False)
+        return found
+
+    def _made(self, at: int, choices: list[str] | None, boxes: list[list[float]], *texts: str) -> Sample:
+        extra, mask = self._more.get(at, ((), None))
+        names: dict[str, Any] = dict(zip(TEXTS, texts, strict=True))
+        return Sample(
+            id=self._ids[at],
+            image=self._sources[at],
+            choices=None if choices is None else tuple(choices),
+            boxes=tuple(Box(*edges) for edges in boxes),
+            extra_images=extra,
+            mask=mask,
+            **names,
+        )
+
+
+TEXTS = ("image_id", "question", "prompt", "domain", "group", "question_type", "reference")
+
+
+def _texts(sample: Sample) -> list[Any]:
+    boxes = [box.as_list() for box in sample.boxes]
+    return [sample.choices, boxes, *(getattr(sample, name) for name in TEXTS)]

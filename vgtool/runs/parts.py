@@ -1,0 +1,125 @@
+"""Parts of a run: immutable Parquet, each named `<shard>-<number>-<digest of its bytes>.parquet`.
+
+A part that was merged from others names them in its metadata; while they are still there, they are left out.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vgtool.errors import StorageError
+from vgtool.runs.shard import Shard
+
+MERGED = b"vgtool.merged"
+"""Key of a part's metadata: names of the parts it was merged from, as JSON."""
+THREADS = 4
+"""Parts that are read and digested at once."""
+
+
+class DamagedPart(Exception):
+    """A part that cannot be read in full."""
+
+
+def encoded(table: pa.Table) -> bytes:
+    """The bytes of a part."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def named(shard: Shard, number: int, data: bytes) -> str:
+    """The name of a part that holds these bytes."""
+    return f"{shard.name}-{number:05d}-{hashlib.sha256(data).hexdigest()[:16]}.parquet"
+
+
+def merged(metadata: Mapping[bytes, bytes] | None) -> list[str]:
+    """Names of the parts that a part was merged from."""
+    return json.loads((metadata or {}).get(MERGED, b"[]"))
+
+
+def listed(root: Path) -> tuple[list[Path], list[Path]]:
+    """(parts with a whole footer, the others), by name, without those that a merged one stands for."""
+    while True:
+        good, bad, gone = list[Path](), list[Path](), set[str]()
+        try:
+            for path in sorted((root / "parts").glob("*.parquet")):
+                try:
+                    gone.update(merged(pq.read_metadata(path).metadata))
+                    good.append(path)
+                except FileNotFoundError:
+                    raise
+                except (pa.ArrowException, OSError):
+                    bad.append(path)
+        except FileNotFoundError:  # merged or set aside since it was listed
+            continue
+        return [path for path in good if path.name not in gone], [path for path in bad if path.name not in gone]
+
+
+def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Columns of a part (all: None), page checksums verified. DamagedPart when it is not whole; StorageError when
+    the disk fails; FileNotFoundError when it is gone."""
+    found = pl.from_arrow(read_table(path, columns))
+    assert isinstance(found, pl.DataFrame)
+    return found
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None, optional: Collection[str] = ()) -> pa.Table:
+    """As `read_part`, as Arrow's table with the file's metadata. `optional`: columns that a part may lack."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            names = set(file.schema_arrow.names)
+            if lacking := set(columns or ()) - set(optional) - names:
+                raise DamagedPart(f"no column {', '.join(sorted(lacking))}")
+            wanted = None if columns is None else [name for name in columns if name in names]
+            return file.read(wanted, use_threads=False)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # Arrow reports a failed checksum as one without a number
+        if error.errno is not None:
+            raise StorageError(f"Cannot read '{path}': {error.strerror}.", "Check the disk, then run again.") from None
+        raise DamagedPart(str(error).splitlines()[0]) from None
+    except pa.ArrowException as error:
+        raise DamagedPart(str(error).splitlines()[0]) from None
+
+
+def check_digest(path: Path) -> None:
+    """DamagedPart when a part's bytes are not those its name was made of; FileNotFoundError when it is gone."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"Cannot read '{path}': {error.strerror}.", "Check the disk, then run again.") from None
+    if path.stem.rpartition("-")[2] != found:
+        raise DamagedPart("its bytes are not those that were written")
+
+
+def rows_of(paths: Iterable[Path], wanted: Collection[str]) -> Iterator[tuple[Path, pa.Table | Exception]]:
+    """Of each part its sample_id, method (where it has one) and error, or why they cannot be had. Those of a part that
+    holds any of `wanted` ids are digested in full; of another, the table is empty."""
+
+    def one(path: Path) -> tuple[Path, pa.Table | Exception]:
+        try:
+            rows = read_table(path, ["sample_id", "method", "error"], optional=["method"])
+            if not any(name in wanted for name in rows["sample_id"].to_pylist()):
+                return path, rows.slice(0, 0)
+            check_digest(path)
+            return path, rows
+        except (DamagedPart, FileNotFoundError) as error:
+            return path, error
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        yield from threads.map(one, paths)
+
+
+def described(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """Columns as a table of a schema."""
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
