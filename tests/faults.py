@@ -260,12 +260,13 @@ def work(
     trial_of: trial.Trial | None = None,
     beside: bool = False,
     command: Sequence[str] = (),
+    merge: int = 256,
 ) -> int:
     """One run, to be called in a child. `point`, `n`: where it kills itself. The exit code of the run."""
     at = Killer(point, n)
 
     seams(at)
-    runner.PART_SAMPLES = part
+    runner.PART_SAMPLES, runner.PARTS = part, merge
     rows, task = benchmark(images), Answers(at=at, nap=nap, deadly=deadly, beside=beside)
     folder = Store(root)
     again = (str(root), tuple(deadly), images, beside)

@@ -129,6 +129,20 @@ def test_a_run_that_is_killed_in_its_compaction_is_done_by_the_same_command(
     assert set(table(tmp_path)["sample_id"]) == ids(rows)
 
 
+def test_a_long_run_merges_its_parts_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "PART_SAMPLES", 1)
+    monkeypatch.setattr(runner, "PARTS", 20)
+    rows, counts = benchmark(images=40, rejected=0), list[int]()
+
+    class Counting(Answers):
+        def run(self, groups: Any, max_questions: int | None) -> Any:
+            counts.append(len(names(tmp_path)))
+            return super().run(groups, max_questions)
+
+    assert runner.run(Counting(), Toy(), rows, opened(tmp_path, rows), shard=Shard()).exit == Exit.DONE  # type: ignore[arg-type]
+    assert max(counts) < 30 and set(table(tmp_path)["sample_id"]) == ids(rows)
+
+
 def test_a_disk_without_room_for_a_merged_part_keeps_the_small_ones_and_the_run_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

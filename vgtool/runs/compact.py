@@ -1,9 +1,8 @@
-"""Small parts merged into larger ones when a shard is done, so that a million rows are not fifteen thousand files.
+"""Small parts of a shard merged into larger ones, so that a million rows are not fifteen thousand files.
 
-Of this shard's parts the small ones are joined, in their order, rows as they are. A merged part is visible whole or
-not at all, and names the parts it was made of: from then on readers leave those out, and they are deleted. So a death
-at any point loses nothing and doubles nothing, and the next compaction deletes what is left. Other shards' parts are
-never touched.
+They are joined in their order, rows as they are. A merged part is visible whole or not at all, and names the parts it
+was made of: from then on readers leave those out, and they are deleted. So a death at any point loses nothing and
+doubles nothing, and the next merge deletes what is left. Other shards' parts are never touched.
 """
 
 import json

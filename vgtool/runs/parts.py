@@ -19,7 +19,7 @@ from vgtool.runs.shard import Shard
 
 MERGED = b"vgtool.merged"
 """Key of a part's metadata: names of the parts it was merged from, as JSON."""
-THREADS = 4
+THREADS = 2
 """Parts that are read and digested at once."""
 
 
@@ -73,12 +73,12 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
 def read_table(path: Path, columns: Sequence[str] | None = None, optional: Collection[str] = ()) -> pa.Table:
     """As `read_part`, as Arrow's table with the file's metadata. `optional`: columns that a part may lack."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             names = set(file.schema_arrow.names)
             if lacking := set(columns or ()) - set(optional) - names:
                 raise DamagedPart(f"no column {', '.join(sorted(lacking))}")
             wanted = None if columns is None else [name for name in columns if name in names]
-            return file.read(wanted, use_threads=False)
+            return file.read(wanted)
     except FileNotFoundError:
         raise
     except OSError as error:  # Arrow reports a failed checksum as one without a number
@@ -102,17 +102,25 @@ def check_digest(path: Path) -> None:
         raise DamagedPart("its bytes are not those that were written")
 
 
-def rows_of(paths: Iterable[Path], wanted: Collection[str]) -> Iterator[tuple[Path, pa.Table | Exception]]:
-    """Of each part its sample_id, method (where it has one) and error, or why they cannot be had. Those of a part that
-    holds any of `wanted` ids are digested in full; of another, the table is empty."""
+Rows = list[tuple[str, str, str]]
+"""Of each row its sample, its label (empty in a probe) and its error (empty: none)."""
 
-    def one(path: Path) -> tuple[Path, pa.Table | Exception]:
+
+def rows_of(paths: Iterable[Path], wanted: Collection[str]) -> Iterator[tuple[Path, Rows | Exception]]:
+    """The rows of each part, or why they cannot be had. A part that holds any of `wanted` ids is digested in full; of
+    another there are none."""
+
+    def one(path: Path) -> tuple[Path, Rows | Exception]:
         try:
-            rows = read_table(path, ["sample_id", "method", "error"], optional=["method"])
-            if not any(name in wanted for name in rows["sample_id"].to_pylist()):
-                return path, rows.slice(0, 0)
+            table = read_table(path, ["sample_id", "method", "error"], optional=["method"])
+            names = table["sample_id"].to_pylist()
+            if not any(name in wanted for name in names):
+                return path, []
             check_digest(path)
-            return path, rows
+            labels = table["method"].to_pylist() if "method" in table.column_names else [""] * len(names)
+            failed = table["error"].null_count < len(names)
+            errors = [text or "" for text in table["error"].to_pylist()] if failed else [""] * len(names)
+            return path, list(zip(names, labels, errors, strict=True))
         except (DamagedPart, FileNotFoundError) as error:
             return path, error
 

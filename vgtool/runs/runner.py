@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -33,6 +33,8 @@ PART_SAMPLES = 64
 PART_SECONDS = 60.0
 """A part is written at the end of a batch, when it holds this many samples or its first row is this old: what a kill
 can lose. Parts hold whole batches, so that what is left after a kill falls into the batches of an undisturbed run."""
+PARTS = 256
+"""After so many parts the shard's small ones are merged, as when it is done: a resume reads them all."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """SIGUSR1 is what Slurm's --signal sends ahead of a time limit."""
 TOGETHER = 5.0
@@ -219,10 +221,16 @@ class _Pending:
         """Hand a part to the writer; what the one before could not write is raised here."""
         self.written()
         if self.rows:
-            self.writing = self.writer.submit(self.store.write, self.shard, self.number, self.rows, self.task.schema)
+            self.writing = self.writer.submit(self._write, self.number, self.rows)
             self.rows, self.samples, self.number = [], 0, self.number + 1
         if self.most == 1:  # a trial: the next sample may end the process
             self.written()
+
+    def _write(self, number: int, rows: Sequence[Row]) -> None:
+        self.store.write(self.shard, number, rows, self.task.schema)
+        if number % PARTS == PARTS - 1:
+            with suppress(OSError):  # a disk without room for a larger part: the next small one may still fit
+                compact(self.store.root, self.shard)
 
     def written(self) -> None:
         """Wait for the part that is being written."""

@@ -16,6 +16,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import pyarrow as pa
 from vgtool.errors import StorageError, VgError
 from vgtool.runs.growth import Older, add, grown
 from vgtool.runs.notes import Notes
-from vgtool.runs.parts import DamagedPart, described, encoded, listed, named, read_part, rows_of
+from vgtool.runs.parts import DamagedPart, Rows, described, encoded, listed, named, read_part, rows_of
 from vgtool.runs.process import gone
 from vgtool.runs.shard import Shard
 from vgtool.runs.whole import MAKE_ROOM, save
@@ -213,19 +215,14 @@ def complete(labels: Collection[str], held: Mapping[str, Mapping[str, str]]) -> 
 
 
 def _gather(
-    rows: pa.Table,
+    rows: Rows,
     ids: Set[str],
     found: dict[str, Mapping[str, str]],
     alike: dict[tuple[tuple[str, str], ...], Mapping[str, str]],
 ) -> None:
     """Add a part's rows to what is held. Most samples hold the same labels without an error, so they share one record:
     `alike` has each that there is."""
-    names = rows["sample_id"].to_pylist()
-    labels = rows["method"].to_pylist() if "method" in rows.column_names else [""] * len(names)
-    fresh: dict[str, dict[str, str]] = {}
-    for name, label, error in zip(names, labels, rows["error"].to_pylist(), strict=True):
+    for name, some in groupby(rows, key=itemgetter(0)):
         if name in ids:
-            fresh.setdefault(name, {}).setdefault(label, error or "")
-    for name, own in fresh.items():
-        told = {**own, **found[name]} if name in found else own
-        found[name] = alike.setdefault(tuple(told.items()), told)
+            told = {**{label: error for _, label, error in reversed([*some])}, **found.get(name, {})}
+            found[name] = alike.setdefault(tuple(told.items()), told)
