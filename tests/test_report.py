@@ -25,7 +25,7 @@ from scipy.stats import binomtest
 from vgtool.errors import VgError
 from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
-from vgtool.reporting import figures, pack
+from vgtool.reporting import figures, pack, samples
 from vgtool.reporting.examples import examples
 from vgtool.reporting.inputs import families, sources, without_folders
 from vgtool.reporting.page import write
@@ -272,6 +272,15 @@ def test_a_smaller_report_leaves_nothing_of_the_old_one_behind(tmp_path: Path, m
     monkeypatch.undo()
     build([tmp_path / "p"], out)
     assert not (out / "data").exists() and not (out / "gain-0.pdf").exists() and (out / "index.html").exists()
+
+
+def test_a_page_is_the_same_however_many_samples_are_held_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = pair(tmp_path)
+    page = (build(runs, tmp_path / "whole") / "index.html").read_bytes()
+    monkeypatch.setattr(samples, "TOGETHER", 7)
+    assert (build(runs, tmp_path / "some") / "index.html").read_bytes() == page
 
 
 def _small(original: Any) -> Any:

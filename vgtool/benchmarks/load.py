@@ -94,34 +94,15 @@ def load(
         if one not in spec.splits or splits.count(one) > 1:
             raise VgError(f"Benchmark '{name}' has no split '{split}'.", did_you_mean(one, spec.splits))
     _check_box_format(box_format, spec)
-    samples = Packed()
-    boxes: list[Box] = []
-    small = True
-    """No box so far reaches further than shares of an image do."""
-    lines, missing = Digest(), 0
-    rejected: list[Rejected] = []
-    seen: set[str] = set()
-    counts = dict.fromkeys(splits, 0)
+    found = _Rows(dict.fromkeys(splits, 0))
     read = reader(spec.reader)
     requests = [Request(spec, one, chosen, root, box_format, data_root) for one in splits]
-    rows = ((request.split, row) for request in requests for row in read(request))
-    for origin, row in islice(rows, limit):
-        counts[origin] += 1
-        if row.id in seen:
-            rejected.append(Rejected(f"{row.id}#{len(rejected)}", f"duplicate_id: '{row.id}' appears again"))
-        elif isinstance(row, Sample):
-            samples.append(row)
-            lines.add(row)
-            missing += not row.reference
-            small = small and all(0 <= edge <= 2 for box in row.boxes for edge in box.as_list())
-            boxes = [*boxes, *row.boxes] if small and row.boxes else boxes
-        else:
-            rejected.append(row)
-        seen.add(row.id)
+    for origin, row in islice(((request.split, row) for request in requests for row in read(request)), limit):
+        found.add(origin, row)
     stated = {box_format, spec.box_format}.union(*(request.shares for request in requests))
-    if box_format is None and not stated & {*SHARES} and small and all_shares(boxes):
+    if box_format is None and not stated & {*SHARES} and found.small and all_shares(found.boxes):
         raise VgError(
-            f"All {len(boxes):,} boxes of '{name}' lie within 0 to 1: they are shares of the image, not pixels.",
+            f"All {len(found.boxes):,} boxes of '{name}' lie within 0 to 1: they are shares of the image, not pixels.",
             "Read them with --box-format normalised; if they are pixels after all, name their own format so.",
         )
     read_files = [name for request in requests for name in request.files]
@@ -131,18 +112,50 @@ def load(
         JOIN.join(splits),
         protocol,
         spec.domain,
-        samples,
-        rejected,
-        lines.of(rejected),
+        found.samples,
+        found.rejected,
+        found.lines.of(found.rejected),
         Decoding(chosen.max_new_tokens, chosen.thinking_tokens),
         chosen.rule,
         (
-            *_notes(spec, chosen, splits, len(samples), missing, rejected, published),
+            *_notes(spec, chosen, splits, len(found.samples), found.missing, found.rejected, published),
             *dict.fromkeys(note for request in requests for note in request.notes),
         ),
-        counts,
+        found.counts,
         published,
     )
+
+
+@dataclass
+class _Rows:
+    """What a reader gave, each id once."""
+
+    counts: dict[str, int]
+    samples: Packed = field(default_factory=Packed)
+    rejected: list[Rejected] = field(default_factory=list)
+    lines: Digest = field(default_factory=Digest)
+    boxes: list[Box] = field(default_factory=list)
+    """While they are small."""
+    small: bool = True
+    """No box so far reaches further than shares of an image do."""
+    missing: int = 0
+    """Samples without an answer."""
+    seen: set[str] = field(default_factory=set)
+
+    def add(self, origin: str, row: Sample | Rejected) -> None:
+        self.counts[origin] += 1
+        if row.id in self.seen:
+            name = f"{row.id}#{len(self.rejected)}"
+            self.rejected.append(Rejected(name, f"duplicate_id: '{row.id}' appears again"))
+        elif isinstance(row, Sample):
+            self.samples.append(row)
+            self.lines.add(row)
+            self.missing += not row.reference
+            self.small = self.small and all(0 <= edge <= 2 for box in row.boxes for edge in box.as_list())
+            self.boxes += row.boxes if self.small else ()
+        else:
+            self.rejected.append(row)
+        self.seen.add(row.id)
 
 
 def find(name: str, data_root: Path | None, registry: Path | None) -> tuple[BenchmarkSpec, Path | None]:
