@@ -138,7 +138,7 @@ class Store(Notes):
                 for path, rows in rows_of(sorted((self.root / "parts").glob("*.parquet")), ids):
                     if isinstance(rows, DamagedPart):
                         self._set_aside(path, rows, say)
-                    elif isinstance(rows, FileNotFoundError):
+                    elif isinstance(rows, Exception):
                         raise rows
                     else:
                         _gather(rows, ids, found, alike)
