@@ -4,26 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import layouts
 import pytest
-from layouts import picture, put, put_json, put_lines, put_parquet, put_zip
+from layouts import picture, put, put_json, put_lines
+from newer import mevf
 
 from vgtool.benchmarks.load import load
 from vgtool.errors import VgError
-from vgtool.images import open_image
-
-
-def mevf(root: Path, test: int = 2, train: int = 3) -> None:
-    """data_RAD of MEVF's repository: trainset.json, testset.json, images/."""
-    for name, count, kind in (("testset", test, "freeform"), ("trainset", train, "para")):
-        rows = [
-            {"qid": f"{name}{n}", "phrase_type": kind, "image_name": "synpic1.jpg", "image_organ": "CHEST",
-             "question": f"Is it {n}?", "question_type": "PRES", "answer": "Yes" if n % 2 else "left", "answer_type":
-             "CLOSED" if n % 2 else "OPEN"}
-            for n in range(count)
-        ]  # fmt: skip
-        put_json(root, f"{name}.json", rows)
-    put(root, "images/synpic1.jpg", picture(50, 60, "JPEG"))
 
 
 @pytest.mark.parametrize("inside", ["", "data_RAD"])
@@ -148,73 +134,3 @@ def test_an_answer_is_a_reference_or_its_row_fails(answer: Any, reference: str |
 def test_id_zero_is_an_id_and_a_list_of_answers_is_of_options(tmp_path: Path) -> None:
     found = own(tmp_path, {"id": 0, "choices": ["liver", "spleen", "heart"], "answer": ["B", "liver"]})
     assert found.samples[0].id == "0" and found.samples[0].reference == '["spleen", "liver"]'
-
-
-# ---- sets published since 2024 ---------------------------------------------------------------------------------------
-
-TEN = [f"option {n}" for n in range(10)]
-
-
-def medxpertqa(root: Path) -> None:
-    rows = [
-        {"id": "MM-26", "question": "Which is it? Answer Choices: (A) a (B) b",
-         "options": {"A": "a", "B": "b", "C": "c", "D": "d", "E": "e"}, "label": "D",
-         "images": ["MM-26-a.jpeg", "MM-26-b.png"], "medical_task": "Diagnosis", "body_system":
-         "Cardiovascular", "question_type": "Reasoning"},
-        {"id": "MM-27", "question": "Which?", "options": {"A": "a", "B": "b"}, "label": "E",
-         "images": ["MM-26-a.jpeg"]},
-    ]  # fmt: skip
-    put_lines(root, "MM/test.jsonl", rows)
-    put_zip(root, "images.zip", {"images/MM-26-a.jpeg": picture(20, 21, "JPEG"), "images/MM-26-b.png": picture(22, 23)})
-
-
-def medframeqa(root: Path) -> None:
-    frames = {f"image_{n}": None for n in range(1, 6)}
-    rows = [
-        frames | {"image_1": stored(20, 21), "image_2": stored(22, 23), "question_id": "q1"}
-        | {"question": "What changes?", "options": "['a', 'b']", "correct_answer": "B", "modality": "CT"}
-    ]  # fmt: skip
-    put_parquet(root, "data/test-00000-of-00001.parquet", rows, tuple(frames))
-
-
-def mmmu_pro(root: Path) -> None:
-    shared = {"image_1": stored(20, 21), "image_2": stored(22, 23)}
-    shared |= {"question": "Which of <image 1>?", "options": str(TEN)}
-    rows = [
-        shared | {"id": f"test_{subject}_{n}", "answer": "J", "subject": subject}
-        for n, subject in enumerate(("Pharmacy", "Art", "Public_Health"))
-    ]
-    put_parquet(root, "standard (10 options)/test-00000-of-00001.parquet", rows, ("image_1", "image_2"))
-
-
-def stored(width: int, height: int) -> dict[str, Any]:
-    return {"bytes": picture(width, height), "path": "x.png"}
-
-
-NEW = {
-    "medxpertqa": (medxpertqa, ["test-MM-26"], "d", tuple("abcde"), "Cardiovascular", 1),
-    "medframeqa": (medframeqa, ["test-q1"], "b", ("a", "b"), "CT", 0),
-    "mmmu-pro-med": (
-        mmmu_pro, ["test-test_Pharmacy_0", "test-test_Public_Health_2"], "option 9", tuple(TEN), "Pharmacy", 0
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NEW)
-def test_a_set_published_since_2024_is_read_by_its_layout(name: str, tmp_path: Path) -> None:
-    write, ids, reference, choices, group, rejected = NEW[name]
-    write(tmp_path)
-    found = load(name, data_root=tmp_path)
-    assert [sample.id for sample in found.samples] == ids and len(found.rejected) == rejected
-    first = found.samples[0]
-    assert (first.reference, first.choices, first.group, first.question_type) == (reference, choices, group, "choice")
-    assert [open_image(one).size for one in (first.image, *first.extra_images)] == [(20, 21), (22, 23)]
-    assert all("is no letter of" in row.reason for row in found.rejected)
-
-
-def test_slakes_knowledge_rows_are_a_protocol(tmp_path: Path) -> None:
-    layouts.slake(tmp_path)
-    rows = [row | {"base_type": "kvqa" if n in (0, 3) else "vqa"} for n, row in enumerate(layouts.SLAKE_ROWS)]
-    put_json(tmp_path, "test.json", rows)
-    found = load("slake", data_root=tmp_path, protocol="knowledge")
-    assert [sample.id for sample in found.samples] == ["test-100", "test-103"] and found.published == 148

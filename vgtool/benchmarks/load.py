@@ -32,6 +32,10 @@ READERS: dict[str, str] = {
     "mmmu": "vgtool.benchmarks.mmmu:read",
     "med-eval": "vgtool.benchmarks.med_eval:read",
     "lettered": "vgtool.benchmarks.lettered:read",
+    "medthinkvqa": "vgtool.benchmarks.medthinkvqa:read",
+    "medbookvqa": "vgtool.benchmarks.medbookvqa:read",
+    "radimagenet-vqa": "vgtool.benchmarks.radimagenet:read",
+    "vqa-med": "vgtool.benchmarks.vqa_med:read",
 }
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
 JOIN = "+"
