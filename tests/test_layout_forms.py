@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import layouts
 import pytest
-from layouts import picture, put, put_json, put_lines
+from layouts import picture, put, put_json, put_lines, put_zip
+from masked import coco, made, rows
 from newer import mevf
 
 from vgtool.benchmarks.load import load
-from vgtool.errors import VgError
+from vgtool.errors import SampleError, VgError
 
 
 @pytest.mark.parametrize("inside", ["", "data_RAD"])
@@ -72,6 +74,79 @@ def test_what_is_not_found_is_named_with_the_places_that_were_looked_in(tmp_path
     assert str(tmp_path) not in said
     with pytest.raises(VgError, match=r"No 'VQA_RAD Dataset Public\.json' or .*'testset\.json'.* in '.*'"):
         load("vqa-rad", data_root=tmp_path)
+
+
+def coco_as_published(root: Path) -> Path:
+    """annotations/instances_val2017.json with val2017/ beside it."""
+    instances = coco(root / "made")
+    (root / "annotations").mkdir()
+    instances.rename(root / "annotations" / "instances_val2017.json")
+    (root / "made" / "images").rename(root / "val2017")
+    return root / "annotations" / "instances_val2017.json"
+
+
+def test_coco_as_published_is_built_from_the_folder_beside_its_annotations(tmp_path: Path) -> None:
+    made(coco_as_published(tmp_path / "coco"), tmp_path / "published", splits={"test": 1.0})
+    made(coco(tmp_path / "flat"), tmp_path / "plain", splits={"test": 1.0})
+    published, plain = (
+        sorted(str([row["question"], row["reference"], row.get("boxes")]) for row in rows(tmp_path / name))
+        for name in ("published", "plain")
+    )
+    assert published == plain and len(plain) > 5
+
+
+def test_an_image_that_build_does_not_find_is_named_with_the_folders_looked_in(tmp_path: Path) -> None:
+    path = coco_as_published(tmp_path / "coco")
+    (tmp_path / "coco" / "val2017" / "0.png").unlink()
+    made(path, tmp_path / "out", splits={"test": 1.0})
+    skipped = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    (said,) = [str(one) for one in skipped if "image_missing" in str(one)]
+    assert all(place in said for place in ("0.png", "val2017", "train2017", "images/val2017", "annotations/images"))
+
+
+@pytest.mark.parametrize("name", ["answers.json", "answer.json", "answer_dict.json", "answer_dict_val.json"])
+@pytest.mark.parametrize("key", ["B", {"question_type": "multiple-choice", "ground_truth": "B"}])
+def test_mmmus_own_key_is_read_under_its_names_and_in_both_forms(name: str, key: Any, tmp_path: Path) -> None:
+    layouts.mmmu_med(tmp_path)
+    put_json(tmp_path, name, {"test_Pharmacy_4": key, "test_Art_1": ["a", "b"]})
+    found = load("mmmu-med", data_root=tmp_path, split="test")
+    assert [sample.reference for sample in found.samples] == ["y"]
+    assert not any("No answer key" in note for note in found.notes)
+
+
+def test_a_key_and_side_files_that_are_not_there_are_named_with_where_they_were_looked_for(tmp_path: Path) -> None:
+    layouts.mmmu_med(tmp_path / "mmmu")
+    notes = load("mmmu-med", data_root=tmp_path / "mmmu", split="test").notes
+    assert any("answers.json or answer.json or answer_dict.json" in n and "the folder itself" in n for n in notes)
+    layouts.slake(tmp_path / "slake")
+    images = layouts.slake_images()
+    put_zip(tmp_path / "slake", "imgs.zip", {name: data for name, data in images.items() if name.endswith(".jpg")})
+    notes = load("slake", data_root=tmp_path / "slake").notes
+    assert "No boxes where neither detection.json nor mask.png is beside the image: 'xmlab1'." in notes
+    put_zip(tmp_path / "slake", "imgs.zip", {name: data for name, data in images.items() if "detection" not in name})
+    (tmp_path / "slake" / "mask.txt").unlink()
+    (said,) = [note for note in load("slake", data_root=tmp_path / "slake").notes if "mask.txt" in note]
+    assert "imgs, the folder itself" in said and "imgs.zip" in said
+
+
+def test_masks_that_are_not_there_are_named_with_where_they_were_looked_for(tmp_path: Path) -> None:
+    layouts.vgmed(tmp_path)
+    polyp = load("vgmed", data_root=tmp_path).samples[1]
+    assert polyp.mask is not None
+    with pytest.raises(SampleError, match=r"mask_missing: .*none\.png.* nor 'none\.png' \(looked in the folder itself"):
+        polyp.mask()
+    found = own(tmp_path, {"mask": "m.png"})
+    assert found.rejected[0].reason == "mask_missing: 'm.png' is not in the data folder (looked in the folder itself)"
+
+
+@pytest.mark.parametrize("form", ["pairs", "nifti"])
+def test_build_says_which_names_it_looked_for(form: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(VgError, match=r"none of names\.json, names\.txt, .*, dataset\.json is in it"):
+        made(tmp_path / "in", tmp_path / "out", form)
+    put(tmp_path / "in", "names.txt", "1 liver\n")
+    with pytest.raises(VgError, match=r"has no images: looked for \..* in folders called images or .*, and masks or"):
+        made(tmp_path / "in", tmp_path / "out", form)
 
 
 # ---- boxes -----------------------------------------------------------------------------------------------------------

@@ -224,7 +224,14 @@ def image_of(value: object, files: Files, *others: str) -> tuple[ImageSource, st
     return source, source.name
 
 
-def side_mask(files: Files, *names: str) -> Callable[[], object] | None:
-    """A mask file, read when it is needed: true where it is neither black nor transparent. None where there is none."""
+def side_mask(files: Files, *names: str) -> Callable[[], object]:
+    """A mask file, read when it is needed: true where it is neither black nor transparent. SampleError `mask_missing`
+    then, where there is none."""
     source = files.source(*names)
-    return (lambda: open_region(source)) if source.exists() else None
+
+    def read() -> object:
+        if not source.exists():
+            raise SampleError("mask_missing", f"'{source.name}' is not in the data folder{files.looked(*names)}")
+        return open_region(source)
+
+    return read

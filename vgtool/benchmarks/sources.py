@@ -153,6 +153,11 @@ class Files:
                     return [f"{folder}/{name}" for name in inside]
         return []
 
+    def on_disk(self, *names: object) -> Path | None:
+        """The file itself under the first of `names` that exists, not in an archive; None where there is none."""
+        found = self._find([self._safe(name) for name in names])
+        return found if isinstance(found, Path) else None
+
     def read(self, *names: str) -> bytes | None:
         """A small side file, or None where there is none."""
         safe = [safe_name(name) for name in names]
@@ -182,8 +187,8 @@ class Files:
                     return archive, member
         return None
 
-    def _looked(self, names: Sequence[str]) -> str:
-        """Which names were looked for, and where."""
+    def looked(self, *names: object) -> str:
+        """Which further names a file was looked for under, and where."""
         others = f", nor {' or '.join(map(repr, names[1:]))}" if len(names) > 1 else ""
         folders = ", ".join(prefix.rstrip("/") or "the folder itself" for prefix in self._prefixes)
         archives = "".join(f", {archive.path.name}" for archive in self._archives)
@@ -192,7 +197,7 @@ class Files:
     def _read(self, names: Sequence[str]) -> bytes:
         found = self._find(names)
         if found is None:
-            raise SampleError("image_missing", f"'{names[0]}' is not in the data folder{self._looked(names)}")
+            raise SampleError("image_missing", f"'{names[0]}' is not in the data folder{self.looked(*names)}")
         if isinstance(found, tuple):
             return found[0].read(found[1])
         if not any(found.resolve().is_relative_to(root) for root in self._allowed):
