@@ -107,6 +107,7 @@ def refine(
     from vgtool.methods.settings import settings
 
     methods = {label: parse(label) for label in labels}
+    _refuse_boxless(methods, found)
     expected = expected_facts(resolve(model[0], registry)[0], heads, [one.image_id for one in found.samples], at.seed)
     here.store.compare("refine", {"methods": ["baseline", *labels], "settings": settings(methods, expected)})
     if (code := launch.already(here, found, ["baseline", *labels], as_json)) is not None:
@@ -120,6 +121,12 @@ def refine(
     partner = other_image(found.samples, at.seed, opened.adapter.alpha)
     task = Refine(opened, methods, facts, found.decoding, mapping=box_mapping, partner=partner)
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))
+
+
+def _refuse_boxless(methods: dict[str, Any], found: Any) -> None:
+    needy = [label for label, method in methods.items() if getattr(method, "needs_boxes", False)]
+    if needy and found.samples and not any(sample.boxes for sample in found.samples):
+        raise VgError(f"--method {needy[0]} needs boxes, and no sample of '{found.name}' has one.", "Leave it out.")
 
 
 def _each(
