@@ -1,4 +1,4 @@
-"""check, refine (probe where nothing is answered), score and report, on a copy of each form that people keep files in."""
+"""check, refine (probe where nothing is answered), score and report, on a copy of each form of published file."""
 
 import json
 from collections.abc import Callable
