@@ -87,6 +87,10 @@ CHOICE = [
     ("A\u00a0liver", "liver", R, R),
     ("A liver", "liver", R, U),
     ("It is \u662fC", "left lung", U, R),
+    ("C\nbecause", "left lung", R, R),
+    ("(C)\nyes", "left lung", R, R),
+    ("C <|endoftext|>", "left lung", R, R),  # left in by whoever decoded it
+    ("left lung</s>\n", "left lung", R, U),
     ("", "liver", U, U),
     ("none of them", "liver", U, U),
     ("LIVER", "liver", R, U),
