@@ -76,7 +76,7 @@ def commands(found: Path, benchmark: Any, *arguments: Any, answers: bool) -> Pat
 def scored(run: Path, answers: bool) -> None:
     done = vgtool("score", run, "--json")
     assert done.exit_code == 0, done.output
-    rows = [row for row in json.loads(done.stdout) if row["table"] == ("accuracy" if answers else "layers")]
+    rows = [row for row in json.loads(done.stdout) if row["table"] == ("accuracy" if answers else "grounding")]
     assert rows and all(row["n"] for row in rows if row["metric"] == "accuracy")
     parts = pl.concat([pl.read_parquet(part) for part in (run / "parts").glob("*.parquet")])
     assert parts["error"].null_count() == parts.height

@@ -148,7 +148,7 @@ def model(
         from vgtool.models.examine import faults
 
         found.append(Finding("model", "ok", f"{spec.name} is on disk"))
-        found += [Finding("model", "stop", error.message, error.hint) for error in faults(spec, where)]
+        found += [Finding("model", "stop", error.message, error.hint) for error in faults(spec, where, offline)]
     elif spec.hub is None:
         found.append(Finding("model", "stop", f"{spec.name} is not on disk", "Give a checkpoint folder as --model."))
     else:
