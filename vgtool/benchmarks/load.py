@@ -32,6 +32,10 @@ READERS: dict[str, str] = {
     "mmmu": "vgtool.benchmarks.mmmu:read",
     "med-eval": "vgtool.benchmarks.med_eval:read",
     "lettered": "vgtool.benchmarks.lettered:read",
+    "medthinkvqa": "vgtool.benchmarks.medthinkvqa:read",
+    "medbookvqa": "vgtool.benchmarks.medbookvqa:read",
+    "radimagenet-vqa": "vgtool.benchmarks.radimagenet:read",
+    "vqa-med": "vgtool.benchmarks.vqa_med:read",
 }
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
 JOIN = "+"
@@ -99,12 +103,8 @@ def load(
     requests = [Request(spec, one, chosen, root, box_format, data_root) for one in splits]
     for origin, row in islice(((request.split, row) for request in requests for row in read(request)), limit):
         found.add(origin, row)
-    stated = {box_format, spec.box_format}.union(*(request.shares for request in requests))
-    if box_format is None and not stated & {*SHARES} and found.small and all_shares(found.boxes):
-        raise VgError(
-            f"All {len(found.boxes):,} boxes of '{name}' lie within 0 to 1: they are shares of the image, not pixels.",
-            "Read them with --box-format normalised; if they are pixels after all, name their own format so.",
-        )
+    if box_format is None and found.small:
+        _refuse_shares(name, found.boxes, {spec.box_format}.union(*(request.shares for request in requests)))
     read_files = [name for request in requests for name in request.files]
     published = None if limit is not None else expected(spec, chosen, splits, read_files)
     return Benchmark(
@@ -156,6 +156,15 @@ class _Rows:
         else:
             self.rejected.append(row)
         self.seen.add(row.id)
+
+
+def _refuse_shares(name: str, boxes: Sequence[Box], stated: set[str | None]) -> None:
+    """VgError where boxes that nobody calls shares of their images can be nothing else."""
+    if not stated & {*SHARES} and all_shares(boxes):
+        raise VgError(
+            f"All {len(boxes):,} boxes of '{name}' lie within 0 to 1: they are shares of the image, not pixels.",
+            "Read them with --box-format normalised; if they are pixels after all, name their own format so.",
+        )
 
 
 def find(name: str, data_root: Path | None, registry: Path | None) -> tuple[BenchmarkSpec, Path | None]:
