@@ -20,7 +20,7 @@ FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "to
 def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """(config, model class) of a checkpoint. VgError when transformers has no image-text model for it."""
     checkpoint.refuse_remote_code(*FILES)
-    kind = checkpoint.config().get("model_type")
+    kind = checkpoint.config(native=True).get("model_type")
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
