@@ -68,14 +68,13 @@ def one(layers: int) -> dict[str, float]:
 
     def states(image: Image.Image) -> torch.Tensor:
         counted.append(1)
-        return torch.full((640, 1), float(len(counted)))
+        return torch.full((2048, 1), float(len(counted)))
 
-    stripes.measure(states, stripes.np.arange(576), *SIZE)
     begun = time.perf_counter()
     with torch.inference_mode(), stripes.alone(native.model, native.text):
         found = stripes.columns(native.first_states, *SIZE)
-    assert len(found) == 576, len(found)
     seconds = (time.perf_counter() - begun) / 2
+    stripes.measure(states, found, *SIZE)  # counted alone
     native.settled[SIZE] = _settled(found, native)
     begun = time.perf_counter()
     native.prepare(Image.new("RGB", SIZE))
@@ -87,8 +86,8 @@ def _settled(found: Any, native: Any) -> Any:
     from vgtool.models.shapes import Shape
 
     places = (found - len(native.around.lead)).tolist()
-    whole = {"x": [0.0, SIZE[0] / 24], "y": [0.0, SIZE[1] / 24], "how": "squash", "error": 0.0, "stripe": 1.0}
-    return Shape(24, 24, places, [], reach=576, axes=0, tiles=1, passes=0, **whole)  # type: ignore[arg-type]
+    whole: Any = {"x": [0.0, SIZE[0] / len(found)], "y": [0.0, SIZE[1]], "how": "fit", "error": 0.0, "stripe": 1.0}
+    return Shape(1, len(found), places, [], reach=576, axes=0, tiles=1, passes=0, **whole)
 
 
 def _drawn(few: float, more: float, a: int, b: int, of: int) -> float:

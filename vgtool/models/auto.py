@@ -33,6 +33,11 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
             f"'{checkpoint.spec.name}' has model_type {kind!r}, which is no image-text model of transformers.",
             "docs/models.md lists the layouts that vgtool reads.",
         )
+    if getattr(config, "is_encoder_decoder", False):
+        raise VgError(
+            f"'{checkpoint.spec.name}' (model_type {kind!r}) is an encoder-decoder.",
+            "vgtool reads decoders, whose prompt holds the image's tokens.",
+        )
     return config, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
 
 

@@ -205,7 +205,7 @@ class Checkpoint:
                 raise VgError(
                     f"'{self.spec.name}' has a part whose attention transformers does not run through SDPA: "
                     f"{str(error).split(' does not')[0]}.",
-                    "Soft caps and attention sinks cannot be read yet; use another model.",
+                    "Soft caps, attention sinks and towers of that kind cannot be read yet; use another model.",
                 ) from None
             if "offload" not in str(error):  # what accelerate says when a device map reaches the disk
                 raise

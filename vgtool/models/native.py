@@ -121,7 +121,8 @@ class Native(Adapter):
             raise
         except (ValueError, RuntimeError, TypeError, IndexError, AttributeError) as error:
             raise VgError(
-                f"'{self.spec.name}' cannot take what its processor makes of an image: {' '.join(str(error).split())}",
+                f"'{self.spec.name}' cannot take what its processor makes of an image: "
+                f"{' '.join(str(error).split()).rstrip('.')}.",
                 "The processor is another model's, or this class of transformers works in a way of its own.",
             ) from None
         if not len(changing):

@@ -26,7 +26,7 @@ from vgtool.records import Grid
 if TYPE_CHECKING:
     from vgtool.models.native import Native
 
-VERSION = 6
+VERSION = 7
 """Raised when measuring or its file changes."""
 
 

@@ -81,18 +81,30 @@ class Writer:
         grown = len(tall["input_ids"][0]) != len(ids) or any(
             one.shape != small[name].shape for name, one in tall.items() if torch.is_tensor(one)
         )
-        words = self.tokenizer.decode(ids[stop:], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        before, _, after = words.partition(SAMPLE)  # with what the processor itself puts around a question
+        anchor, trail = ids[stop - 1], tuple(ids[stop:])
+        before, after = self._beside(anchor, trail)
         return Around(
             lead=tuple(ids[:start]),
-            trail=tuple(ids[stop:]),
-            anchor=self.tokenizer.convert_ids_to_tokens(ids[stop - 1]),
+            trail=trail,
+            anchor=self.tokenizer.convert_ids_to_tokens(anchor),
             before=before,
             after=after,
             special=frozenset(ids[start:stop]) & self._added,
             kinds=self._kinds(small, start, stop),
             grown=grown,
         )
+
+    def _beside(self, anchor: int, trail: Sequence[int]) -> tuple[str, str]:
+        """What stands before and after the user's text: as the ids read, with what the processor itself writes there;
+        as the template has it, where a tokenizer does not give back what it was given."""
+        read = self.tokenizer.decode(trail, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        sides = [read.partition(SAMPLE)[::2], self.template.partition(IMAGE)[2].partition(QUESTION)[::2]]
+        token = self.tokenizer.convert_ids_to_tokens(anchor)
+        for before, after in sides:
+            ids = self.tokenizer(token + before + SAMPLE + after, add_special_tokens=False).input_ids
+            if tuple(ids) == (anchor, *trail):
+                return before, after
+        return sides[0]
 
     @property
     def _added(self) -> frozenset[int]:
