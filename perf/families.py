@@ -189,7 +189,8 @@ def commands(model: Path, folder: Path) -> dict[str, Any]:
     out = {}
     for name, line in lines.items():
         done = CliRunner().invoke(app, line)
-        said = f"{type(done.exception).__name__}: {done.exception}" if done.exception else done.output[-160:]
+        ended = done.exception is None or isinstance(done.exception, SystemExit)  # which the output explains
+        said = done.output[-300:] if ended else f"{type(done.exception).__name__}: {done.exception}"
         out[name] = "yes" if done.exit_code == 0 else " ".join(said.split())[:300]
     return {"commands": out}
 
