@@ -77,7 +77,8 @@ class Native(Adapter):
         decoder = auto.text_model(model, checkpoint)
         writer = Writer(name, processor, tokenizer, words["template"], mark, words["separator"])
         made = cls(model=model, decoder=decoder, writer=writer, around=writer.around(), **words)
-        made._seeing()
+        if model.device.type != "meta":  # where doctor looks, nothing can be measured
+            made._seeing()
         return made
 
     # ---- facts -------------------------------------------------------------------------------------------------
@@ -152,6 +153,9 @@ class Native(Adapter):
             if token in self.marks:
                 raise refused(self.tokenizer.convert_ids_to_tokens(token))
         return Prompt(around.lead, tuple(encoded.input_ids[1:]), (max(start - 1, 0), max(stop - 1, 0)))
+
+    def spoken(self, text: str) -> set[int]:
+        return set(self._prepared([Image.new("RGB", SMALL)])["input_ids"][0].tolist())
 
     # ---- images ------------------------------------------------------------------------------------------------
 
