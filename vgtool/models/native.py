@@ -9,7 +9,7 @@ once per model and image shape (stripes.py, gridfit.py), and kept on disk (shape
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from PIL import Image
@@ -64,7 +64,6 @@ class Native(Adapter):
     """Held by each pass: shapes are measured in the threads that prepare images."""
 
     embeds = False
-    settings: ClassVar[frozenset[str]] = Adapter.settings
 
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
