@@ -137,7 +137,6 @@ class Native(Adapter):
             )
 
     def processed(self, text: str, images: Sequence[Image.Image]) -> dict[str, Any]:
-        """The processor's output for a prompt with images."""
         return self.writer(text, images)
 
     def prompt(self, text: str) -> Prompt:
