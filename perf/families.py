@@ -106,7 +106,8 @@ def exact(name: str, folder: Path) -> dict[str, Any]:
     grids = []
     for size in (WIDE, TALL):
         image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-        inputs = adapter.processed(QUESTION, [image])
+        inputs = {at: one.float() if torch.is_tensor(one) and one.is_floating_point() else one
+                  for at, one in adapter.processed(QUESTION, [image]).items()}  # fmt: skip
         vision, prompt = adapter.prepare(image), adapter.prompt(QUESTION)
         with torch.inference_mode():
             plain = model(**inputs, output_attentions=True, use_cache=False)

@@ -9,7 +9,6 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from tests import families
 from vgtool.attention.session import Ask
@@ -35,32 +34,6 @@ def saved(name: str, folder: Path, config: Any) -> Path:
     for path in (folder / "full").iterdir():
         if path.suffix != ".safetensors" and not (out / path.name).exists():
             (out / path.name).write_bytes(path.read_bytes())
-    return out
-
-
-def compressed(name: str, folder: Path) -> Path:
-    """A family's tiny checkpoint with the text model's layers in 8 bits by output channel, as compressed-tensors has
-    them."""
-    out = folder / name
-    families.write(name, out)
-    tensors, whole = {}, load_file(out / "model.safetensors")
-    for at, weight in whole.items():
-        if "layers." in at and at.endswith("proj.weight") and "vi" not in at.split("layers.")[0]:
-            scale = weight.abs().amax(1, keepdim=True) / 127
-            tensors[at] = (weight / scale).round().to(torch.int8)
-            tensors[at + "_scale"] = scale
-        else:
-            tensors[at] = weight
-    assert len(tensors) > len(whole)
-    save_file(tensors, out / "model.safetensors", {"format": "pt"})
-    config = json.loads((out / "config.json").read_text())
-    weights = {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True}
-    config["quantization_config"] = {
-        "quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed",
-        "ignore": ["lm_head", "re:.*vision.*", "re:.*visual.*", "re:.*projector.*"],
-        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
-    }  # fmt: skip
-    (out / "config.json").write_text(json.dumps(config))
     return out
 
 
@@ -102,13 +75,6 @@ def test_bitsandbytes_are_read_exactly(name: str, bits: int, adapter: str, tmp_p
     pytest.importorskip("bitsandbytes")
     settings = {f"load_in_{bits}bit": True, "llm_int8_skip_modules": ["lm_head"]}
     alike(saved(name, tmp_path, transformers.BitsAndBytesConfig(**settings)), adapter)
-
-
-@pytest.mark.parametrize("adapter", ["", "native"])
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava"])
-def test_compressed_tensors_are_read_exactly(name: str, adapter: str, tmp_path: Path) -> None:
-    pytest.importorskip("compressed_tensors")
-    alike(compressed(name, tmp_path), adapter)
 
 
 def test_activations_quantised_as_they_come_are_refused_where_a_prefix_changes_them(tmp_path: Path) -> None:
