@@ -210,37 +210,6 @@ def test_measured_geometry_equals_the_hand_written(name: str, size: tuple[int, i
 PHANTOM = ROOT / "vgtool/models/phantom/weights"
 
 
-def trained(adapter: str) -> Any:
-    """The embedded model, the only trained one here, read by an adapter."""
-    spec = ModelSpec(name="phantom", title="phantom", adapter=adapter)
-    return load(spec, source=PHANTOM, device="cpu", offline=True)
-
-
-def test_on_a_trained_model_the_measured_cells_are_the_hand_written_and_a_bright_patch_lights_its_own(
-    library: Library,
-) -> None:
-    own, measured = trained("llava"), trained("native")
-    for size, shown in (((128, 128), 64), ((160, 120), 48), ((90, 150), 48)):
-        hand, found = own.prepare(picture(size)).geometry, measured.prepare(picture(size)).geometry
-        assert hand.tokens == found.tokens == 64
-        boxes = [(hand.cell_box(token), found.cell_box(token)) for token in range(64)]
-        both = [(one.as_list(), other.as_list()) for one, other in boxes if one is not None and other is not None]
-        assert len(both) == sum(one is not None for one, _ in boxes) == shown
-        for (x0, y0, x1, y1), (left, top, right, bottom) in both:
-            assert x0 < (left + right) / 2 < x1 and y0 < (top + bottom) / 2 < y1
-    vision = measured.prepare(picture((128, 128)))
-    grey = np.full((128, 128, 3), 110, np.uint8)
-    columns = torch.tensor(vision.shape.cells) + len(measured.around.lead)
-    with torch.inference_mode():
-        base = measured.first_states(Image.fromarray(grey))
-        for token in range(64):
-            x0, y0, x1, y1 = (round(edge) for edge in vision.geometry.cell_box(token).as_list())
-            bright = grey.copy()
-            bright[y0:y1, x0:x1] = 255
-            change = (measured.first_states(Image.fromarray(bright)) - base).norm(dim=-1)
-            assert int(change[columns].argmax()) == token
-
-
 @pytest.mark.parametrize("name,grid,overview", [("idefics3", (4, 4), 4), ("llava_next", (6, 8), 16)])
 def test_tiles_are_joined_and_views_of_the_whole_image_set_apart(
     name: str, grid: tuple[int, int], overview: int, library: Library
