@@ -11,7 +11,7 @@ A pass is one row [q1 | q2 | ...] without padding, rope positions restarting for
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from vgtool.attention.layers import kept, resumed
 from vgtool.attention.packing import Ints, Part, pack
 from vgtool.attention.prefix import Prefix, behind, encode, joined
 from vgtool.attention.tap import Edit, Tap, stopping, tapped
+from vgtool.attention.targets import likelihoods, scored_rows
 from vgtool.models.adapter import Adapter, Vision
 
 Rows = Literal["last", "question", "text", "none"]
@@ -43,11 +44,17 @@ class Ask:
     """True: the prompt without its image; the image columns are hidden and positions close up."""
     image: int = 0
     """Which of the session's images."""
+    target: tuple[int, ...] = ()
+    """An answer whose log-probability is wanted; all of it but the last token ends the tail."""
+
+    def answered(self, target: tuple[int, ...]) -> "Ask":
+        """The same question with an answer behind it."""
+        return replace(self, tail=self.tail + target[:-1], target=target)
 
     def rows(self, which: Rows) -> range:
         """Rows of the tail."""
-        size = len(self.tail)
-        named = {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}
+        size, last = len(self.tail), scored_rows(self)[0]
+        named = {"last": range(last, last + 1), "question": range(*self.question), "text": range(size)}
         return named.get(which, range(0))
 
 
@@ -93,6 +100,8 @@ class Asked:
     """Layer -> its input [1, S, hidden], for the layers asked to be kept."""
     changes: tuple[Change | None, ...]
     """What each question's attention was edited by."""
+    likelihood: Tensor
+    """Log-probability of each question's target in nats, float64 [Q]; 0 where it has none."""
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -150,21 +159,22 @@ class Session:
         keep: frozenset[int],
         changes: tuple[Change | None, ...],
     ) -> Asked:
-        tap, fed, lasts = self._ready(asks, read, changes)
+        tap, fed, scored = self._ready(asks, read, changes)
         cache = behind(self.adapter, self.prefix.cache, low)
         inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
         with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden):
-            logits = self.adapter.forward(fed, lasts, cache)
+            logits = self.adapter.forward(fed, scored, cache)
         grown: Any = cache.layers
         own = [(layer.keys, layer.values) for layer in grown]
         maps = {layer: values.cpu() for layer, values in tap.maps.items()}
-        return Asked(asks, logits[0], maps, own, hidden, changes)
+        last, likelihood = likelihoods(asks, logits[0])
+        return Asked(asks, last, maps, own, hidden, changes, likelihood)
 
     def _ready(
         self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]
     ) -> tuple[Tap, dict[str, Any], list[int]]:
-        """A pass: what it reads and edits, what goes in, and the last row of each question."""
+        """A pass: what it reads and edits, what goes in, and the rows whose logits are wanted."""
         places = Places.of(self.prefix, asks)
         first = [0, *accumulate(len(ask.tail) for ask in asks)]
         reading = [[at + row for row in ask.rows(ask.read)] for ask, at in zip(asks, first, strict=False)]
@@ -180,7 +190,7 @@ class Session:
         ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
         rope = np.concatenate([np.arange(len(ask.tail)) + at for ask, at in zip(asks, places.rope, strict=True)])
         fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
-        return tap, fed, [at - 1 for at in first[1:]]
+        return tap, fed, [at + row for ask, at in zip(asks, first, strict=False) for row in scored_rows(ask)]
 
     def _tap(self, parts: Sequence[Part], edits: Sequence[Edit]) -> Tap:
         prefix, adapter = self.prefix, self.adapter

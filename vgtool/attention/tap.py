@@ -62,6 +62,9 @@ class Tap:
     """Result: layer -> largest difference between weights @ values and the output, over the largest output."""
     maps: dict[int, Tensor] = field(default_factory=dict)
     """Result: layer -> float32 [slots, H, N] on the layer's device, rows normalised over all keys they may see."""
+    traced: dict[int, Tensor] | None = None
+    """Given: for every layer read, what is added to the rows' weights on the image columns [R, H, N]: zeros, by which
+    the pass can be differentiated."""
     _picked: dict[Any, Picked] = field(default_factory=dict)
     _masked: list[tuple[tuple[int, ...], Tensor | None, Tensor]] = field(default_factory=list)
 

@@ -14,6 +14,7 @@ from transformers import Cache
 
 from vgtool.attention.session import Ask, Asked, Change, edits_of
 from vgtool.attention.tap import Tap, tapped
+from vgtool.attention.targets import likelihoods, scored_rows
 from vgtool.models.adapter import Adapter, Inputs, Vision
 
 
@@ -49,7 +50,8 @@ class WholeSession:
     def _passes(self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]) -> Asked:
         done = [self._pass(ask, change, read) for ask, change in zip(asks, changes, strict=True)]
         maps = {layer: torch.cat([maps[layer] for _, maps, _ in done]) for layer in read}
-        return Asked(asks, torch.cat([logits for logits, _, _ in done]), maps, [t for _, _, t in done], {}, changes)
+        last, likelihood = likelihoods(asks, torch.cat([logits for logits, _, _ in done]))
+        return Asked(asks, last, maps, [thread for _, _, thread in done], {}, changes, likelihood)
 
     def _pass(self, ask: Ask, change: Change | None, read: frozenset[int]) -> tuple[Tensor, dict[int, Tensor], _Thread]:
         visions = () if ask.blind else self.scenes[ask.image]
@@ -61,7 +63,8 @@ class WholeSession:
         tap = Tap(columns, read, rows, np.zeros(len(rows), np.int64), edits)
         cache = self.adapter.cache()
         with tapped(tap):
-            logits = self.adapter.forward(inputs.kwargs, [inputs.length - 1], cache)
+            kwargs = self.adapter.answered(inputs.kwargs, max(len(ask.target) - 1, 0))
+            logits = self.adapter.forward(kwargs, [first + row for row in scored_rows(ask)], cache)
         maps = {layer: values.cpu() for layer, values in tap.maps.items()}
         return logits[0], maps, _Thread(cache, inputs, columns)
 

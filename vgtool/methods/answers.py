@@ -14,7 +14,8 @@ from vgtool.attention.session import Ask, Asked, Change
 from vgtool.methods.base import Plan
 from vgtool.methods.questions import PACK_TOKENS, Question
 from vgtool.methods.reading import AnySession
-from vgtool.models.adapter import Vision
+from vgtool.models.adapter import Adapter, Prompt, Vision
+from vgtool.records import Decoding
 
 T = TypeVar("T")
 DECODE_TOKENS = 2 * PACK_TOKENS
@@ -73,7 +74,7 @@ class Answering:
             asked = self.session.ask([self._ask(v) for v in some])
             self.passes.append(self._guided(Pass(asked, list(some))))
         answers: dict[tuple[int, str], Answer] = {}
-        for together in _filled(self.passes, lambda bundle: sum(one.size for one in bundle), self._room(DECODE_TOKENS)):
+        for together in filled(self.passes, lambda bundle: sum(one.size for one in bundle), self._room(DECODE_TOKENS)):
             answers |= self._decoded(self.session, [one for bundle in together for one in bundle])
         self.passes.clear()
         return answers | self._elsewhere([variant for variant in variants if variant.plan.images])
@@ -92,7 +93,7 @@ class Answering:
         starts = {change.start for change, _, _ in runs}
         for start in sorted(starts):
             same = [run for run in runs if run[0].start == start]
-            for some in _filled(same, lambda run: self._tokens(run[1]), self._room(PACK_TOKENS)):
+            for some in filled(same, lambda run: self._tokens(run[1]), self._room(PACK_TOKENS)):
                 asked = self.session.rerun(self.base, [change for change, _, _ in some])
                 self._note(asked, some)
                 owners = [variant if name == "insertion" else None for _, variant, name in some]
@@ -126,7 +127,7 @@ class Answering:
         return Ask(question.prompt.tail, image=question.image)
 
     def _packs(self, variants: Iterable[Variant]) -> Iterator[list[Variant]]:
-        return _filled(variants, self._tokens, self._room(PACK_TOKENS))
+        return filled(variants, self._tokens, self._room(PACK_TOKENS))
 
     def _tokens(self, variant: Variant) -> int:
         return len(self.questions[variant.question].prompt.tail)
@@ -144,7 +145,8 @@ class Answering:
         for one in passes:
             for row, owner in enumerate(one.owners):
                 if owner is not None:
-                    ids[at + row] = self._seen(owner)
+                    prompt = self.questions[owner.question].prompt
+                    ids[at + row] = seen(self.session.adapter, prompt, self.ending, owner.plan.blind)
                     owners[at + row] = owner
             guides |= {at + r: replace(guide, partner=at + guide.partner) for r, guide in one.guides.items()}
             at += len(one.owners)
@@ -152,14 +154,6 @@ class Answering:
             return {}
         answers = decode(session.state([one.asked for one in passes]), self.ending, ids, guides)
         return {(owners[row].question, owners[row].method): answer for row, answer in answers.items()}
-
-    def _seen(self, variant: Variant) -> tuple[int, ...]:
-        """The prompt's ids, as far as a repetition penalty sees them."""
-        adapter, prompt = self.session.adapter, self.questions[variant.question].prompt
-        if self.ending.penalty == 1.0 or not adapter.penalises_prompt:
-            return ()
-        image = () if adapter.image_token is None or variant.plan.blind else (adapter.image_token,)
-        return (*prompt.head, *image, *prompt.tail)
 
     def _elsewhere(self, variants: Sequence[Variant]) -> dict[tuple[int, str], Answer]:
         """Answers of plans that ask about other images, as many images at a time as the batch has."""
@@ -173,10 +167,10 @@ class Answering:
         scenes.sort(key=lambda scene: scene[0])
         answers: dict[tuple[int, str], Answer] = {}
         for _, same in groupby(scenes, key=lambda scene: scene[0]):
-            for batch in _filled(same, lambda scene: 1, self.images):
+            for batch in filled(same, lambda scene: 1, self.images):
                 session = self.open([visions for _, visions, _ in batch])
                 asks = [(v, replace(self._ask(v), image=at)) for at, (_, _, some) in enumerate(batch) for v in some]
-                for pack in _filled(asks, lambda one: len(one[1].tail), self._room(PACK_TOKENS)):
+                for pack in filled(asks, lambda one: len(one[1].tail), self._room(PACK_TOKENS)):
                     asked = session.ask([ask for _, ask in pack])
                     answers |= self._decoded(session, [Pass(asked, [v for v, _ in pack])])
         return answers
@@ -186,7 +180,28 @@ def _unchanged(variant: Variant) -> bool:
     return variant.plan.change is None or variant.plan.change.empty
 
 
-def _filled(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
+def ending_of(adapter: Adapter, decoding: Decoding) -> Ending:
+    """When this model's answers end under a protocol."""
+    return Ending(
+        adapter.tokenizer,
+        adapter.eos,
+        decoding.thinking_tokens if adapter.spec.thinking else decoding.max_new_tokens,
+        (*adapter.stop, *decoding.stop),
+        float(adapter.generation.get("repetition_penalty") or 1.0),
+        adapter.min_new_tokens,
+        adapter.held,
+    )
+
+
+def seen(adapter: Adapter, prompt: Prompt, ending: Ending, blind: bool = False) -> tuple[int, ...]:
+    """The prompt's ids, as far as a repetition penalty sees them."""
+    if ending.penalty == 1.0 or not adapter.penalises_prompt:
+        return ()
+    image = () if adapter.image_token is None or blind else (adapter.image_token,)
+    return (*prompt.head, *image, *prompt.tail)
+
+
+def filled(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
     """Items in order, in lists whose sizes add up to `most` at most, or that hold one."""
     some: list[T] = []
     used = 0

@@ -6,6 +6,7 @@ columns is listed in image-space row-major order, so a column-major model (VILA-
 A family subclasses `Adapter` and overrides what differs.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -266,6 +267,12 @@ class Adapter:
             if token in self.marks:
                 raise refused(self.tokenizer.convert_ids_to_tokens(token))
         return prompt
+
+    def rephrased(self, ask: str, prompt: str | None = None) -> Self:
+        """The same model, asked in other words: `ask` around {question}, or a chat template of another make."""
+        made = copy.copy(self)
+        made.template = self.template.replace(QUESTION, ask) if prompt is None else prompt
+        return made
 
     def _one_pass(self, head: str, lead: str, text: str, trail: str) -> Prompt:
         assert self.image_token is not None
