@@ -48,7 +48,7 @@ def _attention(
         shape, device = pack.shape, query.device
         query = rows[:, pack.queries.to(device).view(-1)].view(heads, *shape, dim).transpose(0, 1)
         key, value = (_gathered(one, pack.keys.to(device)) for one in (key, value))
-    call = Call(tap, rows, key, value, attention_mask, kwargs.get("scaling") or dim**-0.5, shape)
+    call = Call(tap, rows, key, value, attention_mask, kwargs.get("scaling") or dim**-0.5, shape, layer)
     at = tuple(i for i, edit in enumerate(tap.edits) if layer in edit.layers)
     mask = _edited(call, at)
     out, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)

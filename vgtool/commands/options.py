@@ -184,6 +184,9 @@ class WitnessOptions:
     relevance: Annotated[
         bool, typer.Option("--relevance", help="Metrics and maps of attention times its gradient (a backward pass).")
     ] = False
+    sinks: Annotated[
+        bool, typer.Option("--sinks", help="Share of the image attention that is on sink tokens, per layer.")
+    ] = False
     ask: Annotated[
         AskKind | None, one_of(AskKind, "Ask the model itself where the object is (trained models alone).", "--ask")
     ] = None

@@ -62,7 +62,7 @@ def probe(
     found = rows.load(benchmark[0], registry)
     known: dict[str, Any] = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
     known |= {} if at.dtype == "auto" else {"dtype": at.dtype}
-    known |= {name: None for name in ("reliance", "ask") if not getattr(beside, name)}
+    known |= {name: None for name in ("reliance", "ask", "sinks") if not getattr(beside, name)}
     known |= {"relevance": beside.relevance}
     older = rows.older(benchmark[0], registry)
     here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)

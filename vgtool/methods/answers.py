@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TypeVar
 
+from vgtool.attention.beside import Beside
 from vgtool.attention.decode import Answer, Ending, Guide, decode
 from vgtool.attention.session import Ask, Asked, Change
 from vgtool.methods.base import Plan
@@ -65,18 +66,19 @@ class Answering:
         """Answers by (question, method), the baseline's of `plain`; an empty plan has none of its own."""
         owned = {variant.question: variant for variant in plain}
         self.passes.append([Pass(self.base, [owned.get(row) for row in range(len(self.base.asks))])])
-        here = [variant for variant in variants if not variant.plan.images]
+        here = [variant for variant in variants if not (variant.plan.images or variant.plan.distort)]
         self._edited([v for v in here if not v.plan.blind])
         still = [v for v in here if v.plan.blind or _unchanged(v)]
         for some in self._packs(v for v in still if v.plan.blind):
             self.passes.append([Pass(self._blind(some), list(some))])
-        for some in self._packs(v for v in still if v.plan.gamma is not None and not v.plan.blind):
+        for some in self._packs(v for v in still if _led(v) and not v.plan.blind):
             asked = self.session.ask([self._ask(v) for v in some])
             self.passes.append(self._guided(Pass(asked, list(some))))
         answers: dict[tuple[int, str], Answer] = {}
         for together in filled(self.passes, lambda bundle: sum(one.size for one in bundle), self._room(DECODE_TOKENS)):
             answers |= self._decoded(self.session, [one for bundle in together for one in bundle])
         self.passes.clear()
+        answers |= self._contrasted([variant for variant in variants if variant.plan.distort])
         return answers | self._elsewhere([variant for variant in variants if variant.plan.images])
 
     # ---- passes ------------------------------------------------------------------------------------------------
@@ -112,12 +114,12 @@ class Answering:
 
     def _guided(self, one: Pass) -> list[Pass]:
         """A pass with the partners of its guided rows."""
-        led = [(row, v, v.plan.gamma) for row, v in enumerate(one.owners) if v is not None and v.plan.gamma is not None]
+        led = [(row, v) for row, v in enumerate(one.owners) if v is not None and _led(v)]
         if not led:
             return [one]
-        for partner, (row, _, gamma) in enumerate(led):
-            one.guides[row] = Guide(len(one.owners) + partner, gamma)
-        return [one, Pass(self._blind([v for _, v, _ in led]), [None] * len(led))]
+        for partner, (row, variant) in enumerate(led):
+            one.guides[row] = _guide(variant, len(one.owners) + partner)
+        return [one, Pass(self._blind([v for _, v in led]), [None] * len(led))]
 
     def _blind(self, variants: Sequence[Variant]) -> Asked:
         return self.session.ask([replace(self._ask(v), blind=True) for v in variants])
@@ -145,8 +147,7 @@ class Answering:
         for one in passes:
             for row, owner in enumerate(one.owners):
                 if owner is not None:
-                    prompt = self.questions[owner.question].prompt
-                    ids[at + row] = seen(self.session.adapter, prompt, self.ending, owner.plan.blind)
+                    ids[at + row] = self._seen(owner)
                     owners[at + row] = owner
             guides |= {at + r: replace(guide, partner=at + guide.partner) for r, guide in one.guides.items()}
             at += len(one.owners)
@@ -154,6 +155,34 @@ class Answering:
             return {}
         answers = decode(session.state([one.asked for one in passes]), self.ending, ids, guides)
         return {(owners[row].question, owners[row].method): answer for row, answer in answers.items()}
+
+    def _seen(self, variant: Variant) -> tuple[int, ...]:
+        prompt = self.questions[variant.question].prompt
+        return seen(self.session.adapter, prompt, self.ending, variant.plan.blind)
+
+    def _contrasted(self, variants: Sequence[Variant]) -> dict[tuple[int, str], Answer]:
+        """Answers of plans that are guided by what a distorted image says: two sessions decode side by side."""
+        answers: dict[tuple[int, str], Answer] = {}
+        by_key = sorted(variants, key=lambda variant: variant.plan.key)
+        for _, same in groupby(by_key, key=lambda variant: variant.plan.key):
+            some = list(same)
+            shown = {self.questions[v.question].image: v for v in some}
+            scenes = [
+                [v.plan.distort(vision, place) for place, vision in enumerate(self.session.scenes[image])]
+                for image, v in shown.items()
+                if v.plan.distort
+            ]
+            other, places = self.open(scenes), {image: at for at, image in enumerate(shown)}
+            for pack in self._packs(some):
+                asks = [self._ask(v) for v in pack]
+                own = self.session.ask(asks)
+                theirs = other.ask([replace(ask, image=places[ask.image]) for ask in asks])
+                steps = Beside(self.session.state([own]), other.state([theirs]))
+                prompts = {row: self._seen(v) for row, v in enumerate(pack)}
+                guides = {row: _guide(v, len(pack) + row) for row, v in enumerate(pack)}
+                found = decode(steps, self.ending, prompts, guides)
+                answers |= {(pack[row].question, pack[row].method): answer for row, answer in found.items()}
+        return answers
 
     def _elsewhere(self, variants: Sequence[Variant]) -> dict[tuple[int, str], Answer]:
         """Answers of plans that ask about other images, as many images at a time as the batch has."""
@@ -178,6 +207,16 @@ class Answering:
 
 def _unchanged(variant: Variant) -> bool:
     return variant.plan.change is None or variant.plan.change.empty
+
+
+def _led(variant: Variant) -> bool:
+    """Whether the prompt without its image guides it."""
+    return variant.plan.gamma is not None and variant.plan.distort is None
+
+
+def _guide(variant: Variant, partner: int) -> Guide:
+    assert variant.plan.gamma is not None
+    return Guide(partner, variant.plan.gamma, variant.plan.floor)
 
 
 def ending_of(adapter: Adapter, decoding: Decoding) -> Ending:

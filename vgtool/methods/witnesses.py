@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from vgtool.attention.decode import decode
-from vgtool.attention.session import Asked
+from vgtool.attention.session import Ask, Asked
 from vgtool.attention.sharing import Sessions
+from vgtool.attention.sinks import Kind, of_image
 from vgtool.errors import VgError
 from vgtool.grounding.metrics import Array, relative_attention
 from vgtool.methods import relevance, reliance, words
 from vgtool.methods.answers import ending_of, seen
-from vgtool.methods.questions import Question
+from vgtool.methods.questions import FLOATS, Question
 from vgtool.methods.reading import AnySession
 from vgtool.methods.reliance import Windows
 from vgtool.methods.task import ImageGroup, Row
@@ -21,8 +24,10 @@ from vgtool.records import Decoding
 Maps = Literal["layers", "heads", "none"]
 WINDOWS = 8
 """Of a curve, where a user names no other number."""
-COLUMNS = [*reliance.COLUMNS, *words.COLUMNS, *relevance.COLUMNS]
-NOTHING: Mapping[str, Any] = {"reliance": None, "ask": None, "relevance": False}
+SINKS: Kind = (20.0, None)
+"""tau, and the sink dimensions: the model's own."""
+COLUMNS = [*reliance.COLUMNS, *words.COLUMNS, *relevance.COLUMNS, ("sink_share", FLOATS)]
+NOTHING: Mapping[str, Any] = {"reliance": None, "ask": None, "relevance": False, "sinks": None}
 """The identity of a probe that asks nothing more."""
 
 
@@ -36,6 +41,7 @@ class Asking:
     draws: int = 1
     ask: Literal["box"] | None = None
     relevance: bool = False
+    sinks: bool = False
     seed: int = 0
 
 
@@ -49,7 +55,7 @@ class Witnesses:
         self.adapter, self.ending = adapter, ending_of(adapter, decoding)
         self.windows: Windows | None = None
         self.words = Words(sessions, self.ending) if asking.ask == "box" else None
-        self.relevance = asking.relevance
+        self.relevance, self.sinks = asking.relevance, asking.sinks
         if adapter.spec.thinking and (asking.reliance or asking.relevance):
             raise VgError(
                 f"'{adapter.spec.name}' reasons before it answers, and its answer rests on that as well.",
@@ -65,6 +71,7 @@ class Witnesses:
             "reliance": self.windows and self.windows.settings(),
             "ask": None if self.words is None else {"box": self.words.identity()},
             "relevance": self.relevance,
+            "sinks": {"tau": SINKS[0]} if self.sinks else None,
         }
 
     @property
@@ -93,6 +100,8 @@ class Witnesses:
             return
         if asked is not None:
             self._of_answers(mine, session, asked, questions, groups)
+        if self.sinks:
+            self._of_sinks(mine, session, questions, maps[0], groups[0].visions[0].geometry.tokens)
         if self.words is not None:
             tokens = groups[0].visions[0].geometry.tokens
             relative = {at: self._relative(maps, at, questions[at].image, tokens) for at in mine}
@@ -100,6 +109,18 @@ class Witnesses:
             for at, columns in found_words.items():
                 reasons = [one["unmeasured"] for one in (mine[at], columns) if one.get("unmeasured")]
                 mine[at].update(columns | {"unmeasured": "; ".join(reasons) or None})
+
+    def _of_sinks(
+        self, mine: Mapping[int, Row], session: AnySession, questions: Sequence[Question], maps: Array, tokens: int
+    ) -> None:
+        """Add the share of each layer's image attention (head mean, first image) that is on sink tokens."""
+        asks = [Ask(questions[at].prompt.tail, image=questions[at].image) for at in mine]
+        sinks = of_image(session, asks, SINKS).numpy()[..., :tokens]
+        for at, flags in zip(mine, sinks, strict=True):
+            attention = maps[at].mean(1)[:, :tokens].astype(np.float64)
+            total = attention.sum(-1)
+            share = np.divide((attention * flags).sum(-1), total, out=np.full(total.shape, np.nan), where=total > 0)
+            mine[at]["sink_share"] = [float(one) if np.isfinite(one) else None for one in share]
 
     def _of_answers(
         self,

@@ -93,6 +93,8 @@ class Batch:
     """As those of `Inputs`, the same in every prompt."""
     next_positions: tuple[int, ...]
     """Of each prompt, the rope position of the first token that would follow."""
+    overview: tuple[Tensor, ...] = ()
+    """As that of `Inputs`, the same in every prompt."""
 
 
 @dataclass(kw_only=True)
@@ -350,7 +352,8 @@ class Adapter:
                 elif isinstance(value, Tensor):
                     axis = value.dim() - 2 if name == "position_ids" else 0  # [B, L]; [3, B, L] under mrope
                     kwargs[name] = torch.cat([one.kwargs[name] for one in each], axis)
-        return Batch(kwargs, each[0].length, each[0].columns, tuple(one.next_position for one in each))
+        following = tuple(one.next_position for one in each)
+        return Batch(kwargs, each[0].length, each[0].columns, following, each[0].overview)
 
     def places(self, vision: Vision, at: int) -> tuple[Tensor, Tensor]:
         """Columns of an image that starts at column `at`: its grid tokens in image-space order, its overview's."""
