@@ -33,13 +33,10 @@ class Edit:
     """New scaled scores of the rows' image columns from the old, float32 [r, H, N] (PAI, AdaptVis)."""
     renormalise: bool = True
     """False: the cut zeroes weights after softmax (the paper's elementwise product), so a row no longer sums to 1."""
-
     overview: bool = False
     """True: `rescore` takes the overview tokens behind the image's own [r, H, N + overview]."""
-
     reweigh: Any = None
     """New weights after softmax, float32 [r, H, K] (vgtool.attention.sinks.Redistribute)."""
-
     tilt: Any = None
     """Who is tilted (vgtool.attention.tilt.Tilt)."""
 

@@ -1,9 +1,9 @@
 """Attention tilted to image tokens that are like the text, where a layer is not sure of the next token (CAI).
 
 For the row of a question's last token, or of a generated one, with t the mean of its text's input embeddings and v
-those of the image tokens (Lei et al. 2026, arXiv 2606.29847, as released): w = sigmoid(100 (cos(v, t) - min cos)). Where
-the logit lens of the state that enters a layer has an entropy above the threshold (in units of ln 10), scaled scores s
-of the row to the image become s + |s| w in that layer.
+those of the image tokens (Lei et al. 2026, arXiv 2606.29847, as released): w = sigmoid(100 (cos(v, t) - min cos)).
+Where the logit lens of the state that enters a layer has an entropy above the threshold (in units of ln 10), scaled
+scores s of the row to the image become s + |s| w in that layer.
 """
 
 import math

@@ -20,11 +20,14 @@ MEASURES = ("reliance", "reliance_random", "sufficiency")
 FIELD = "reliance third"
 FEWEST = 10
 """Samples below which no rank correlation is given."""
+DRAWS, FEWER = 2000, 500
+"""Of the interval of a rank correlation: at the layer that the note speaks of and over layers, and elsewhere."""
 
 
 def asked(one: Scored, name: str) -> Any:
-    """What a probe's identity says of `reliance` or `ask`; None where it was not asked for."""
-    return one.run.identity.get(name)
+    """What a probe's identity says of `reliance` or `ask`; None where it was not asked for, or is not read."""
+    column = {"reliance": "reliance", "ask": "box_outcome"}[name]
+    return one.run.identity.get(name) if column in one.rows.columns else None
 
 
 def witnesses(one: Scored, rule: str | None = None, seed: int = 0) -> Iterator[Estimates]:
@@ -62,13 +65,13 @@ def _reliance(one: Scored, rows: pl.DataFrame, own: Row, notes: list[str], seed:
     best = best_layer(rows)
     for layer in spots:
         looks = over_layers(ratio) if layer is None else ratio[:, layer]
-        found = _ranks(looks, values[:, 0], images, seed)
+        found = _ranks(looks, values[:, 0], images, seed, DRAWS if layer in (best, None) else FEWER)
         if found and layer == best:
             notes.append(_verdict(found, best))
         if found:
             yield own | {"metric": "spearman", "against": "reliance", "layer": layer} | found
     for at, (first, last) in enumerate(windows):
-        if found := _ranks(over_layers(ratio[:, first : last + 1]), curve[:, at], images, seed):
+        if found := _ranks(over_layers(ratio[:, first : last + 1]), curve[:, at], images, seed, FEWER):
             place = {"field": "layers", "level": f"{first} to {last}", "layer": first}
             yield own | {"metric": "spearman", "against": "reliance"} | place | found
 
@@ -155,12 +158,12 @@ def _unmeasured(rows: pl.DataFrame) -> list[str]:
     return out
 
 
-def _ranks(x: np.ndarray, y: np.ndarray, images: Sequence[str], seed: int) -> Row | None:
+def _ranks(x: np.ndarray, y: np.ndarray, images: Sequence[str], seed: int, draws: int = DRAWS) -> Row | None:
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() < FEWEST:
         return None
     some = [image for image, here in zip(images, known, strict=True) if here]
-    found = clustered_spearman(x[known], y[known], some, seed=seed)
+    found = clustered_spearman(x[known], y[known], some, seed=seed, draws=draws)
     return {"n": int(known.sum()), "images": len(set(some))} | span(found)
 
 
