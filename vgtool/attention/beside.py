@@ -1,7 +1,7 @@
 """Two decodings as one, so that rows of one session can be guided by rows of another (another picture)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ class Beside:
 
     first: Steps
     second: Steps
+    logits: Tensor = field(init=False)
 
-    @property
-    def logits(self) -> Tensor:
-        return torch.cat([self.first.logits, self.second.logits])
+    def __post_init__(self) -> None:
+        self.logits = torch.cat([self.first.logits, self.second.logits])
 
     def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
         """As session.Decoding.step; `rows` ascend."""

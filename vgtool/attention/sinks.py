@@ -111,8 +111,10 @@ def of_prefix(session: "Session", kind: Kind) -> tuple[Tensor, Flags]:
 
 def of_image(session: "Session | WholeSession", asks: Sequence["Ask"], kind: Kind) -> Tensor:
     """Which grid tokens of each question's images are sinks in each layer, bool [Q, L, N] on the CPU."""
+    from vgtool.attention.session import Session
+
     adapter = session.adapter
-    if hasattr(session, "prefix"):
+    if isinstance(session, Session):
         prefix, (_, flags) = session.prefix, of_prefix(session, kind)
         every = torch.stack([flags[layer].cpu() for layer in range(adapter.layers)])
         where = prefix.columns.cpu()

@@ -77,7 +77,7 @@ def clustered_spearman(
     rng = np.random.default_rng(seed)
     drawn = np.array(
         [
-            _rank_correlation(places, np.bincount(rng.integers(0, count, count), minlength=count)[index])
+            _rank_correlation(places, np.bincount(rng.integers(0, count, count), minlength=count)[index].astype(float))
             for _ in range(draws)
         ]
     )

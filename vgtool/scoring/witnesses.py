@@ -83,7 +83,8 @@ def _verdict(found: Row, layer: int) -> str:
         return f"One image only: the {said} has no interval."
     spread = f"[{found['low']:+.2f}, {found['high']:+.2f}]"
     if found["low"] > 0:
-        return f"Attention ratio predicts reliance here: {said} {spread}."
+        part = "" if found["value"] >= 0.5 else " in part"
+        return f"Attention ratio predicts reliance{part} here: {said} {spread}."
     if found["high"] < 0:
         return f"Attention ratio ranks samples against reliance here: {said} {spread}."
     return f"Attention ratio does not predict reliance here: {said} {spread}."
@@ -142,8 +143,8 @@ def _words(one: Scored, rows: pl.DataFrame, own: Row, notes: list[str], seed: in
     if looked.height:
         layer = best_layer(looked)
         looks = stacked(looked, "layer_ratio")[:, layer]
-        if found := _ranks(looks, _column(looked, "box_iou"), looked["image_id"].to_list(), seed):
-            yield own | {"metric": "spearman", "against": "box_iou", "layer": layer} | found
+        if ranked := _ranks(looks, _column(looked, "box_iou"), looked["image_id"].to_list(), seed):
+            yield own | {"metric": "spearman", "against": "box_iou", "layer": layer} | ranked
     notes.append("A box that is not said counts as a miss in IoU (all), IoU >= 0.5 and centre inside.")
 
 
