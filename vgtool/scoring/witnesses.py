@@ -34,6 +34,8 @@ def witnesses(one: Scored, rule: str | None = None, seed: int = 0) -> Iterator[E
     """The table of one probe run, where it asked for more than attention."""
     rows = one.rows.filter(pl.col("error").is_null())
     own, notes, out = one.columns("witnesses"), list[str](), list[Row]()
+    if not rows.height:
+        return
     if asked(one, "reliance"):
         out += _reliance(one, rows, own, notes, seed)
         out += _right(one, rows, own | {"rule": rule or one.run.identity.get("rule", "strict")}, notes, rule, seed)
