@@ -25,13 +25,13 @@ def scored_rows(ask: Scored) -> range:
 def likelihoods(asks: Sequence[Scored], logits: Tensor) -> tuple[Tensor, Tensor]:
     """From the logits of all scored rows [R, vocabulary]: those at each prompt's last token [Q, vocabulary], and the
     log-probability of each target, in nats, float64 [Q] on the CPU; 0 where there is none."""
+    found = torch.zeros(len(asks), dtype=torch.float64)
+    if not any(ask.target for ask in asks):
+        return logits, found
     sizes = [len(scored_rows(ask)) for ask in asks]
     firsts = [sum(sizes[:at]) for at in range(len(sizes))]
-    found = torch.zeros(len(asks), dtype=torch.float64)
-    if any(ask.target for ask in asks):
-        rows = [first + at for first, ask in zip(firsts, asks, strict=True) for at in range(len(ask.target))]
-        tokens = torch.tensor([token for ask in asks for token in ask.target], device=logits.device)
-        each = logits[rows].double().log_softmax(-1).gather(1, tokens[:, None])[:, 0].cpu()
-        of = torch.tensor([at for at, ask in enumerate(asks) for _ in ask.target])
-        found = found.index_add(0, of, each)
-    return logits[firsts], found
+    rows = [first + at for first, ask in zip(firsts, asks, strict=True) for at in range(len(ask.target))]
+    tokens = torch.tensor([token for ask in asks for token in ask.target], device=logits.device)
+    each = logits[rows].double().log_softmax(-1).gather(1, tokens[:, None])[:, 0].cpu()
+    of = torch.tensor([at for at, ask in enumerate(asks) for _ in ask.target])
+    return logits[firsts], found.index_add(0, of, each)
