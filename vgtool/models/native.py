@@ -8,7 +8,7 @@ once per model and image shape (stripes.py, gridfit.py), and kept on disk (shape
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -18,7 +18,7 @@ from transformers import Cache
 
 from vgtool.errors import SampleError, VgError
 from vgtool.models import auto, shapes, stripes
-from vgtool.models.adapter import IMAGE, Adapter, Inputs, Prompt, Vision, covered
+from vgtool.models.adapter import IMAGE, QUESTION, Adapter, Inputs, Prompt, Vision, covered
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.entering import entering
@@ -144,7 +144,8 @@ class Native(Adapter):
             raise VgError(f"'{self.spec.name}' is asked through its own processor.", "Leave prompt out of its boxes.")
         made = super().rephrased(ask)
         lead, _, trail = ask.partition(QUESTION)
-        made.before, made.after = self.before + lead, trail + self.after
+        around = self.around
+        made.around = replace(around, before=around.before + lead, after=trail + around.after)
         return made
 
     def prompt(self, text: str) -> Prompt:
