@@ -70,6 +70,7 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool probe --modle llava-med", "--modle"),
         Case(f"{P} --maps layer", "'layer'"),
         Case(f"{P} --row lst", "'lst'"),
+        Case(f"{P} --ask boxes", "'boxes'"),
         Case("vgtool heads runs/half -o heads.json --metric rato", "'rato'"),
         Case("vgtool build --masks scans --out bench --group modalty", "'modalty'"),
         Case("vgtool build --masks scans --out bench --format nifty", "'nifty'"),
@@ -84,6 +85,8 @@ CASES: dict[str, list[Case]] = {
         Case(f"{P} --shard 3/2", "3/2"),
         Case(f"{P} --batch-size many", "many"),
         Case(f"{P} --device tpu9", "tpu9"),
+        Case(f"{P} --reliance --window 7", "7"),
+        Case(f"{P} --ask box", "phantom-vlm"),
         Case(f"{P} --device meta", "meta"),
         Case(f"{P} --device-map balancd", "balancd"),
         Case(f"{P} --box-format corners", "corners"),
@@ -104,6 +107,7 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool probe --model phantom-vlm --benchmark mine.xlsx", "mine.xlsx"),
         Case("vgtool probe --model empty --benchmark scenes", "empty"),
         Case("vgtool probe --model llama-3 --benchmark scenes", "llama-3"),
+        Case("vgtool probe --model healthgpt --benchmark scenes", "healthgpt"),
         Case(f"{R} --heads none.json", "none.json"),
         Case(f"{R} --heads answers.jsonl", "answers.jsonl"),
         Case(R, "vgrefine"),
@@ -175,6 +179,7 @@ def furnish(home: Path) -> None:
         "mine.xlsx": "a sheet",
         "empty/readme.txt": "",
         "llama-3/config.json": json.dumps({"model_type": "llava_llama", "vocab_size": 128256}),
+        "healthgpt/com_hlora_weights.bin": "weights",
     }
     for name, text in texts.items():
         (home / name).parent.mkdir(exist_ok=True)
