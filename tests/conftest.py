@@ -1,5 +1,6 @@
 """The checkpoints of the registry, written once for all test files, and seen as a cache by one file at a time."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import huggingface_hub.constants
@@ -19,3 +20,10 @@ def library(shelf: Library) -> Iterator[Library]:
     patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(shelf.cache))
     yield shelf
     patch.undo()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last lines: what was not tested here, and how to have it."""
+    reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.getreports("skipped"))  # type: ignore[index]
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"not tested: {count} x {reason.removeprefix('Skipped: ')}")
