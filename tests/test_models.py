@@ -244,6 +244,14 @@ def test_a_budget_of_pixels_bounds_qwens_grid(library: Library) -> None:
         adapter.prepare(picture(800, 2))
 
 
+def test_qwens_grid_and_canvas_have_the_images_width_and_height(library: Library) -> None:
+    """56 x 28 patches of 14 px, merged two by two."""
+    geometry = library.adapter("qwen2.5-vl-7b").prepare(picture(784, 392)).geometry
+    assert (geometry.grid.rows, geometry.grid.cols) == (14, 28)
+    assert geometry.grid_box() == (0, 0, 784, 392)
+    assert geometry.canvas_width == 784
+
+
 def test_internvl_tiles_can_be_turned_off(library: Library) -> None:
     spec = models()["internvl3-8b"].model_copy(update={"options": {"tiles": False}})
     adapter = load(spec, source=library.published["internvl3-8b"].folder, device="cpu")

@@ -202,8 +202,10 @@ def _images(task: "Task", adapter: Any) -> int:
 
     text = adapter.model.config.get_text_config()
     width = text.hidden_size
-    shared = getattr(text, "num_key_value_heads", None) or adapter.heads
-    head = getattr(text, "head_dim", None) or width // adapter.heads
+    fields = text.to_dict()  # Gemma 4's layers differ in these, and its config object names no one value
+    shared = fields.get("num_key_value_heads") or adapter.heads
+    heads = (fields.get("head_dim"), fields.get("global_head_dim"))
+    head = max((one for one in heads if isinstance(one, int)), default=width // adapter.heads)
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).tokens
     size = adapter.dtype.itemsize
     shape = plan.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
@@ -231,10 +233,12 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
         return
     found = {"out": str(store.root), "done": outcome.done, "skipped": outcome.skipped, "failed": dict(outcome.failed)}
     if as_json:
+        found |= {"unmeasured": dict(outcome.lacking)} if outcome.lacking else {}
         found |= {"warned": outcome.warned, "shard": place.shard.name, "limits": dataclasses.asdict(outcome.limits)}
         console.show(json.dumps(found))
     failed = "".join(f", {count} failed ({code})" for code, count in sorted(outcome.failed.items()))
     warned = f", {outcome.warned} with layers that are not finite" if outcome.warned else ""
+    warned += "".join(f", {count} not measured ({code})" for code, count in sorted(outcome.lacking.items()))
     memory = "".join(
         f", {most} {what} a pass on images of {tokens} tokens (memory)"
         for what, known in dataclasses.asdict(outcome.limits).items()
