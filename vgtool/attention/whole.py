@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.session import Ask, Asked, Change, edits_of
+from vgtool.attention.asks import Ask, Change
+from vgtool.attention.session import Asked, edits_of
 from vgtool.attention.tap import Tap, tapped
 from vgtool.models.adapter import Adapter, Inputs, Vision
 

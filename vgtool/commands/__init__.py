@@ -70,7 +70,9 @@ def main() -> None:
 
 
 def _end(problem: object, code: int) -> None:
-    console.say(f"Error: {problem}")
+    console.warn(f"Error: {problem}")
+    if isinstance(problem, VgError) and (cause := problem.__context__) is not None:
+        console.detail(f"Because of {type(cause).__name__}: {cause}")
     sys.exit(code)
 
 

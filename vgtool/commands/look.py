@@ -1,21 +1,50 @@
-"""The command that looks at one image: look."""
+"""The command that looks at one image, or at one sample of finished runs: look."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vgtool import console
-from vgtool.commands.options import Heads, Json, LoadOptions, Mapping, Methods, Model, Registry, Row, Seed, whole
+from vgtool.commands.options import (
+    DataRoot,
+    Heads,
+    Json,
+    LoadOptions,
+    Mapping,
+    Methods,
+    Registry,
+    Row,
+    Seed,
+    model_names,
+    whole,
+)
 from vgtool.errors import VgError
+
+MODEL = "huatuogpt-vision-7b"
+SEPARATE = {
+    "model": "--model",
+    "box": "--box",
+    "heads": "--heads",
+    "protocol": "--protocol",
+    "choice": "--choice",
+    "lora": "--lora",
+    "device": "--device",
+    "device_map": "--device-map",
+}
+"""Options that ask a model: none of them means anything to a finished run."""
 
 
 def look(
     *,
-    image: Annotated[Path, typer.Argument(help="Picture, DICOM or NIfTI file.")],
-    question: Annotated[str, typer.Argument(help="What to ask about it.")],
-    model: Model = "huatuogpt-vision-7b",
+    image: Annotated[Path, typer.Argument(help="Picture, DICOM or NIfTI file; or a run folder.")],
+    question: Annotated[str, typer.Argument(help="What to ask about it; or the id of a sample of that run.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"Name in models.yaml, or a checkpoint folder ({MODEL}).", autocompletion=model_names),
+    ] = None,
     box: Annotated[
         list[str] | None, typer.Option(help="Where the answer is, X0,Y0,X1,Y1 in pixels; repeat for several.")
     ] = None,
@@ -27,6 +56,11 @@ def look(
     ] = None,
     choice: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat for each.")] = None,
     layer: Annotated[int | None, whole("Layer to show; of lowest KL with boxes, else all.", "--layer")] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="With a run: another one of the same rows (answers beside a probe's maps); repeat."),
+    ] = None,
+    data_root: DataRoot = None,
     out: Annotated[
         list[Path] | None, typer.Option("-o", "--out", help="Figure, FILE.pdf, .svg or .png; repeat for several.")
     ] = None,
@@ -39,19 +73,29 @@ def look(
 ) -> None:
     """One image, one question: the answer, where the model looked, and the figure for a paper.
 
+    Of a finished run, RUN ID: what was asked and answered, whether it was right, and where the model looked; no model.
+
     Example: vgtool look scan.png "Is the lesion bright?" --model phantom-vlm --box 20,30,60,70 -o look.pdf
+    Example: vgtool look runs/scenes scenes-calibration-0-left -o look.pdf
     """
-    from vgtool.api.look import kind_of
+    from vgtool.api.figure import kind_of
 
     boxes = [numbers(text) for text in box or ()]
     for path in out or ():
         kind_of(path)
+    if (image / "run.json").is_file():
+        given = {"model": model, "box": box, "heads": heads, "protocol": protocol, "choice": choice}
+        given |= {"lora": how.lora, "device": how.device, "device_map": how.device_map}
+        _sample(image, question, given, beside or (), data_root, registry, layer, method or (), out or (), as_json)
+        return
+    if beside:
+        raise VgError(f"--beside '{beside[0]}' is for a run, and '{image}' is none.", "Name a run folder first.")
     from vgtool.api import words
     from vgtool.api.model import load, opened
 
     picture = opened(image)
     loaded = load(
-        model,
+        model or MODEL,
         dtype=how.dtype,
         device=how.device,
         device_map=how.device_map,
@@ -75,6 +119,41 @@ def look(
     for one in refined:
         lines += ["", *words.refined_lines(one, seen.region)]
     console.show("\n".join(lines))
+
+
+def _sample(
+    run: Path,
+    name: str,
+    given: dict[str, Any],
+    beside: Sequence[Path],
+    data_root: Path | None,
+    registry: Path | None,
+    layer: int | None,
+    methods: Sequence[str],
+    out: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """One sample of finished runs."""
+    from vgtool.api import words
+    from vgtool.api.sample import sample
+    from vgtool.errors import did_you_mean
+
+    if odd := [SEPARATE[key] for key, value in given.items() if value]:
+        raise VgError(f"{odd[0]} asks a model, and '{run}' is a finished run.", "Leave it out, or name a picture.")
+    found = sample(run, name, beside=beside, data_root=data_root, registry=registry)
+    known = [one.method for one in found.answers]
+    for method in methods:
+        if method not in known:
+            raise VgError(f"'{run}' has no answer of method '{method}'.", did_you_mean(method, known))
+    if layer is not None:
+        found.layer(layer)
+    for path in out:
+        found.figure(path, layer=layer, method=methods[0] if methods else None)
+        console.say(f"Written: {path}.")
+    if as_json:
+        console.show(json.dumps(words.sample_json(found)))
+    else:
+        console.show("\n".join(words.sample_lines(found, layer, methods)))
 
 
 def numbers(text: str) -> list[float]:

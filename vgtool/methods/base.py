@@ -7,21 +7,23 @@ wants to read, and plans all questions of some images at once; the refine task r
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vgtool.attention.session import Change, Rows
+from vgtool.attention.asks import Change, Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.task import ImageGroup
-from vgtool.models.adapter import Adapter
 from vgtool.records import Grid, Sample
 from vgtool.registry import ModelSpec
+
+if TYPE_CHECKING:  # methods are listed, and a run is planned, without torch
+    from vgtool.models.adapter import Adapter
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -6,14 +6,17 @@ rows that come back. A task never touches files; the runner never touches attent
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import pyarrow as pa
 from PIL import Image
 
 from vgtool.methods.names import Role
-from vgtool.models.adapter import Vision
 from vgtool.records import Rejected, Sample
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from vgtool.models.adapter import Vision
 
 Row = dict[str, Any]
 
@@ -25,7 +28,7 @@ class ImageGroup:
     samples: tuple[Sample, ...]
     images: tuple[Image.Image, ...]
     """Stored images as RGB: the sample's own first, then `extra_images`. The same for every sample of the group."""
-    visions: tuple[Vision, ...]
+    visions: "tuple[Vision, ...]"
     """`images`, prepared for the model."""
 
     @property
@@ -39,7 +42,7 @@ class Task(Protocol):
 
     kind: str
     """`probe` or `refine`: what run.json says."""
-    schema: pa.Schema
+    schema: "pa.Schema"
     """The columns of the Parquet parts; `sample_id` always, `error` always."""
     labels: tuple[str, ...]
     """Of a sample's rows: the methods of a refine run, baseline first; one, empty, of a probe."""

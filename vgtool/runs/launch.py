@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from vgtool import console
 from vgtool.benchmarks.tables import is_data
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
-from vgtool.runs import cluster, plan, trial
+from vgtool.runs import cluster, dealing, sizes, trial
 from vgtool.runs.growth import Older
 from vgtool.runs.progress import reporting
 from vgtool.runs.store import Shard, Store
@@ -72,7 +73,7 @@ def prepare(
     store = Store(out or folder(kind, spec.name, rows.name, Path("runs")))
     own = {"model": spec.name, "adapter": spec.adapter, **of_rows(rows), **(known or {})}
     store.compare(kind, own, older)
-    trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
+    trial.hold(store, rows.samples, rows.rejected, place.shard, console.warn)
     most, many = (None if text == "auto" else int(text) for text in (batch, images))
     return Launch(store, place, most, many, checkpoint, older)
 
@@ -81,9 +82,9 @@ def already(at: Launch, rows: "Benchmark", labels: Collection[str], as_json: boo
     """The exit code of a share whose every row is there, which loads no model; None when there is work to do."""
     if trial.on_trial() is not None or at.place.launched or not at.store.marked(at.place.shard):
         return None
-    groups, lost = plan.mine(rows.samples, rows.rejected, at.place.shard)
+    groups, lost = dealing.mine(rows.samples, rows.rejected, at.place.shard)
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    held = at.store.finished(labels, ids, console.say)
+    held = at.store.finished(labels, ids, console.warn)
     if len(held) < len(ids):
         return None
     failed = Counter(error.split(":")[0] for error in held.values() if error)
@@ -115,6 +116,7 @@ def load(
     if source is not None:
         console.say(f"{spec.name}: {' '.join(spec.notes[:1]) or 'Local checkpoint.'}")
     logging.disable_progress_bar()
+    start = time.monotonic()
     placed: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map}
     adapter = load_model(spec, source=source, offline=offline, lora=lora, **placed)
     try:
@@ -124,8 +126,10 @@ def load(
             f"'{spec.name}' fits on {adapter.device}, but no question beside it.",
             "Use a larger card or --device-map auto.",
         ) from None
+    one = f"{adapter.dtype} on {adapter.device}".removeprefix("torch.")
+    console.detail(f"'{spec.name}' is loaded: {one}, {time.monotonic() - start:.1f} s.")
     if not opened.shared:
-        console.say(f"'{spec.name}' cannot share an image's prefix ({opened.unshared}): whole prompts.")
+        console.warn(f"'{spec.name}' cannot share an image's prefix ({opened.unshared}): whole prompts.")
     return opened
 
 
@@ -139,11 +143,14 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     recorded: dict[str, Any] = {"images": images, "batch_size": at.batch or "auto", "device": str(adapter.device)}
     recorded |= {"shards": place.shard.count}
     for note in (*adapter.notes, *task.notes):
-        console.say(f"Note: {note}")
+        console.warn(f"Note: {note}")
     # the end of the path alone: enough to tell two checkpoints of one name apart, and no folder of this machine
     recorded |= {"checkpoint": "/".join(at.checkpoint.absolute().parts[1:][-3:])} if at.checkpoint else {}
     recorded |= {"roles": task.roles} if task.roles else {}
-    store.open(task.kind, identity(task, opened, rows), notes, recorded, at.older)
+    found = identity(task, opened, rows)
+    store.open(task.kind, found, notes, recorded, at.older)
+    console.detail(", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+    console.detail(f"{rows.rows:,} rows ({rows.split}, {rows.protocol}), up to {images} images a pass: {store.root}.")
     if trial.on_trial() is None:
         _require_space(task, adapter, rows, store, place.shard)
         if others := trial.others(store):
@@ -160,7 +167,7 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
             images=images,
             batch=at.batch,
             report=report,
-            say=console.say,
+            say=console.warn,
             trial=trial.on_trial(),
             outcome=outcome,
         )
@@ -206,12 +213,12 @@ def _images(task: "Task", adapter: Any) -> int:
     head = getattr(text, "head_dim", None) or width // adapter.heads
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).tokens
     size = adapter.dtype.itemsize
-    shape = plan.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
+    shape = sizes.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
     if adapter.device.type == "cuda":
         free = min(torch.cuda.mem_get_info(card)[0] for card in range(torch.cuda.device_count()))
     else:
-        free = plan.free_memory()
-    return plan.images_that_fit(shape, free, len(task.labels) - 1)
+        free = sizes.free_memory()
+    return sizes.images_that_fit(shape, free, len(task.labels) - 1)
 
 
 def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, shard: Shard) -> None:
@@ -219,10 +226,10 @@ def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, 
 
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).geometry.tokens
     methods = len(task.labels) - 1
-    each = plan.row_bytes(adapter.layers, adapter.heads, tokens, methods, getattr(task, "maps", "none"))
-    groups, lost = plan.mine(rows.samples, rows.rejected, shard)
+    each = sizes.row_bytes(adapter.layers, adapter.heads, tokens, methods, getattr(task, "maps", "none"))
+    groups, lost = dealing.mine(rows.samples, rows.rejected, shard)
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    left = len(ids) - len(store.finished(task.labels, ids, console.say))
+    left = len(ids) - len(store.finished(task.labels, ids, console.warn))
     store.require_space(left * each)
 
 
@@ -243,7 +250,12 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
     shard = "" if place.shard.count == 1 else f" shard {place.shard.name}:"
     again = " Stopped; the same command goes on from here." if outcome.stopped else ""
     counts = f"{outcome.done} samples run, {outcome.skipped} already there{failed}{warned}{memory}"
-    console.say(f"{shard.strip()} {counts}: {store.root}.{again}".strip())
+    told = console.warn if failed or outcome.stopped else console.say
+    told(f"{shard.strip()} {counts}: {store.root}.{again}".strip())
+    if failed and console.talk is console.Talk.VERBOSE:
+        for name, error in sorted(store.errors().items()):
+            if error:
+                console.detail(f"  '{name}': {error}")
 
 
 def _finish(outcome: "Outcome", store: Store, place: cluster.Place) -> int:
@@ -259,7 +271,9 @@ def _finish(outcome: "Outcome", store: Store, place: cluster.Place) -> int:
         missing = cluster.wait(store, place.shard.count, lambda: outcome.stopped is not None)
     if missing:
         names = ", ".join(shard.name for shard in missing)
-        console.say(f"Shards not finished: {names}. The same command, with any number of processes, goes on from here.")
+        console.warn(
+            f"Shards not finished: {names}. The same command, with any number of processes, goes on from here."
+        )
         return outcome.exit if outcome.stopped is not None else Exit.BUG
     failed = sum(error != "" for error in store.errors().values())
     console.say(

@@ -10,10 +10,11 @@ from vgtool.errors import VgError, did_you_mean
 from vgtool.scoring import compare, grounding
 from vgtool.scoring.accuracy import accuracy, counts, failures
 from vgtool.scoring.answers import check_rule
-from vgtool.scoring.frame import TABLES, Estimates, check_tables, joined
+from vgtool.scoring.frame import Estimates, check_tables, joined
 from vgtool.scoring.graded import open_answers
 from vgtool.scoring.runs import FIELDS, Scored, read
 from vgtool.scoring.several import together
+from vgtool.scoring.tables import TABLES
 from vgtool.scoring.thirds import accuracy_by_attention, same_rows
 
 PRINTED = frozenset(TABLES) - {"counts"}
