@@ -87,6 +87,7 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool score runs/half --by", "--by"),
         Case("vgtool benchmarks --rows rows.parquet", "rows.parquet"),
         Case("vgtool score runs/half -q -v", "-q and -v"),
+        Case("vgtool plan --model phantom-vlm --model llava-med", "2 are given"),
     ],
     "A value that cannot be": [
         Case(f"{P} --shard 3/2", "3/2"),

@@ -38,7 +38,7 @@ from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.load import load, resolve
 from vgtool.records import Box, Grid
 from vgtool.registry import ModelSpec, read_entries
-from vgtool.runs import dealing, process, runner, store, trial
+from vgtool.runs import plan, process, runner, store, trial
 from vgtool.runs import whole as files
 from vgtool.runs.attempt import Limits, attempt
 from vgtool.runs.store import DamagedPart, Shard, Store, check_digest, key, read_part, save
@@ -179,13 +179,13 @@ def test_more_shards_than_samples_all_come_to_an_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 50])
 def test_shards_are_disjoint_balanced_and_keep_an_images_questions_together(count: int) -> None:
     rows = benchmark(images=90)
-    dealt = dealing.deal(rows.samples, count)
+    dealt = plan.deal(rows.samples, count)
     names = [sample.id for shard in dealt for group in shard for sample in group]
     assert sorted(names) == sorted(sample.id for sample in rows.samples)
     of_image = [group[0].image_id for shard in dealt for group in shard]
     assert len(set(of_image)) == len(of_image) == 90
-    loads = [sum(map(dealing.work, shard)) for shard in dealt]
-    assert max(loads) - min(loads) <= max(map(dealing.work, dealing.groups(rows.samples)))
+    loads = [sum(map(plan.work, shard)) for shard in dealt]
+    assert max(loads) - min(loads) <= max(map(plan.work, plan.groups(rows.samples)))
 
 
 def test_shuffled_rows_resume_without_computing_anything_again(tmp_path: Path) -> None:

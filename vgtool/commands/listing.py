@@ -105,7 +105,9 @@ def benchmarks(
     listed = listing.rows(entries(registry).values(), which.data_root)
     _list(listed if as_json else listing.shown(listed), as_json)
     if not as_json:
-        console.say("`vgtool benchmarks NAME` shows one in full, with its protocols and what to know before running it.")
+        console.say(
+            "`vgtool benchmarks NAME` shows one in full, with its protocols and what to know before running it."
+        )
 
 
 def methods(

@@ -12,7 +12,6 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from vgtool.attention.asks import Change, Rows
 from vgtool.errors import SampleError, VgError
@@ -23,6 +22,8 @@ from vgtool.records import Grid, Sample
 from vgtool.registry import ModelSpec
 
 if TYPE_CHECKING:  # methods are listed, and a run is planned, without torch
+    from PIL import Image
+
     from vgtool.models.adapter import Adapter
 
 Array = NDArray[np.float64]
@@ -112,7 +113,7 @@ class Scene:
     """One question on one image, after the baseline has read it."""
 
     sample: Sample
-    images: tuple[Image.Image, ...]
+    images: "tuple[Image.Image, ...]"
     geometries: tuple[Geometry, ...]
     """Of each image; its tokens follow those of the images before it."""
     question: Callable[[Rows], Maps]
@@ -126,7 +127,7 @@ class Scene:
     facts: Facts
 
     @property
-    def image(self) -> Image.Image:
+    def image(self) -> "Image.Image":
         """The image that boxes and maps are shown on: the first."""
         return self.images[0]
 
@@ -221,7 +222,7 @@ class Plan:
     """Guidance against the prompt without its image (PAI)."""
     blind: bool = False
     """Answer without the image."""
-    images: tuple[Image.Image, ...] | None = None
+    images: "tuple[Image.Image, ...] | None" = None
     """Answer about these images instead."""
     key: str = ""
     """Questions of one image whose `images` share a key share one session."""

@@ -8,13 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from PIL import Image
-
 from vgtool.methods.names import Role
 from vgtool.records import Rejected, Sample
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL import Image
 
     from vgtool.models.adapter import Vision
 
@@ -26,7 +25,7 @@ class ImageGroup:
     """One image, decoded and prepared, with the questions on it that are still open."""
 
     samples: tuple[Sample, ...]
-    images: tuple[Image.Image, ...]
+    images: "tuple[Image.Image, ...]"
     """Stored images as RGB: the sample's own first, then `extra_images`. The same for every sample of the group."""
     visions: "tuple[Vision, ...]"
     """`images`, prepared for the model."""

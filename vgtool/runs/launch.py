@@ -13,7 +13,7 @@ from vgtool import console
 from vgtool.benchmarks.tables import is_data
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
-from vgtool.runs import cluster, dealing, sizes, trial
+from vgtool.runs import cluster, plan, trial
 from vgtool.runs.growth import Older
 from vgtool.runs.progress import reporting
 from vgtool.runs.store import Shard, Store
@@ -82,7 +82,7 @@ def already(at: Launch, rows: "Benchmark", labels: Collection[str], as_json: boo
     """The exit code of a share whose every row is there, which loads no model; None when there is work to do."""
     if trial.on_trial() is not None or at.place.launched or not at.store.marked(at.place.shard):
         return None
-    groups, lost = dealing.mine(rows.samples, rows.rejected, at.place.shard)
+    groups, lost = plan.mine(rows.samples, rows.rejected, at.place.shard)
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
     held = at.store.finished(labels, ids, console.warn)
     if len(held) < len(ids):
@@ -213,12 +213,12 @@ def _images(task: "Task", adapter: Any) -> int:
     head = getattr(text, "head_dim", None) or width // adapter.heads
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).tokens
     size = adapter.dtype.itemsize
-    shape = sizes.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
+    shape = plan.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
     if adapter.device.type == "cuda":
         free = min(torch.cuda.mem_get_info(card)[0] for card in range(torch.cuda.device_count()))
     else:
-        free = sizes.free_memory()
-    return sizes.images_that_fit(shape, free, len(task.labels) - 1)
+        free = plan.free_memory()
+    return plan.images_that_fit(shape, free, len(task.labels) - 1)
 
 
 def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, shard: Shard) -> None:
@@ -226,8 +226,8 @@ def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, 
 
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).geometry.tokens
     methods = len(task.labels) - 1
-    each = sizes.row_bytes(adapter.layers, adapter.heads, tokens, methods, getattr(task, "maps", "none"))
-    groups, lost = dealing.mine(rows.samples, rows.rejected, shard)
+    each = plan.row_bytes(adapter.layers, adapter.heads, tokens, methods, getattr(task, "maps", "none"))
+    groups, lost = plan.mine(rows.samples, rows.rejected, shard)
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
     left = len(ids) - len(store.finished(task.labels, ids, console.warn))
     store.require_space(left * each)

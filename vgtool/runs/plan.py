@@ -1,17 +1,74 @@
-"""What a run will take: counts, tokens, time, memory and disk, before any weight.
+"""How the work of a run is dealt, and what it will take: counts, tokens, time, memory and disk, before any weight.
 
 Standard library only, and no torch: `vgtool plan` answers at once. Estimates are arithmetic on stated assumptions
 (docs/scale.md); what a run really does is on its progress line.
 """
 
+import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from vgtool.errors import VgError, did_you_mean
 from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX, Rejected, Sample
-from vgtool.runs.dealing import ANSWER_TOKENS, CHARACTERS_PER_TOKEN, TEMPLATE_TOKENS, deal, question_tokens
-from vgtool.runs.sizes import MOST_IMAGES, Shape, batch_bytes, row_bytes
+from vgtool.runs.shard import Shard
+
+CHARACTERS_PER_TOKEN = 4
+TEMPLATE_TOKENS = 40
+"""Chat words around a question."""
+IMAGE_TOKENS = 576
+"""Of a model whose grid is not known."""
+ANSWER_TOKENS = 8
+"""Generated for a short answer."""
+PACK_TOKENS = 512
+"""Of an image's questions in one pass."""
+MOST_IMAGES = 16
+"""In one pass: more of them gain little."""
+SHARE_OF_FREE = 0.5
+"""Of the free memory that a batch is to take; what the arithmetic leaves out has the rest."""
+WORKING = 20
+"""Numbers a token that a layer works on, in widths of its hidden state."""
+
+
+def groups(samples: Iterable[Sample]) -> list[list[Sample]]:
+    """Samples that show the same images, in the order of their first question."""
+    found: dict[Any, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault((sample.image_id, tuple(s.name for s in sample.extra_images)), []).append(sample)
+    return list(found.values())
+
+
+def work(group: Sequence[Sample]) -> int:
+    """Estimated tokens that the model reads for a group: its images once, its questions, their answers."""
+    images = 1 + len(group[0].extra_images)
+    return images * IMAGE_TOKENS + sum(question_tokens(sample) + ANSWER_TOKENS for sample in group)
+
+
+def question_tokens(sample: Sample) -> int:
+    return TEMPLATE_TOKENS + math.ceil(len(sample.prompt) / CHARACTERS_PER_TOKEN)
+
+
+def deal(samples: Iterable[Sample], count: int) -> list[list[list[Sample]]]:
+    """Groups for each of `count` shards: the largest group next to the shard with the least work, so that no two
+    shards differ by more than one group; all questions of an image stay together. In each, in the given order."""
+    all_groups = groups(samples)
+    heap = [(0, index) for index in range(count)]
+    mine: list[list[int]] = [[] for _ in range(count)]
+    for at in sorted(range(len(all_groups)), key=lambda at: (-work(all_groups[at]), at)):
+        load, index = heapq.heappop(heap)
+        mine[index].append(at)
+        heapq.heappush(heap, (load + work(all_groups[at]), index))
+    return [[all_groups[at] for at in sorted(some)] for some in mine]
+
+
+def mine(samples: Iterable[Sample], rejected: Sequence[Rejected], shard: Shard) -> tuple[list[list[Sample]], list]:
+    """The groups and the unusable rows of one shard."""
+    return deal(samples, shard.count)[shard.index - 1], list(rejected[shard.index - 1 :: shard.count])
+
+
+# ---- what it takes -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +96,23 @@ CARDS = {
     "rtx4090": Card(165e12, 1.0e12, 24e9),
     "cpu-core": Card(50e9, 10e9, 16e9, call=0.0),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a model that an estimate needs."""
+
+    parameters: float
+    bytes_per_weight: float
+    layers: int
+    heads: int
+    kv_width: int
+    """Keys and values of one token and layer, in numbers."""
+    image_tokens: int
+    width: int
+    """Of the hidden states, in numbers."""
+    assumed: str = ""
+    """What the grid follows, where `image_tokens` is a guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +198,44 @@ def estimate(
         [(sum(map(len, shard)), images_of(shard), tokens_of(shard)) for shard in dealt],
         shape.assumed and f"{shape.image_tokens} tokens an image are assumed: the grid follows it ({shape.assumed})",
     )
+
+
+def batch_bytes(shape: Shape, images: int, tail: int, methods: int) -> float:
+    """Memory that a batch takes beside the weights, with `tail` tokens of questions an image: keys and values of
+    prefixes and of every question, asked and edited twice a method; and what one layer of the longest pass works on."""
+    general = TEMPLATE_TOKENS + math.ceil(len(GENERAL_QUESTION) / CHARACTERS_PER_TOKEN)
+    asked = min(tail, PACK_TOKENS) + general
+    edited = 2 * methods * min(tail, PACK_TOKENS)
+    kept = shape.image_tokens + TEMPLATE_TOKENS + asked + edited
+    caches = images * kept * shape.layers * shape.kv_width * 2 * shape.bytes_per_weight
+    longest = images * max(shape.image_tokens + TEMPLATE_TOKENS, asked, min(edited, PACK_TOKENS))
+    return caches + longest * WORKING * shape.width * shape.bytes_per_weight
+
+
+def images_that_fit(shape: Shape, free: float, methods: int) -> int:
+    """Images a pass, of four questions each, that `free` bytes are likely to hold; MOST_IMAGES at most."""
+    tail = 4 * (TEMPLATE_TOKENS + 120 // CHARACTERS_PER_TOKEN)
+    one = batch_bytes(shape, 1, tail, methods)
+    return max(min(int(SHARE_OF_FREE * free / one), MOST_IMAGES), 1)
+
+
+def free_memory() -> int:
+    """Bytes of the host's memory that programs may still take; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0
+
+
+def row_bytes(layers: int, heads: int, tokens: int, methods: int, maps: str) -> int:
+    """Bytes that one sample adds to the parts: float32 maps, which hardly compress, and some text."""
+    if methods:
+        return (1 + methods) * 600 + methods * tokens * 8
+    numbers = 3 * (layers + layers * heads)
+    numbers += 2 * layers * tokens if maps != "none" else 0
+    numbers += 2 * layers * heads * tokens if maps == "heads" else 0
+    return 4 * numbers + 600
 
 
 def card(name: str) -> Card:

@@ -19,7 +19,7 @@ from vgtool.errors import Exit, SampleError
 from vgtool.methods.task import Row, Task
 from vgtool.models.adapter import Adapter
 from vgtool.records import Sample
-from vgtool.runs import dealing
+from vgtool.runs import plan
 from vgtool.runs.ahead import AHEAD, Ready, batches, image_key, prepared
 from vgtool.runs.attempt import Limits, attempt
 from vgtool.runs.growth import turns
@@ -75,7 +75,7 @@ def run(
     """Run a task over a benchmark's shard. `images`: most images in one forward pass; `batch`: most questions of one;
     None lets packs decide. `trial`: only the images of these keys, one sample at a time, for a parent that watches."""
     outcome = outcome or Outcome()
-    groups, lost = dealing.mine(benchmark.samples, benchmark.rejected, shard)
+    groups, lost = plan.mine(benchmark.samples, benchmark.rejected, shard)
     if trial is not None:
         groups, lost = [[one] for group in groups if image_key(group) in trial for one in group], []
         images = 1

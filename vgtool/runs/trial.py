@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from vgtool.errors import Exit
 from vgtool.records import Rejected, Sample
-from vgtool.runs import children, dealing
+from vgtool.runs import children, plan
 from vgtool.runs.process import alive, me, split
 from vgtool.runs.store import Shard, Store, key
 
@@ -49,7 +49,7 @@ def hold(
     """Try every suspect image of this shard in child processes; what kills them is recorded and never tried again."""
     if on_trial() is not None or not (store.root / "run.json").exists():
         return
-    groups, _ = dealing.mine(samples, rejected, shard)
+    groups, _ = plan.mine(samples, rejected, shard)
     names = {key(g[0].image_id, *(source.name for source in g[0].extra_images)): g for g in groups}
     while images := suspects(store, set(names)):
         shown = ", ".join(repr(names[image][0].image.name) for image in images[:3])

@@ -54,24 +54,40 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """A picture and what is in it."""
+class Outline:
+    """What is in a picture, and where, before any of it is coloured."""
 
     style: str
     """Imaging style, or `scene`."""
+    width: int
+    height: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing(Outline):
+    """A picture and what is in it."""
+
     pixels: NDArray[np.uint8]
     """[height, width, 3]"""
-    parts: tuple[Part, ...]
 
 
 def box_of(mask: Mask) -> Box:
     """The tightest box around a mask's pixels."""
-    ys, xs = np.nonzero(mask)
-    return Box(float(xs.min()), float(ys.min()), float(xs.max()) + 1, float(ys.max()) + 1)
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return Box(float(xs[0]), float(ys[0]), float(xs[-1]) + 1, float(ys[-1]) + 1)
 
 
 def draw(natural: bool, conflict: bool, rng: np.random.Generator) -> Drawing:
-    """One picture. `conflict`: marks differ in tone and shape, so that reading the wrong one gives the wrong answer."""
+    """One picture: its outline, then its colours from the same random numbers."""
+    made = outline(natural, conflict, rng)
+    size, parts = (made.width, made.height), list(made.parts)
+    pixels = _scene(*size, parts, rng) if natural else _phantom(made.style, *size, parts, rng)
+    return Drawing(made.style, *size, made.parts, pixels)
+
+
+def outline(natural: bool, conflict: bool, rng: np.random.Generator) -> Outline:
+    """What a picture will show. `conflict`: marks differ in tone and shape, so that reading the wrong one tells."""
     short = int(rng.choice([LONG, 140, 126]))
     width, height = (LONG, short) if rng.random() < 0.5 else (short, LONG)
     names = [str(name) for name in rng.permutation(COLOURS if natural else ORGANS)[:4]]
@@ -89,8 +105,7 @@ def draw(natural: bool, conflict: bool, rng: np.random.Generator) -> Drawing:
             mark = Mark(TONES[which], shape, _mark(shape, width, height, centre, rng))
         parts.append(Part(name, bool(quadrant % 2), mask, mark))
     style = "scene" if natural else str(rng.choice(STYLES))
-    pixels = _scene(width, height, parts, rng) if natural else _phantom(style, width, height, parts, rng)
-    return Drawing(style, pixels, tuple(parts))
+    return Outline(style, width, height, tuple(parts))
 
 
 def _mesh(width: int, height: int) -> tuple[Picture, Picture]:
