@@ -232,6 +232,9 @@ def test_grids_that_differ_come_as_nested_lists(tmp_path: Path) -> None:
         (lambda model: model.refine("scan.png", "?"), "needs ranked heads"),
         (lambda model: model.refine("scan.png", "?", "pai").figure(), "has no map to draw"),
         (lambda model: vgtool.sample("runs/probed", "none"), "has no sample 'none'"),
+        (lambda model: vgtool.picture("runs"), "'runs' is a folder, and no slice is named"),
+        (lambda model: vgtool.picture("scan.png", slice=3), "cannot be shown to a model"),
+        (lambda model: vgtool.picture("scan.png", window=[9, 1]), "window [9, 1] is neither"),
     ],
 )
 def test_a_mistake_is_a_sentence(make: Any, said: str, model: vgtool.Model) -> None:

@@ -30,6 +30,8 @@ SEPARATE = {
     "heads": "--heads",
     "protocol": "--protocol",
     "choice": "--choice",
+    "slice": "--slice",
+    "window": "--window",
     "lora": "--lora",
     "device": "--device",
     "device_map": "--device-map",
@@ -47,6 +49,13 @@ def look(
     ] = None,
     box: Annotated[
         list[str] | None, typer.Option(help="Where the answer is, X0,Y0,X1,Y1 in pixels; repeat for several.")
+    ] = None,
+    slice: Annotated[
+        int | None, whole("Slice of a volume or of a folder that is a DICOM series, from 0.", "--slice")
+    ] = None,
+    axis: Annotated[str | None, typer.Option(help="Of a volume: sagittal, coronal or axial.")] = None,
+    window: Annotated[
+        str | None, typer.Option(help="LOW,HIGH; the number or name of a window that the file states; or full.")
     ] = None,
     method: Methods = None,
     heads: Heads = None,
@@ -85,15 +94,19 @@ def look(
         kind_of(path)
     if (image / "run.json").is_file():
         given = {"model": model, "box": box, "heads": heads, "protocol": protocol, "choice": choice}
+        given |= {"slice": slice, "window": window}
         given |= {"lora": how.lora, "device": how.device, "device_map": how.device_map}
         _sample(image, question, given, beside or (), data_root, registry, layer, method or (), out or (), as_json)
         return
     if beside:
         raise VgError(f"--beside '{beside[0]}' is for a run, and '{image}' is none.", "Name a run folder first.")
     from vgtool.api import words
-    from vgtool.api.model import load, opened
+    from vgtool.api.model import load
+    from vgtool.api.picture import picture as shown
 
-    picture = opened(image)
+    if not image.exists():
+        raise VgError(f"There is no picture, series or run folder '{image}'.", "Check the path.")
+    picture = shown(image, slice=slice, axis=axis, window=window_of(window))
     loaded = load(
         model or MODEL,
         dtype=how.dtype,
@@ -154,6 +167,16 @@ def _sample(
         console.show(json.dumps(words.sample_json(found)))
     else:
         console.show("\n".join(words.sample_lines(found, layer, methods)))
+
+
+def window_of(text: str | None) -> list[float] | int | str | None:
+    """A window as a row of a data file names it."""
+    if text is None or "," not in text:
+        return int(text) if text is not None and text.isdecimal() else text
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise VgError(f"--window '{text}' is not LOW,HIGH.", "Write for example --window=-160,240.") from None
 
 
 def numbers(text: str) -> list[float]:
