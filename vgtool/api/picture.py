@@ -20,7 +20,7 @@ def picture(
 ) -> Image.Image:
     """The picture as RGB, in stored pixels. VgError when there is none to be had.
 
-    Of a file, or of a folder that is a DICOM series, what a row of one's own data names (docs/benchmarks.md): `slice` from
+    Of a file, or a folder that is a DICOM series, what a row of one's own data names (docs/benchmarks.md): `slice` from
     0, `axis` of a volume (sagittal, coronal, axial), `window` ([low, high], number or name of a stated one, or full).
     """
     if isinstance(image, Image.Image):

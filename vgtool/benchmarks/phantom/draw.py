@@ -113,6 +113,14 @@ def _mesh(width: int, height: int) -> tuple[Picture, Picture]:
     return np.arange(width, dtype=np.float64)[None] + 0.5, np.arange(height, dtype=np.float64)[:, None] + 0.5
 
 
+def _near(centre: tuple[float, float], reach: tuple[float, float], width: int, height: int) -> tuple[slice, slice]:
+    """Rows and columns of the pixels that lie within `reach` of a point on both axes: what a shape can cover."""
+    (x, y), (right, down) = centre, reach
+    return slice(max(int(y - down), 0), min(int(y + down) + 1, height)), slice(
+        max(int(x - right), 0), min(int(x + right) + 1, width)
+    )
+
+
 def _part(width: int, height: int, quadrant: int, rng: np.random.Generator) -> tuple[Mask, tuple[float, float]]:
     """An ellipse inside a quadrant (0 top left, 1 top right, 2 bottom left, 3 bottom right) and its centre."""
     half_w, half_h = width / 2, height / 2
@@ -120,14 +128,26 @@ def _part(width: int, height: int, quadrant: int, rng: np.random.Generator) -> t
     cx = half_w * (quadrant % 2) + half_w / 2 + rng.uniform(-1, 1) * (half_w / 2 - rx - 2)
     cy = half_h * (quadrant // 2) + half_h / 2 + rng.uniform(-1, 1) * (half_h / 2 - ry - 2)
     xs, ys = _mesh(width, height)
-    return ((xs - cx) / rx) ** 2 + ((ys - cy) / ry) ** 2 <= 1, (cx, cy)
+    rows, columns = _near((cx, cy), (rx, ry), width, height)
+    mask = np.zeros((height, width), bool)
+    mask[rows, columns] = ((xs[:, columns] - cx) / rx) ** 2 + ((ys[rows] - cy) / ry) ** 2 <= 1
+    return mask, (cx, cy)
 
 
 def _mark(shape: str, width: int, height: int, centre: tuple[float, float], rng: np.random.Generator) -> Mask:
     """A mark of 24 to 32 px near a part's centre."""
     r = rng.uniform(12.0, 16.0)
     xs, ys = _mesh(width, height)
-    dx, dy = np.abs(xs - centre[0] - rng.uniform(-3, 3)), np.abs(ys - centre[1] - rng.uniform(-3, 3))
+    aside, down = rng.uniform(-3, 3), rng.uniform(-3, 3)
+    rows, columns = _near((centre[0] + aside, centre[1] + down), (r, r), width, height)
+    mask = np.zeros((height, width), bool)
+    dx, dy = np.abs(xs[:, columns] - centre[0] - aside), np.abs(ys[rows] - centre[1] - down)
+    mask[rows, columns] = _shape(shape, dx, dy, r)
+    return mask
+
+
+def _shape(shape: str, dx: Picture, dy: Picture, r: float) -> Mask:
+    """Where a mark of a size is, by distance from its centre on each axis."""
     if shape == "disc":
         return np.hypot(dx, dy) <= r
     if shape == "ring":
