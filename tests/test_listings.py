@@ -14,7 +14,7 @@ from vgtool import cached, console
 from vgtool.commands import app
 from vgtool.errors import VgError, reason_of
 from vgtool.models.listing import rows
-from vgtool.registry import ModelSpec
+from vgtool.registry import BenchmarkSpec, ModelSpec, benchmarks, models, read_entries
 from vgtool.runs import sizes
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +71,11 @@ def test_what_is_cached_is_what_the_hubs_client_finds(tmp_path: Path, monkeypatc
     kind = repo_folder_name(repo_id="a/b", repo_type="dataset")
     (tmp_path / kind).mkdir()
     assert cached.holds("datasets", "a/b") and not cached.holds("models", "a/b")
+
+
+def test_the_quick_reader_gives_the_entries_of_the_careful_one() -> None:
+    for file, kind, found in (("models.yaml", ModelSpec, models()), ("benchmarks.yaml", BenchmarkSpec, benchmarks())):
+        assert read_entries(ROOT / file, kind) == found
 
 
 # ---- plan --------------------------------------------------------------------------------------------------------
