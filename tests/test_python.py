@@ -264,7 +264,9 @@ def test_a_sample_of_a_run_holds_what_its_rows_and_its_benchmark_hold() -> None:
     assert np.allclose(found.layer(), above.mean(0) / below.mean(0), rtol=1e-6)
     assert found.metrics is not None and found.shown(None) == int(np.argmin(probed["layer_kl"]))
     assert np.allclose(found.metrics.layers.ratio, probed["layer_ratio"])
-    assert vgtool.sample("runs/probed", sample.id).reference is None, "a probe run keeps none"
+    assert vgtool.sample("runs/probed", sample.id).reference == sample.reference, "of the benchmark: a probe keeps none"
+    with pytest.raises(vgtool.VgError, match="'runs/scenes' has no sample"):
+        vgtool.sample("runs/probed", sample.id, beside=["runs/scenes"])
 
 
 def test_a_sample_whose_benchmark_is_not_at_hand_is_shown_without_its_picture(tmp_path: Path) -> None:
@@ -274,7 +276,7 @@ def test_a_sample_whose_benchmark_is_not_at_hand_is_shown_without_its_picture(tm
     (tmp_path / "one" / "parts").symlink_to(Path("runs/probed/parts").absolute())
     (tmp_path / "one" / "run.json").write_text(json.dumps(record))
     found = vgtool.sample(tmp_path / "one", rows("phantom", limit=1).samples[0].id)
-    assert found.image is None and found.prompt is None and "gone.jsonl" in found.missing
+    assert found.image is None and found.prompt is None and "gone.jsonl" in found.missing and found.reference is None
     found.figure(tmp_path / "a.png")
     assert Image.open(tmp_path / "a.png").size[0] > 300
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,10 +14,8 @@ from vgtool.api.figure import draw, png
 from vgtool.api.look import Metrics, on_grid, slice_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding.metrics import Grounding, relative_attention
+from vgtool.records import Sample
 from vgtool.runs.store import DamagedPart, Store, read_part
-
-if TYPE_CHECKING:
-    from vgtool.benchmarks.load import Benchmark
 
 NEAR = 5000
 """Ids among which a mistyped one is looked for."""
@@ -141,6 +139,8 @@ def sample(
     rows = [row for _, _, some in held for row in some]
     first = next((row for row in rows if row["error"] is None), rows[0])
     for store, _, some in held[1:]:
+        if not some:
+            raise VgError(f"'{store.root}' has no sample '{id}'.", "Name runs of the same rows.")
         if odd := [row for row in some if row["question"] != first["question"] and row["error"] is None]:
             raise VgError(
                 f"'{store.root}' asks '{odd[0]['question']}' as sample '{id}', not '{first['question']}'.",
@@ -150,15 +150,17 @@ def sample(
     probed = next((row for row in rows if row.get("attention") is not None), None)
     measured = next((row for row in rows if row.get("layer_kl") is not None and first["region"]), None)
     told = next((row for row in rows if row.get("reference")), {})
-    benchmark = _benchmark(held[0][1]["identity"], data_root, registry)
-    picture, prompt, missing = _at_hand(benchmark, id, first)
+    asked, missing = _asked(held[0][1]["identity"], id, data_root, registry)
+    picture, missing = (None, missing) if asked is None else _picture(asked, first)
+    if asked is not None and asked.reference:
+        told = {"reference": asked.reference, "choices": asked.choices, **told}
     return Recorded(
         id,
         first["image_id"] or "",
         first["group"],
         first["question_type"] or "",
         first["question"] or "",
-        prompt,
+        asked and asked.prompt,
         told.get("reference"),
         tuple(told["choices"]) if told.get("choices") else None,
         picture,
@@ -243,31 +245,28 @@ def _metrics(row: Row) -> Metrics:
     return Metrics(Grounding(*numbers["layer"]), Grounding(*(one.reshape(layers, -1) for one in numbers["head"])))
 
 
-def _benchmark(identity: dict[str, Any], data_root: Any, registry: Any) -> "Benchmark | str":
-    """The benchmark of a run, or why it is not at hand."""
+def _asked(identity: dict[str, Any], id: str, data_root: Any, registry: Any) -> tuple[Sample | None, str]:
+    """The sample as its benchmark has it, or why it is not at hand."""
     from vgtool.benchmarks.load import load
 
     root, more = (None if one is None else Path(one) for one in (data_root, registry))
-    named = {"split": identity.get("split"), "protocol": identity.get("protocol") or "default"}
+    named: dict[str, Any] = {"split": identity.get("split"), "protocol": identity.get("protocol") or "default"}
     try:
-        return load(identity["benchmark"], data_root=root, registry=more, **named)
+        benchmark = load(identity["benchmark"], data_root=root, registry=more, **named)
     except VgError as error:
-        return str(error)
+        return None, str(error)
+    found = next((one for one in benchmark.samples if one.id == id), None)
+    return found, f"Benchmark '{benchmark.name}' on this machine has no such sample." if found is None else ""
 
 
-def _at_hand(benchmark: "Benchmark | str", id: str, row: Row) -> tuple[Image.Image | None, str | None, str]:
-    """A sample's picture and prompt, and a sentence where one is missing."""
+def _picture(asked: Sample, row: Row) -> tuple[Image.Image | None, str]:
+    """A sample's picture, or why there is none."""
     from vgtool.images import open_image
 
-    if isinstance(benchmark, str):
-        return None, None, benchmark
-    found = next((one for one in benchmark.samples if one.id == id), None)
-    if found is None:
-        return None, None, f"Benchmark '{benchmark.name}' on this machine has no such sample."
     try:
-        picture = open_image(found.image)
+        found = open_image(asked.image)
     except SampleError as error:
-        return None, found.prompt, f"Its image: {error}."
-    if picture.size != (row["width"], row["height"]) and row["width"]:
-        return None, found.prompt, f"The image on this machine is {picture.width} x {picture.height}: another one."
-    return picture, found.prompt, ""
+        return None, f"{error}."
+    if row["width"] and found.size != (row["width"], row["height"]):
+        return None, f"The image on this machine is {found.width} x {found.height}: another one."
+    return found, ""
