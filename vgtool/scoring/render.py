@@ -41,7 +41,8 @@ def format_of(form: str | None, out: Path | None) -> str:
 
 def chosen(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
     """The tables with only the columns of these names, in their order, after the first, which says what a row is about.
-    A table that has none of them, or only the first of several, is left out. A name is a column's, or its beginning up to a blank (`gain`). VgError for a name that no table has."""
+    A table that has none of them, or only the first of several, is left out. A name is a column's, or its beginning up
+    to a blank (`gain`). VgError for a name that no table has."""
     if not names:
         return list(tables)
     known = list(dict.fromkeys(column for table in tables for column in table.columns))
