@@ -1,5 +1,6 @@
 """The command that looks at one image, or at one sample of finished runs: look."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,49 +22,53 @@ from vgtool.commands.options import (
     model_names,
     whole,
 )
-from vgtool.errors import VgError
+from vgtool.errors import VgError, did_you_mean
 
 MODEL = "huatuogpt-vision-7b"
-SEPARATE = {
-    "model": "--model",
-    "box": "--box",
-    "heads": "--heads",
-    "protocol": "--protocol",
-    "choice": "--choice",
-    "slice": "--slice",
-    "window": "--window",
-    "lora": "--lora",
-    "device": "--device",
-    "device_map": "--device-map",
-}
-"""Options that ask a model: none of them means anything to a finished run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewOptions:
+    """Which picture of a file or series, and in which window."""
+
+    slice: Annotated[
+        int | None, whole("Slice of a volume or of a folder that is a DICOM series, from 0.", "--slice")
+    ] = None
+    axis: Annotated[str | None, typer.Option(help="Of a volume: sagittal, coronal or axial.")] = None
+    window: Annotated[
+        str | None, typer.Option(help="LOW,HIGH; the number or name of a window that the file states; or full.")
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskOptions(LoadOptions):
+    """How a model is loaded and asked."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"Name in models.yaml, or a checkpoint folder ({MODEL}).", autocompletion=model_names),
+    ] = None
+    box: Annotated[
+        list[str] | None, typer.Option(help="Where the answer is, X0,Y0,X1,Y1 in pixels; repeat for several.")
+    ] = None
+    heads: Heads = None
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="How it is asked: plain, BENCHMARK/PROTOCOL, a text with {question}; else as in the paper."),
+    ] = None
+    choice: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat for each.")] = None
+    row: Row = "last"
+    box_mapping: Mapping = "exact"
+    seed: Seed = 0
 
 
 def look(
     *,
-    image: Annotated[Path, typer.Argument(help="Picture, DICOM or NIfTI file; or a run folder.")],
+    image: Annotated[Path, typer.Argument(help="Picture, DICOM or NIfTI file, DICOM series; or a run folder.")],
     question: Annotated[str, typer.Argument(help="What to ask about it; or the id of a sample of that run.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help=f"Name in models.yaml, or a checkpoint folder ({MODEL}).", autocompletion=model_names),
-    ] = None,
-    box: Annotated[
-        list[str] | None, typer.Option(help="Where the answer is, X0,Y0,X1,Y1 in pixels; repeat for several.")
-    ] = None,
-    slice: Annotated[
-        int | None, whole("Slice of a volume or of a folder that is a DICOM series, from 0.", "--slice")
-    ] = None,
-    axis: Annotated[str | None, typer.Option(help="Of a volume: sagittal, coronal or axial.")] = None,
-    window: Annotated[
-        str | None, typer.Option(help="LOW,HIGH; the number or name of a window that the file states; or full.")
-    ] = None,
+    asked: AskOptions,
+    view: ViewOptions,
     method: Methods = None,
-    heads: Heads = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(help="How it is asked: plain, BENCHMARK/PROTOCOL, a text with {question}; else as in the paper."),
-    ] = None,
-    choice: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat for each.")] = None,
     layer: Annotated[int | None, whole("Layer to show; of lowest KL with boxes, else all.", "--layer")] = None,
     beside: Annotated[
         list[Path] | None,
@@ -73,10 +78,6 @@ def look(
     out: Annotated[
         list[Path] | None, typer.Option("-o", "--out", help="Figure, FILE.pdf, .svg or .png; repeat for several.")
     ] = None,
-    row: Row = "last",
-    box_mapping: Mapping = "exact",
-    how: LoadOptions,
-    seed: Seed = 0,
     registry: Registry = None,
     as_json: Json = False,
 ) -> None:
@@ -85,44 +86,56 @@ def look(
     Of a finished run, RUN ID: what was asked and answered, whether it was right, and where the model looked; no model.
 
     Example: vgtool look scan.png "Is the lesion bright?" --model phantom-vlm --box 20,30,60,70 -o look.pdf
-    Example: vgtool look runs/scenes scenes-calibration-0-left -o look.pdf
+    Example: vgtool look runs/scenes scenes-calibration-0000-side -o look.pdf
     """
     from vgtool.api.figure import kind_of
 
-    boxes = [numbers(text) for text in box or ()]
     for path in out or ():
         kind_of(path)
     if (image / "run.json").is_file():
-        given = {"model": model, "box": box, "heads": heads, "protocol": protocol, "choice": choice}
-        given |= {"slice": slice, "window": window}
-        given |= {"lora": how.lora, "device": how.device, "device_map": how.device_map}
-        _sample(image, question, given, beside or (), data_root, registry, layer, method or (), out or (), as_json)
+        for one in (asked, view):
+            _refuse(one, f"asks a model, and '{image}' is a finished run")
+        _sample(image, question, beside or (), data_root, registry, layer, method or (), out or (), as_json)
         return
     if beside:
         raise VgError(f"--beside '{beside[0]}' is for a run, and '{image}' is none.", "Name a run folder first.")
-    from vgtool.api import words
-    from vgtool.api.model import load
-    from vgtool.api.picture import picture as shown
-
     if not image.exists():
         raise VgError(f"There is no picture, series or run folder '{image}'.", "Check the path.")
-    picture = shown(image, slice=slice, axis=axis, window=window_of(window))
-    loaded = load(
-        model or MODEL,
-        dtype=how.dtype,
-        device=how.device,
-        device_map=how.device_map,
-        offline=how.offline,
-        lora=how.lora,
-        registry=registry,
-    )
-    asked: dict[str, Any] = {"boxes": boxes, "protocol": protocol, "choices": choice}
-    seen = loaded.look(picture, question, row=row, box_mapping=box_mapping, **asked)
-    refined = [
-        loaded.refine(picture, question, one, heads=heads, box_mapping=box_mapping, seed=seed, **asked)
-        for one in method or ()
-    ]
-    for path in out or ():
+    _ask(image, question, asked, view, registry, layer, method or (), out or (), as_json)
+
+
+def _refuse(given: Any, why: str) -> None:
+    """VgError for the first option of a group that was given."""
+    for one in dataclasses.fields(given):
+        if getattr(given, one.name) not in (one.default, [], None):
+            raise VgError(f"--{one.name.replace('_', '-')} {why}.", "Leave it out, or name a picture.")
+
+
+def _ask(
+    image: Path,
+    question: str,
+    asked: AskOptions,
+    view: ViewOptions,
+    registry: Path | None,
+    layer: int | None,
+    methods: Sequence[str],
+    out: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """One question to a model."""
+    boxes = [numbers(text) for text in asked.box or ()]
+    from vgtool.api import words
+    from vgtool.api.model import load
+    from vgtool.api.picture import picture
+
+    shown = picture(image, slice=view.slice, axis=view.axis, window=window_of(view.window))
+    how = {field.name: getattr(asked, field.name) for field in dataclasses.fields(LoadOptions)}
+    loaded = load(asked.model or MODEL, registry=registry, **how)
+    put: dict[str, Any] = {"boxes": boxes, "protocol": asked.protocol, "choices": asked.choice}
+    put |= {"box_mapping": asked.box_mapping}
+    seen = loaded.look(shown, question, row=asked.row, **put)
+    refined = [loaded.refine(shown, question, one, heads=asked.heads, seed=asked.seed, **put) for one in methods]
+    for path in out:
         seen.figure(path, layer=layer)
         console.say(f"Written: {path}.")
     if as_json:
@@ -137,7 +150,6 @@ def look(
 def _sample(
     run: Path,
     name: str,
-    given: dict[str, Any],
     beside: Sequence[Path],
     data_root: Path | None,
     registry: Path | None,
@@ -149,10 +161,7 @@ def _sample(
     """One sample of finished runs."""
     from vgtool.api import words
     from vgtool.api.sample import sample
-    from vgtool.errors import did_you_mean
 
-    if odd := [SEPARATE[key] for key, value in given.items() if value]:
-        raise VgError(f"{odd[0]} asks a model, and '{run}' is a finished run.", "Leave it out, or name a picture.")
     found = sample(run, name, beside=beside, data_root=data_root, registry=registry)
     known = [one.method for one in found.answers]
     for method in methods:
