@@ -13,6 +13,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from tests.test_results import HEADS, METHODS, answered, looked, raw
+from tests.test_scoring import IDENTITY
+from vgtool.methods.refine import Refine
+from vgtool.runs.store import Shard, Store
 from vgtool.scoring.score import Results, score
 
 COLUMNS = {"attention_ratio": "ratio", "kl": "kl", "js": "js"}
@@ -38,19 +41,18 @@ def results(runs: dict[str, Any]) -> Results:
     return score(paths, by=["group"], against=[str(paths[0]), str(paths[1])], every=True)
 
 
-def drawn(values: np.ndarray, images: np.ndarray, of: Any = np.mean) -> tuple[float, float]:
-    """A percentile bootstrap of whole images, one draw after the other."""
-    rng = np.random.default_rng(99)
-    each = [values[images == image] for image in np.unique(images)]
-    means = [of(np.concatenate([each[i] for i in rng.integers(0, len(each), len(each))])) for _ in range(DRAWS)]
-    low, high = np.nanquantile(means, [0.025, 0.975])
+def drawn(values: np.ndarray, images: np.ndarray) -> tuple[float, float]:
+    """A percentile bootstrap of a mean over whole images, how often each is drawn from a multinomial."""
+    each = pd.Series(values).groupby(images).agg(["sum", "size"]).to_numpy(float)
+    sums = np.random.default_rng(99).multinomial(len(each), np.full(len(each), 1 / len(each)), DRAWS) @ each
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
     return float(low), float(high)
 
 
 def flipped(values: np.ndarray, images: np.ndarray) -> float:
     """The sign-flip test over whole images, by drawing patterns."""
     sums = pd.Series(values).groupby(images).sum().to_numpy()
-    signs = np.random.default_rng(5).choice([-1, 1], (100_000, len(sums)))
+    signs = np.random.default_rng(5).choice(np.array([-1, 1], np.int8), (50_000, len(sums)))
     return float((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9).mean())
 
 
@@ -139,14 +141,13 @@ def check_thirds(row: dict[str, Any], answers: pd.DataFrame, probe: pd.DataFrame
         assert (row["value"], row["low"], row["high"]) == pytest.approx((own.ok.mean(), low, high), abs=1e-9)
         return
     outer = good[third != 1].assign(high=(third[third != 1] == 2).astype(float))
-    table = outer[["ok", "high"]].to_numpy()
-
-    def gap(rows: np.ndarray) -> float:
-        high = rows[:, 1] == 1
-        return float(rows[high, 0].mean() - rows[~high, 0].mean()) if 0 < high.sum() < len(high) else float("nan")
-
-    assert row["value"] == pytest.approx(gap(table))
-    near(row, *drawn(table, outer.image_id.to_numpy(), gap))
+    top, bottom = outer.high, 1 - outer.high
+    parts = pd.DataFrame({"a": outer.ok * top, "b": top, "c": outer.ok * bottom, "d": bottom})
+    each = parts.groupby(outer.image_id).sum().to_numpy()
+    sums = np.random.default_rng(7).multinomial(len(each), np.full(len(each), 1 / len(each)), DRAWS) @ each
+    gaps = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
+    assert row["value"] == pytest.approx(outer.ok[outer.high == 1].mean() - outer.ok[outer.high == 0].mean())
+    near(row, *np.nanquantile(gaps, [0.025, 0.975]))
 
 
 def check_counts(row: dict[str, Any], data: pd.DataFrame) -> None:
@@ -211,3 +212,23 @@ def test_every_p_of_holm_is_statsmodels_over_the_claims_of_its_table(results: Re
             expected = multipletests(np.maximum(tested.p, tested.p_image), method="holm")[1]
             assert tested.p_holm.to_numpy() == pytest.approx(expected)
             assert part.p_holm.notna().sum() == len(tested), "and no other row has one"
+
+
+def test_graded_metrics_of_one_word_answers_are_their_share_and_its_bootstrap(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = [
+        {"sample_id": f"s{at}", "image_id": f"i{at // 2}", "question_type": "open", "question": "Which organ?",
+         "reference": "liver", "method": method, "answer": "liver" if rng.random() < share else "spleen"}
+        for method, share in (("baseline", 0.4), ("pai", 0.7)) for at in range(40)
+    ]  # fmt: skip
+    store = Store(tmp_path / "open")
+    store.open("refine", IDENTITY | {"methods": ["baseline", "pai"], "rows": 40}, [])
+    store.write(Shard(), 0, rows, Refine.schema)
+    table = pd.DataFrame(rows)
+    found = list(score([tmp_path / "open"], tables=["open"]).frame.iter_rows(named=True))
+    assert {row["method"] for row in found} == {"baseline", "pai"} and len(found) >= 10
+    for row in found:
+        mine = table[table.method == row["method"]]
+        right = (mine.answer == mine.reference).to_numpy().astype(float)
+        assert (row["n"], row["images"]) == (40, 20) and row["value"] == pytest.approx(right.mean())
+        near(row, *drawn(right, mine.image_id.to_numpy()))
