@@ -130,8 +130,8 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool score runs/half", "runs/half", said="after `--shard 1/2` only"),
         Case("vgtool heads runs/half -o heads.json", "runs/half"),
         Case("vgtool look runs/probe scenes-0001", "scenes-0001"),
-        Case("vgtool look runs/probe scenes-calibration-0000-side --layer 9", "layer=9"),
-        Case("vgtool look runs/probe scenes-calibration-0000-side --model phantom-vlm", "--model"),
+        Case("vgtool look runs/probe scenes-calibration-0000-tone --layer 9", "layer=9"),
+        Case("vgtool look runs/probe scenes-calibration-0000-tone --model phantom-vlm", "--model"),
         Case(f"{P} --out /proc/nothing", "/proc/nothing"),
         Case(
             "vgtool probe --model phantom-vlm --benchmark scenes --out runs/full",
