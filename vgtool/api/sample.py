@@ -98,8 +98,10 @@ class Recorded:
             told = [f"{one.method}: {one.answer} ({one.verdict or 'no reference'})" for one in self.answers[:1]]
             return self._draw(heat, "; ".join([*told, below]), path)
         one = self._drawn(method)
-        heat, what = (one.triage, "map") if one.kept is None else (one.kept.astype(np.float64), "kept tokens")
-        return self._draw(heat, f"{one.method}: {one.answer} ({one.verdict or 'no reference'}; {what})", path)
+        kept, what = (one.triage, "map") if one.kept is None else (one.kept, "kept tokens")
+        return self._draw(
+            np.asarray(kept, np.float64), f"{one.method}: {one.answer} ({one.verdict or 'no reference'}; {what})", path
+        )
 
     def _draw(self, heat: Any, below: str, path: str | Path | None) -> Any:
         return draw(self.image, self.size, heat, self.grid_box, self.boxes, self.question, below, path)
@@ -160,7 +162,7 @@ def sample(
         first["group"],
         first["question_type"] or "",
         first["question"] or "",
-        asked and asked.prompt,
+        None if asked is None else asked.prompt,
         told.get("reference"),
         tuple(told["choices"]) if told.get("choices") else None,
         picture,
@@ -169,7 +171,8 @@ def sample(
         tuple(tuple(box) for box in first["boxes"] or ()),
         tuple(first["grid_box"] or (0, 0, 1, 1)),
         tuple(first["region"] or ()),
-        *((None, None) if probed is None else _maps(probed)),
+        None if probed is None else _map(probed, "attention"),
+        None if probed is None else _map(probed, "general_attention"),
         None if measured is None else _metrics(measured),
         answers,
         tuple(dict.fromkeys(f"{store.root.name}: {row['error']}" for store, _, some in held for row in some
@@ -230,10 +233,9 @@ def _answers(store: Store, record: dict[str, Any], rows: Sequence[Row]) -> Itera
         )
 
 
-def _maps(row: Row) -> Iterator[NDArray[np.float32]]:
-    """[layers, rows, cols] of the question's row and of the general prompt's."""
-    for name in ("attention", "general_attention"):
-        yield np.asarray(row[name], np.float32).reshape(-1, row["grid_rows"], row["grid_cols"])
+def _map(row: Row, name: str) -> NDArray[np.float32]:
+    """[layers, rows, cols]"""
+    return np.asarray(row[name], np.float32).reshape(-1, row["grid_rows"], row["grid_cols"])
 
 
 def _metrics(row: Row) -> Metrics:
