@@ -70,7 +70,7 @@ def score(
         every=form in render.DATA,
     )
     deliver(found, form, out, column or ())
-    for sentence in found.failed:
+    for sentence in (*found.unmeasured, *found.failed):
         console.warn(sentence)
     if found.failed:
         raise typer.Exit(Exit.SOME_FAILED)
