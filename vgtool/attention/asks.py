@@ -4,11 +4,14 @@ No torch here: methods say what they want, and are listed, without it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from vgtool.attention.sinks import Redistribute
+    from vgtool.attention.tilt import Tilt
 
 Rows = Literal["last", "question", "text", "none"]
 """The last prompt token; the tokens of the user's text; every token after the image."""
@@ -27,11 +30,18 @@ class Ask:
     """True: the prompt without its image; the image columns are hidden and positions close up."""
     image: int = 0
     """Which of the session's images."""
+    target: tuple[int, ...] = ()
+    """An answer whose log-probability is wanted; all of it but the last token ends the tail."""
+
+    def answered(self, target: tuple[int, ...]) -> "Ask":
+        """The same question with an answer behind it."""
+        return replace(self, tail=self.tail + target[:-1], target=target)
 
     def rows(self, which: Rows) -> range:
         """Rows of the tail."""
         size = len(self.tail)
-        named = {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}
+        last = size - max(len(self.target), 1)
+        named = {"last": range(last, last + 1), "question": range(*self.question), "text": range(size)}
         return named.get(which, range(0))
 
 
@@ -47,6 +57,12 @@ class Change:
     rows: Rows = "text"
     """Which rows of the question are edited; `text` is every token after the image, `none` leaves them alone."""
     renormalise: bool = True
+    overview: bool = False
+    """True: `rescore` takes the image's overview tokens as well [r, H, N + its overview]."""
+    reweigh: "Redistribute | None" = None
+    """New weights after softmax, by which columns are sinks (VAR)."""
+    tilt: "Tilt | None" = None
+    """New scores by likeness to the text, where a layer is unsure (CAI)."""
     decode: bool = False
     """True: the edit also holds for generated tokens."""
     index: int = 0
@@ -59,4 +75,6 @@ class Change:
     @property
     def empty(self) -> bool:
         """Nothing to do: the answer is the unedited one, bit for bit."""
-        return not self.layers or (self.rescore is None and (self.cut is None or not bool(self.cut.any())))
+        if any(one is not None for one in (self.rescore, self.reweigh, self.tilt)):
+            return not self.layers
+        return not self.layers or self.cut is None or not bool(self.cut.any())

@@ -16,6 +16,7 @@ from vgtool.scoring.runs import FIELDS, Scored, read
 from vgtool.scoring.several import together
 from vgtool.scoring.tables import TABLES
 from vgtool.scoring.thirds import accuracy_by_attention, same_rows
+from vgtool.scoring.witnesses import witnesses
 
 PRINTED = frozenset(TABLES) - {"counts"}
 """Tables that are made where none is named."""
@@ -84,7 +85,7 @@ def score(
     for field in by:
         if all(one.rows[field].drop_nulls().is_empty() for one in runs):
             raise VgError(f"--by {field}: no row has a {field.replace('_', ' ')}.", "Leave it out.")
-    made = list(estimates(runs, by, seed, wanted, allow_mixed or bool(against), bertscore))
+    made = list(estimates(runs, by, seed, wanted, allow_mixed or bool(against), bertscore, rule))
     if against:
         answers, probes = _split(runs)
         compared = compare.against(against, answers, probes, rule is not None, seed)
@@ -105,6 +106,7 @@ def estimates(
     wanted: Collection[str] = PRINTED,
     allow_mixed: bool = False,
     bertscore: tuple[str, int | None] | None = None,
+    rule: str | None = None,
 ) -> Iterator[Estimates]:
     """Every wanted table that these runs allow."""
     answers, probes = _split(runs)
@@ -114,6 +116,9 @@ def estimates(
         yield from _of_answers(one, by, seed, wanted, bertscore)
     for one in probes:
         yield from _of_probe(one, by, seed, wanted)
+    if "witnesses" in wanted:
+        for one in probes:
+            yield from witnesses(one, rule, seed)
     if len(probes) > 1 and "probes" in wanted:
         yield grounding.summary(probes, seed)
     if "thirds" in wanted:
