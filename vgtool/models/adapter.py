@@ -267,6 +267,11 @@ class Adapter:
                 raise refused(self.tokenizer.convert_ids_to_tokens(token))
         return prompt
 
+    def sent(self, prompt: Prompt) -> str:
+        """A prompt's text as the model gets it, IMAGE in place of the image tokens."""
+        head, tail = (self.tokenizer.decode(list(ids)) for ids in (prompt.head, prompt.tail))
+        return f"{head}{IMAGE}{tail}"
+
     def _one_pass(self, head: str, lead: str, text: str, trail: str) -> Prompt:
         assert self.image_token is not None
         before = head + self.tokenizer.convert_ids_to_tokens(self.image_token) + lead

@@ -94,6 +94,21 @@ def _declared(one: Scored) -> list[str]:
     return [f"By their packages {' and '.join(own)}: no claims."] if own else []
 
 
+def reasons(one: Scored) -> Estimates | None:
+    """How many rows failed for each reason, the most frequent first, an example of each as a note; None without any."""
+    errors = one.rows["error"].drop_nulls()
+    if not errors.len():
+        return None
+    codes = errors.str.split(":").list.first()
+    out: list[Row] = []
+    notes = []
+    for code, count in codes.value_counts(sort=True).sort("count", "error", descending=[True, False]).iter_rows():
+        own = {"field": "error", "level": code, "metric": "failed", "n": one.rows.height, "value": count}
+        out.append(one.columns("failures") | own)
+        notes.append(f"For example: {errors.filter(codes == code)[0][:200]}")
+    return Estimates(f"Failed rows of the {one.run.kind} run, {one.title}", framed(out), tuple(notes))
+
+
 def failures(one: Scored) -> list[str]:
     """Why rows failed, the most frequent reason first; what a malformed row holds is quoted."""
     errors = one.rows["error"].drop_nulls()
