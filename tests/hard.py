@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from reports import Row, build, store
 
 from vgtool.reporting.album import Pictures
+from vgtool.reporting.figures.draw import laid_out
 
 SIZES = {"wide": (120, 60), "tall": (40, 160), "square": (90, 90)}
 MODEL = "a-model-with-a-rather-long-name-7b-instruct-v1.5"
@@ -150,8 +151,8 @@ def draw(root: Path, case: str, out: Path) -> Path:
 def faults(figure: Figure) -> list[str]:
     """Texts that lie over one another, beside the figure, or under a line, a dot or a bar of any panel."""
     renderer = FigureCanvasAgg(figure).get_renderer()
-    for _ in range(2):
-        figure.draw_without_rendering()
+    laid_out(figure)
+    figure.draw_without_rendering()  # places what a legend holds
     unseen = {id(text) for axis in figure.axes for text in _outside(axis)}
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and _seen(text)]
     texts = [text for text in texts if id(text) not in unseen]

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 
+from vgtool.reporting import page
 from vgtool.reporting.pack import Pack
-from vgtool.reporting.page import write
 from vgtool.runs.store import Shard, Store
 
 LAYERS, HEADS, ROWS, COLS = 3, 2, 4, 4
@@ -99,7 +100,13 @@ def pair(root: Path, samples: int = 40, **other: Any) -> list[Path]:
 
 
 def build(runs: Sequence[Path], out: Path, **other: Any) -> Path:
-    return write(list(runs), out, rule=None, partial=False, seed=0, **other)
+    return page.write(list(runs), out, rule=None, partial=False, seed=0, **other)
+
+
+def plain(runs: Sequence[Path], out: Path, **other: Any) -> Path:
+    """The report without its figures, which take longest."""
+    with patch.object(page, "draw", lambda given, out, say: []):
+        return build(runs, out, **other)
 
 
 def own_benchmark(root: Path, samples: int) -> Path:
@@ -168,11 +175,11 @@ def small_pack(monkeypatch: pytest.MonkeyPatch) -> None:
 class Tags(HTMLParser):
     """Every tag with the names of its attributes, and all text."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.found: set[tuple[str, tuple[str, ...]]] = set()
         self.text = ""
-        self.feed(page)
+        self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.add((tag, tuple(name for name, _ in attrs)))

@@ -10,7 +10,7 @@ import pytest
 from browser import Browser
 from opened import count, pixel, put, settle, show, window
 from PIL import Image
-from reports import Row, build, lone, own_benchmark, pair, probed, refined, small_pack, store
+from reports import Row, lone, own_benchmark, pair, plain, probed, refined, small_pack, store
 
 from vgtool.reporting.album import Pictures
 from vgtool.reporting.maps import CAP
@@ -42,7 +42,7 @@ def test_what_is_not_looked_at_is_clear_and_keeps_the_scans_colours(tmp_path: Pa
     data = own_benchmark(tmp_path / "data", 2)
     names = {"benchmark": str(data), "split": "all"}
     run = store(tmp_path / "p", "probe", [clear(i) for i in range(2)], **names)
-    show(window, build([run], tmp_path / "out", pictures=Pictures()))
+    show(window, plain([run], tmp_path / "out", pictures=Pictures()))
     put(window, "opacity", "100")
     window.js("document.getElementById('boxes').click()")
     assert pixel(window, 10, 40) == [255, 0, 0] and pixel(window, 90, 40) == [0, 0, 255], "the scan's own red and blue"
@@ -62,7 +62,7 @@ def test_what_is_not_looked_at_is_clear_and_keeps_the_scans_colours(tmp_path: Pa
 
 def test_a_ratio_without_bound_is_capped_and_said_in_plain_numbers(tmp_path: Path, window: Browser) -> None:
     run = store(tmp_path / "p", "probe", [clear(i, 1e-22) for i in range(2)])
-    show(window, build([run], tmp_path / "out"))
+    show(window, plain([run], tmp_path / "out"))
     said = text(window, "scale-text")
     assert said.startswith(f"0 is clear, {CAP:.0f} is full: times the general prompt's attention.")
     assert said.endswith("1 tokens above 100 are shown as 100.")
@@ -71,7 +71,7 @@ def test_a_ratio_without_bound_is_capped_and_said_in_plain_numbers(tmp_path: Pat
 
 def test_a_peak_in_the_padding_is_shown_in_the_margin_and_said(tmp_path: Path, window: Browser) -> None:
     rows = [probed(i, hot=(0, 6, 6)) for i in range(2)]  # the first row of tokens lies above the picture
-    show(window, build([store(tmp_path / "p", "probe", rows)], tmp_path / "out"))
+    show(window, plain([store(tmp_path / "p", "probe", rows)], tmp_path / "out"))
     assert "strongest token lies in the padding" in text(window, "note")
     assert pixel(window, 12, -12) == [252, 255, 164]
     put(window, "layer", "1")
@@ -79,7 +79,7 @@ def test_a_peak_in_the_padding_is_shown_in_the_margin_and_said(tmp_path: Path, w
 
 
 def test_every_sample_has_an_address(tmp_path: Path, window: Browser) -> None:
-    page = build(pair(tmp_path), tmp_path / "out")
+    page = plain(pair(tmp_path), tmp_path / "out")
     show(window, page)
     window.keys("#list", "j")
     settle(window)
@@ -103,7 +103,7 @@ def test_the_search_finds_answers_and_references_and_the_list_sorts(tmp_path: Pa
     rare = {"s5": {"answer": "a rare finding"}}
     odd = [row | rare.get(str(row["sample_id"]), {}) for i in range(12) for row in refined(i)]
     runs[1] = store(tmp_path / "odd", "refine", odd)
-    show(window, build(runs, tmp_path / "out"))
+    show(window, plain(runs, tmp_path / "out"))
     put(window, "f-text", "RARE")
     assert count(window) == 1 and "finding 5?" in first(window)
     put(window, "f-text", "")
@@ -120,7 +120,7 @@ def test_the_search_finds_answers_and_references_and_the_list_sorts(tmp_path: Pa
 def test_a_sample_shows_the_prompt_as_sent_and_its_options_with_letters(tmp_path: Path, window: Browser) -> None:
     given = {"choices": ["a cyst", "(B) a stone", "neither"], "question_type": "choice"}
     rows = [row | given for i in range(2) for row in refined(i)]
-    show(window, build([store(tmp_path / "r", "refine", rows)], tmp_path / "out"))
+    show(window, plain([store(tmp_path / "r", "refine", rows)], tmp_path / "out"))
     assert text(window, "prompt") == "USER: <image>\nIs there a finding 0? Answer yes or no. ASSISTANT:"
     options = window.js("return [...document.querySelectorAll('#choices li')].map((e) => e.textContent)")
     assert options == ["A. a cyst", "(B) a stone", "C. neither"]
@@ -128,7 +128,7 @@ def test_a_sample_shows_the_prompt_as_sent_and_its_options_with_letters(tmp_path
 
 
 def test_two_maps_stand_side_by_side(tmp_path: Path, window: Browser) -> None:
-    show(window, build(pair(tmp_path, 4), tmp_path / "out"))
+    show(window, plain(pair(tmp_path, 4), tmp_path / "out"))
     hidden = "return document.getElementById('canvas-beside').hidden"
     assert window.js(hidden)
     put(window, "beside", "t/1")
@@ -140,7 +140,7 @@ def test_two_maps_stand_side_by_side(tmp_path: Path, window: Browser) -> None:
 
 
 def test_a_sample_is_copied_as_json_and_drawn_as_svg(tmp_path: Path, window: Browser) -> None:
-    show(window, build(pair(tmp_path, 4), tmp_path / "out"))
+    show(window, plain(pair(tmp_path, 4), tmp_path / "out"))
     window.js("document.getElementById('copy').click()")
     row = json.loads(window.js("return document.getElementById('json').value"))
     assert (row["id"], row["reference"], row["boxes"]) == ("s0", "yes", [[25.0, 0.0, 50.0, 25.0]])
@@ -156,7 +156,7 @@ def test_a_sample_is_copied_as_json_and_drawn_as_svg(tmp_path: Path, window: Bro
 
 
 def test_the_layer_slider_puts_the_heat_on_the_right_pixels(tmp_path: Path, window: Browser) -> None:
-    show(window, build(pair(tmp_path, 6), tmp_path / "out"))
+    show(window, plain(pair(tmp_path, 6), tmp_path / "out"))
     window.js("document.getElementById('boxes').click()")
     hot, cold = [252, 255, 164], pixel(window, 12, 12)
     for layer, x in ((0, 87), (1, 62), (2, 37)):
@@ -173,7 +173,7 @@ def test_the_layer_slider_puts_the_heat_on_the_right_pixels(tmp_path: Path, wind
 
 
 def test_filters_agree_with_the_runs_own_rows(tmp_path: Path, window: Browser) -> None:
-    show(window, build(pair(tmp_path), tmp_path / "out"))
+    show(window, plain(pair(tmp_path), tmp_path / "out"))
     rows = [row | {"i": i} for i in range(40) for row in refined(i)]
     right = pl.DataFrame([{"i": r["i"], "method": r["method"], "right": r["answer"] == "yes"} for r in rows])
     wide = right.pivot(on="method", index="i", values="right")
@@ -198,7 +198,7 @@ def test_filters_agree_with_the_runs_own_rows(tmp_path: Path, window: Browser) -
 
 
 def test_keys_move_and_the_page_asks_for_nothing_beyond_itself(tmp_path: Path, window: Browser) -> None:
-    page = build(pair(tmp_path), tmp_path / "out")
+    page = plain(pair(tmp_path), tmp_path / "out")
     show(window, page)
     window.keys("#list", "\ue015\ue015")
     window.keys("#list", "j]")
@@ -214,7 +214,7 @@ def test_pictures_lie_under_the_heat_and_chunks_load_from_files(
 ) -> None:
     small_pack(monkeypatch)
     data = own_benchmark(tmp_path / "data", 4)
-    page = build(pair(tmp_path, 4, benchmark=str(data), split="all"), tmp_path / "out", pictures=Pictures())
+    page = plain(pair(tmp_path, 4, benchmark=str(data), split="all"), tmp_path / "out", pictures=Pictures())
     show(window, page)
     put(window, "opacity", "0")
     assert pixel(window, 10, 40) == [255, 0, 0] and pixel(window, 90, 40) == [0, 0, 255]
@@ -237,7 +237,7 @@ def test_pictures_lie_under_the_heat_and_chunks_load_from_files(
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_with_little_in_it_opens_without_a_complaint(case: str, tmp_path: Path, window: Browser) -> None:
     window.complaints()
-    window.open(build(lone(tmp_path, case), tmp_path / "out"))
+    window.open(plain(lone(tmp_path, case), tmp_path / "out"))
     settle(window)
     said = window.js("return document.getElementById('samples').innerText")
     expected = {"empty": "hold no samples", "failed": "Failed: image_missing", "no-maps": "No heatmap was kept"}

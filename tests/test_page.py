@@ -11,7 +11,7 @@ import pytest
 from browser import Browser
 from opened import settle, show, window
 from pypdf import PdfReader
-from reports import NASTY, build, nasty, own_benchmark, pair, refined, store
+from reports import NASTY, build, nasty, own_benchmark, pair, plain, refined, store
 
 from vgtool.reporting.album import Pictures
 
@@ -79,7 +79,9 @@ def test_two_runs_of_one_model_are_told_apart_everywhere(page: Path, window: Bro
     window.resize(1400)
     show(window, page)
     texts = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent.trim())"
-    for where in ("#summary tbody tr td:nth-child(3)", "#runs summary", "#tables h3", "#f-method option", "figcaption"):
+    runs = window.js(texts, "#summary tbody td:is(:nth-child(2), :nth-child(3))")
+    assert len(set(zip(runs[::2], runs[1::2], strict=True))) == 4
+    for where in ("#runs summary", "#tables h3", "#f-method option", "figcaption"):
         found = window.js(texts, where)
         assert found and len(set(found)) == len(found), where
     methods = window.js(texts, "#answers th")
@@ -92,7 +94,7 @@ def test_hostile_text_shows_as_text_in_the_browser(tmp_path: Path, window: Brows
     show(window, build(nasty(tmp_path), tmp_path / "out"))
     assert window.js("return document.getElementById('question').textContent") == NASTY
     shown = "return document.getElementById(arguments[0]).textContent"
-    for where in ("answers", "choices", "prompt", "facts", "heat", "f-model", "f-group", "rows", "summary", "runs"):
+    for where in ("answers", "choices", "prompt", "facts", "f-model", "f-method", "f-group", "rows", "summary", "runs"):
         assert NASTY in window.js(shown, where), where
     window.js("document.getElementById('copy').click()")
     settle(window)
@@ -107,7 +109,7 @@ def test_hostile_text_shows_as_text_in_the_browser(tmp_path: Path, window: Brows
 
 
 def test_tables_fold_sort_by_their_numbers_and_are_saved_as_they_stand(tmp_path: Path, window: Browser) -> None:
-    show(window, build(pair(tmp_path), tmp_path / "out"))
+    show(window, plain(pair(tmp_path), tmp_path / "out"))
     script = "const t = document.querySelector('#tables table'); const b = [...t.tHead.rows[0].cells]"
     script += ".find((e) => e.textContent.startsWith('right')).querySelector('button'); b.click();"
     script += "const at = b.parentNode.cellIndex;"
@@ -135,7 +137,7 @@ def test_tables_fold_sort_by_their_numbers_and_are_saved_as_they_stand(tmp_path:
 def test_a_cell_that_a_spreadsheet_would_run_is_saved_as_text(tmp_path: Path, window: Browser) -> None:
     methods = ["baseline", '=cmd("x")', "+1.5"]
     rows = [refined(i)[0] | {"method": name} for i in range(4) for name in methods]
-    show(window, build([store(tmp_path / "r", "refine", rows, methods=methods)], tmp_path / "out"))
+    show(window, plain([store(tmp_path / "r", "refine", rows, methods=methods)], tmp_path / "out"))
     window.js("vgPicture.save = (blob) => { window.saved = blob.text(); }")
     window.js("document.querySelector('#tables .csv').click()")
     first = [row[0] for row in csv.reader(window.js("return window.saved").splitlines())]
@@ -146,7 +148,7 @@ def test_a_cell_that_a_spreadsheet_would_run_is_saved_as_text(tmp_path: Path, wi
 def test_printed_no_cell_is_cut_and_runs_are_unfolded(
     paper: tuple[float, float], tmp_path: Path, window: Browser
 ) -> None:
-    show(window, build(pair(tmp_path), tmp_path / "out"))
+    show(window, plain(pair(tmp_path), tmp_path / "out"))
     window.js("document.documentElement.dataset.theme = 'dark'")
     window.js("document.getElementById('fold').click()")
     wanted = "[...document.querySelectorAll('#tables td, #runs td, #runs th')]"

@@ -23,6 +23,7 @@ from reports import (
     nasty,
     own_benchmark,
     pair,
+    plain,
     probed,
     refined,
     shared,
@@ -110,7 +111,7 @@ def test_every_table_that_score_prints_is_on_the_page_cell_by_cell(tmp_path: Pat
     rows[0] = {**shared(0), "method": "baseline", "error": "image_missing: gone"}
     runs.append(store(tmp_path / "more", "refine", rows, methods=[*METHODS, "random-keep"], dtype="other"))
     runs.append(store(tmp_path / "again", "probe", [probed(i) for i in range(20)], dtype="other"))
-    shown = cells(build(runs, tmp_path / "out"))
+    shown = cells(plain(runs, tmp_path / "out"))
     parts = score(runs, by=["group", "question_type"], tables=list(set(TABLES) - {"against"}), allow_mixed=True).tables
     kinds = {part.table for part in parts}
     assert kinds == set(TABLES) - {"against"}, "every kind of table is among them"
@@ -124,7 +125,7 @@ def test_every_table_that_score_prints_is_on_the_page_cell_by_cell(tmp_path: Pat
 def test_no_two_tables_of_a_page_have_one_title(tmp_path: Path) -> None:
     runs = pair(tmp_path, 6)
     rows = [row for i in range(6) for row in refined(i)]
-    page = build([*runs, store(tmp_path / "again", "refine", rows, dtype="other")], tmp_path / "out").read_text()
+    page = plain([*runs, store(tmp_path / "again", "refine", rows, dtype="other")], tmp_path / "out").read_text()
     titles = re.findall(r"<h3>([^<]*)</h3>", page)
     assert len(set(titles)) == len(titles)
     ours = [title for title in titles if re.match(r"Accuracy(,| by (group|question type),)", title)]
@@ -137,10 +138,10 @@ def test_no_two_tables_of_a_page_have_one_title(tmp_path: Path) -> None:
 
 def test_the_numbers_of_the_page_lie_beside_it_as_score_gives_them(tmp_path: Path) -> None:
     runs = pair(tmp_path)
-    build(runs, tmp_path / "out")
+    plain(runs, tmp_path / "out")
     frame = pl.read_parquet(tmp_path / "out" / "results.parquet")
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == frame.rows(named=True)
-    scored = score(runs, by=["group", "question_type"]).frame
+    scored = score(runs, by=["group", "question_type"], every=True).frame
     assert frame.height and frame.join(scored, on=frame.columns, nulls_equal=True, how="anti").is_empty()
 
 
@@ -164,7 +165,7 @@ SAYS = {
 
 @pytest.mark.parametrize("case", SAYS)
 def test_a_run_with_little_in_it_gives_a_sensible_page(case: str, tmp_path: Path) -> None:
-    text = Tags(build(lone(tmp_path, case), tmp_path / "out").read_text()).text
+    text = Tags(plain(lone(tmp_path, case), tmp_path / "out").read_text()).text
     assert SAYS[case] in text and "nan" not in re.sub(r"[A-Za-z0-9+/=]{80,}", "", text).lower().split()
 
 
@@ -180,9 +181,9 @@ def test_without_arguments_every_run_below_runs_or_demo_is_reported(tmp_path: Pa
 def test_images_are_included_only_when_asked_for_and_only_the_right_ones(tmp_path: Path) -> None:
     data = own_benchmark(tmp_path / "data", 4)
     runs = pair(tmp_path, 5, benchmark=str(data), split="all")
-    build(runs, tmp_path / "without")
+    plain(runs, tmp_path / "without")
     assert b"IHDR" not in unpacked(tmp_path / "without")
-    build(runs, tmp_path / "with", pictures=Pictures())
+    plain(runs, tmp_path / "with", pictures=Pictures())
     held = unpacked(tmp_path / "with")
     assert held.count(b"IHDR") == 3 - 1  # s0..s3 on two images; s4's image is not on this machine
     assert b"has no such sample" in held and str(tmp_path).encode() not in held
@@ -201,7 +202,7 @@ def test_the_summary_names_the_best_claim_with_its_gain_and_what_controls_and_ce
     record = json.loads((run / "run.json").read_text())
     record["identity"]["methods"] = order
     (run / "run.json").write_text(json.dumps(record))
-    text = Tags(build([run], tmp_path / "out").read_text()).text
+    text = Tags(plain([run], tmp_path / "out").read_text()).text
     p = binomtest(4, 14).pvalue  # exact McNemar; one question an image: by image it is the same
     assert "baseline 50.0 %; best claim vgrefine +15.0 [" in text and f"], p {p:.3g}, Holm {p:.3g}" in text
     assert "; control random-keep -50.0 [" in text and "; ceiling oracle +50.0 [" in text

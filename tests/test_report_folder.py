@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from forked import vgtool
-from reports import build, own_benchmark, pair, small_pack
+from reports import build, own_benchmark, pair, plain, small_pack
 
 from vgtool.errors import VgError
 from vgtool.reporting import page
@@ -21,7 +21,7 @@ def test_a_folder_that_holds_anything_else_is_left_as_it_is(name: str, tmp_path:
     (out / name).write_text("<p>mine")
     (out / "layers.pdf").write_text("of an older report")
     with pytest.raises(VgError, match=f"'{out / Path(name).parts[0]}' is no part of a report"):
-        build(pair(tmp_path, 2), out)
+        plain(pair(tmp_path, 2), out)
     assert contents(out) == {Path(name): b"<p>mine", Path("layers.pdf"): b"of an older report"}
     assert {path.name for path in tmp_path.iterdir()} == {"out", "p", "r"}
 
@@ -33,7 +33,7 @@ def test_a_file_that_comes_while_the_report_is_made_is_not_lost(
     out.mkdir()
     monkeypatch.setattr(page, "draw", lambda *_: (out / "mine.txt").write_text("mine") and [])
     with pytest.raises(VgError, match=r"mine\.txt"):
-        build([run], out)
+        plain([run], out)
     assert contents(out) == {Path("mine.txt"): b"mine"}
 
 
@@ -43,7 +43,7 @@ def test_the_folder_one_is_in_is_not_replaced(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path / "here" / "below")
     for out in (".", ".."):
         with pytest.raises(VgError, match=r"you are inside it.*--out .*report"):
-            build([run], Path(out))
+            plain([run], Path(out))
     assert Path.cwd() == tmp_path / "here" / "below"
 
 
@@ -51,7 +51,7 @@ def test_a_report_keeps_its_folders_mode_and_a_link_to_it(tmp_path: Path) -> Non
     (run, _) = pair(tmp_path, 2)
     (tmp_path / "kept").mkdir(mode=0o750)
     (tmp_path / "out").symlink_to("kept")
-    build([run], tmp_path / "out")
+    plain([run], tmp_path / "out")
     assert (tmp_path / "out").is_symlink() and (tmp_path / "kept").stat().st_mode & 0o777 == 0o750
     assert (tmp_path / "kept" / "index.html").is_file()
 
@@ -62,7 +62,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def test_a_mistake_leaves_the_older_report_as_it_was_and_makes_nothing_new(tmp_path: Path) -> None:
     place = tmp_path / "place"
-    build(pair(tmp_path, 2), place / "out")
+    plain(pair(tmp_path, 2), place / "out")
     before = contents(place)
     mistaken = tmp_path / "p.csv"
     mistaken.write_text("id,question_type,question,answer,reference\na,closed,q?,yes,yes\n")
@@ -108,14 +108,14 @@ def test_pictures_that_a_killed_report_left_in_the_folder_itself_go(tmp_path: Pa
     out, (run, _) = tmp_path / "out", pair(tmp_path, 2)
     out.mkdir()
     (out / "examples-0.png").write_bytes(b"\x89PNG cut")
-    build([run], out)
+    plain([run], out)
     assert not list(out.glob("examples*"))
 
 
 def test_a_kill_between_the_renames_loses_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, (run, _) = tmp_path / "place", pair(tmp_path, 2)
     out = place / "out"
-    build([run], out)
+    plain([run], out)
     before, rename = contents(place), Path.rename
 
     def killed(self: Path, to: Path) -> Path:
@@ -125,13 +125,13 @@ def test_a_kill_between_the_renames_loses_no_report(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "rename", killed)
     with pytest.raises(KeyboardInterrupt):
-        build([run], out)
+        plain([run], out)
     assert contents(place) == before
     monkeypatch.undo()
     out.rename(place / ".out.vgtool-01234567-old")  # no time even to put it back
     (tmp_path / "p.csv").write_text("id,question_type,question,answer,reference\na,closed,q?,yes,yes\n")
     with pytest.raises(VgError, match="names no images"):
-        build([tmp_path / "p.csv"], out, pictures=Pictures())
+        plain([tmp_path / "p.csv"], out, pictures=Pictures())
     assert contents(place) == before
 
 

@@ -90,8 +90,8 @@ def _prompts(runs: Sequence[Source]) -> dict[str, str]:
     """Sample -> the prompt as it was sent; older runs did not keep it."""
     found: dict[str, str] = {}
     for one in runs:
-        for row in heavy_rows(one, ("sample_id", "prompt")):
-            if row.get("prompt"):
+        for row in heavy_rows(one, ("sample_id", "prompt"), whole=True):
+            if row["prompt"]:
                 found.setdefault(row["sample_id"], row["prompt"])
     return found
 

@@ -54,7 +54,8 @@ def panel(
         x0, y0, x1, y1 = grid_box
         if heat is not None:
             bright = share(heat)
-            axis.imshow(bright, cmap="inferno", vmin=0, vmax=1, alpha=OPACITY * bright**0.7, extent=(x0, x1, y1, y0))
+            own = {"cmap": "inferno", "vmin": 0, "vmax": 1, "alpha": OPACITY * bright**0.7}
+            axis.imshow(bright, **own, interpolation="nearest", extent=(x0, x1, y1, y0))
         if padding or (heat is not None and padded_peak(heat, size, grid_box)):
             xlim, ylim = (min(0, x0), max(width, x1)), (max(height, y1), min(0, y0))
             axis.set_facecolor(MARGIN)

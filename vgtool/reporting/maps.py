@@ -31,27 +31,35 @@ def number(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
 
 
-def heavy_rows(one: Source, wanted: Sequence[str], ids: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Those of the wanted columns that a run's parts have, row by row, lists as arrays; `ids`: of these samples."""
-    if not one.run.path.is_dir():
-        return
-    for part in Store(one.run.path).parts()[0]:
+def heavy_rows(
+    one: Source, wanted: Sequence[str], ids: Collection[str] | None = None, *, whole: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Those of the wanted columns that a run's parts have, row by row, lists as arrays. `ids`: of these samples;
+    `whole`: of parts that have all columns."""
+    for part in Store(one.run.path).parts()[0] if one.run.path.is_dir() else ():
         with pq.ParquetFile(part) as file:
             names = [name for name in wanted if name in file.schema_arrow.names]
+            if whole and len(names) < len(wanted):
+                continue
             if ids is not None:
                 known = file.read(["sample_id"]).column(0)
                 if not pc.any(pc.is_in(known, pa.array(ids, known.type))).as_py():
                     continue
             for batch in file.iter_batches(BATCH, columns=names):
-                columns = {name: batch.column(name) for name in names}
-                for at in range(batch.num_rows):
-                    if ids is None or columns["sample_id"][at].as_py() in ids:
-                        yield {name: _value(column[at]) for name, column in columns.items()}
+                columns = [_values(batch.column(name)) for name in names]
+                for values in zip(*columns, strict=True):
+                    row = dict(zip(names, values, strict=True))
+                    if ids is None or row["sample_id"] in ids:
+                        yield row
 
 
-def _value(scalar: Any) -> Any:
-    listed = scalar.is_valid and hasattr(scalar, "values")
-    return scalar.values.to_numpy(zero_copy_only=False) if listed else scalar.as_py()
+def _values(column: pa.Array) -> Sequence[Any]:
+    """A column's values, lists as arrays."""
+    if not isinstance(column, pa.ListArray):
+        return column.to_pylist()  # type: ignore[no-any-return]
+    flat, ends = column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
+    valid = column.is_valid().to_pylist()
+    return [flat[ends[at] : ends[at + 1]] if known else None for at, known in enumerate(valid)]
 
 
 def both_maps(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -101,11 +109,13 @@ def heat(one: Source, pack: Pack, tick: Callable[[], None] = lambda: None) -> di
 def levels(values: np.ndarray) -> tuple[np.ndarray, list[float | None]]:
     """Each row as bytes, 255 at its greatest finite value, and these values. None: nothing finite above 0."""
     known = np.isfinite(values)
-    filled = np.where(known, np.maximum(values, 0), 0)
+    whole = known.all()
+    filled = np.maximum(values if whole else np.where(known, values, 0), 0)
     top = filled.max(-1, keepdims=True)
-    scaled = np.divide(255 * filled, top, out=np.zeros_like(filled), where=top > 0)
-    infinite = np.isposinf(values)
-    return np.where(infinite, 255, np.rint(scaled)).astype(np.uint8), [number(t) if t > 0 else None for t in top[:, 0]]
+    scale = np.divide(255, top, out=np.zeros_like(top), where=top > 0)
+    steps = np.rint(filled * scale).astype(np.uint8)
+    steps = steps if whole else np.where(np.isposinf(values), np.uint8(255), steps)
+    return steps, [number(t) if t > 0 else None for t in top[:, 0].tolist()]
 
 
 def visible(kept: np.ndarray, tokens: int) -> np.ndarray:

@@ -76,7 +76,7 @@ def _fill(
     pack = Pack(folder / "data")
     listed = index(grouped, pack, pictures, told)
     told.start("tables")
-    parts = _estimates(read, seed)
+    parts = tables_of(read, seed)
     frame = joined(parts)
     for form in ("json", "parquet"):
         (folder / f"results.{form}").write_bytes(exported(frame, form))
@@ -126,7 +126,7 @@ def _hashed(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _estimates(read: Sequence[Source], seed: int) -> list[Estimates]:
+def tables_of(read: Sequence[Source], seed: int) -> list[Estimates]:
     """Every table these runs allow, split by each field that has several values; runs that differ are labelled."""
     runs = [one.scored for one in read if one.best is not None or (one.run.kind == "refine" and one.samples)]
     found = estimates(runs, FIELDS, seed, frozenset(TABLES), allow_mixed=True)

@@ -62,7 +62,7 @@ def ablation(refines: Sequence[Source], frame: pl.DataFrame) -> Drawn | None:
             if plain is not None:
                 axis.axhline(100 * plain["value"], color=style["color"], lw=0.8, ls="--", zorder=0)
         if not numeric:
-            axis.set_xticks(range(len(values)), [label(value, 12) for value in values], rotation=30, ha="right")
+            axis.set_xticks(range(len(values)), [label(value, 20) for value in values], rotation=90)
             axis.set_xlim(-0.5, len(values) - 0.5)
         if paired:
             axis.axhline(0, color="#888888", lw=0.7, ls=":", zorder=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from vgtool.grounding.heads import HeadFile
 from vgtool.reporting import fonts
@@ -39,14 +40,21 @@ def draw(given: Iterable[Drawn], out: Path, say: Callable[[str], None] = lambda 
         warnings.filterwarnings("ignore", message="Glyph")  # said in the caption
         for one in given:
             say(one.stem)
-            for _ in range(2):  # the first pass moves what the second makes room for
-                one.figure.draw_without_rendering()
-            one.figure.set_layout_engine("none")  # not again for every file
+            laid_out(one.figure)
             for suffix, metadata in SUFFIXES.items():
                 one.figure.savefig(out / f"{one.stem}.{suffix}", dpi=DPI, metadata=metadata)
             wide = one.figure.get_figwidth() > COLUMN
             written.append(Written(one.caption + fonts.remark(one.figure), out / f"{one.stem}.svg", wide))
     return written
+
+
+def laid_out(figure: Figure) -> None:
+    """Give everything its place, once for all files: the first pass moves what the second makes room for."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        for _ in range(2):
+            engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def drawings(
