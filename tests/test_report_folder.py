@@ -33,7 +33,7 @@ def test_a_file_that_comes_while_the_report_is_made_is_not_lost(
     out.mkdir()
     monkeypatch.setattr(page, "draw", lambda *_: (out / "mine.txt").write_text("mine") and [])
     with pytest.raises(VgError, match=r"mine\.txt"):
-        plain([run], out)
+        build([run], out)
     assert contents(out) == {Path("mine.txt"): b"mine"}
 
 

@@ -18,7 +18,7 @@ def summary(read: Sequence[Source], frame: pl.DataFrame) -> Table:
         main = _refined if one.run.kind == "refine" else _probed
         said = main(one, frame) if one.samples else "no rows"
         lines.append([one.number, one.run.kind, one.name, i.get("split"), one.samples, failed, said])
-    columns = ["no.", "kind", "run", "split", "samples", "with a failure", "in short"]
+    columns = ["no.", "kind", "run", "split", "samples", "failed", "in short"]
     notes = [f"{one.name}: {note}" for one in read for note in one.run.notes]
     return Table("Summary", columns, lines, list(dict.fromkeys(notes)))
 

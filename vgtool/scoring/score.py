@@ -17,7 +17,7 @@ from vgtool.scoring.several import together
 from vgtool.scoring.thirds import accuracy_by_attention, same_rows
 
 PRINTED = frozenset(TABLES) - {"counts", "failures"}
-"""Tables that are made where none is named; why rows failed stands in the notes of others."""
+"""Tables that are made where none is named; why samples failed stands in the notes of others."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class Results:
 
     @property
     def failed(self) -> list[str]:
-        """A sentence for each run of answers none of whose rows could be scored, bad values quoted."""
+        """A sentence for each run of answers none of whose samples could be scored, bad values quoted."""
         answers = [one for one in self.runs if one.run.kind == "refine" and (one.rows["outcome"] == "failed").all()]
         return [
-            f"All {one.rows.height} rows of '{one.run.path}' failed, none is scored. {' '.join(failures(one))}".strip()
+            f"All {one.rows['sample_id'].n_unique()} samples of '{one.run.path}' failed, none is scored. "
+            f"{' '.join(failures(one))}".strip()
             for one in answers
             if one.rows.height
         ]

@@ -182,7 +182,7 @@ def counts(part: Estimates) -> Table:
 def failures(part: Estimates) -> Table:
     """A line a reason."""
     out: list[list[Cell]] = [[row["level"], count(row), row["n"]] for row in part.frame.iter_rows(named=True)]
-    return Table(part.title, ["reason", "failed", "of rows"], out, part.notes)
+    return Table(part.title, ["reason", "failed", "of samples"], out, part.notes)
 
 
 def thirds(part: Estimates) -> Table:
