@@ -12,6 +12,7 @@ import polars as pl
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
+from PIL import Image
 
 from vgtool.reporting.album import Album, Pictures
 from vgtool.reporting.figures.style import COLUMN, PAGE, Drawn, panels, wrapped
@@ -26,6 +27,8 @@ LAYERS = 5
 """Layers of one sample."""
 PIXELS = 320
 """Longest side of a picture: what 220 dpi can show."""
+SMALL = 240
+"""The same where six stand side by side."""
 
 
 def examples(probes: Sequence[Source], pictures: Pictures) -> Iterator[Drawn]:
@@ -111,6 +114,7 @@ def depth(one: Source, best: int, samples: Sequence[tuple[Mapping[str, Any], np.
     for line, (row, heat, picture) in zip(axes, samples, strict=True):
         size = (row["width"], row["height"])
         padding = any(padded_peak(heat[layer], size, row["grid_box"]) for layer in shown)
+        picture = smaller(picture)
         sample(line[0], row, None, picture, padding)
         line[0].set_xlabel(wrapped(row["question"], 0.8 * PAGE / (len(shown) + 1.5), 6, 3), fontsize=6)
         for axis, layer in zip(line[1:], shown, strict=True):
@@ -122,6 +126,15 @@ def depth(one: Source, best: int, samples: Sequence[tuple[Mapping[str, Any], np.
     caption = f"Samples of {one.name} by layer: relative attention, each panel to its own peak, boxes dashed."
     said = f"Layer {best} has the lowest mean KL. The highest attention ratios there, then the lowest."
     return Drawn(f"depth-{one.number}", f"{caption} {said}", figure)
+
+
+def smaller(picture: Any) -> Any:
+    """A picture [H, W, 3] at SMALL pixels a side, or None."""
+    if picture is None or max(picture.shape[:2]) <= SMALL:
+        return picture
+    image = Image.fromarray(picture)
+    image.thumbnail((SMALL, SMALL))
+    return np.asarray(image)
 
 
 def spread(maps: np.ndarray, best: int) -> list[int]:
