@@ -46,6 +46,31 @@ class Thinking(BaseModel):
     """The text that a reasoning begins with; what was written without it is the answer itself."""
 
 
+class Boxes(BaseModel):
+    """How a model that was trained to answer with boxes is asked for one, and what its numbers mean."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    ask: str = "{question}"
+    """What stands in the chat template where the question does, around `{question}`."""
+    prompt: str | None = None
+    """Chat template in place of the model's own, for one that asks before the image."""
+    scale: Literal["0-1", "0-999", "0-1000", "pixels"]
+    """What the numbers run over."""
+    frame: Literal["stored", "model"] = "stored"
+    """Of the stored image, or of the picture that the model's preprocessing makes of it."""
+    order: Literal["xyxy", "yxyx"] = "xyxy"
+    source: str = Field(min_length=1)
+    """Where all this is written."""
+
+    @field_validator("ask")
+    @classmethod
+    def _asks(cls, ask: str) -> str:
+        if ask.count("{question}") != 1:
+            raise ValueError(f"its ask {ask!r} does not hold {{question}} once")
+        return ask
+
+
 class ModelSpec(Entry):
     """One model of models.yaml."""
 
@@ -76,6 +101,8 @@ class ModelSpec(Entry):
     """What the user says: `{question}` with the instructions that the model was trained on around it."""
     thinking: Thinking | None = None
     """Given: the model reasons first; its answer is read where this says, within the protocol's thinking_tokens."""
+    boxes: Boxes | None = None
+    """None: the model was not trained to answer with boxes, as far as is known."""
     knockout_layers: list[int] | None = None
     """Default VGRefine layers, 0-based; None: the most sensitive layer of the head file."""
     heads_ranked: list[list[int]] | None = None

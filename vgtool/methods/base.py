@@ -19,7 +19,7 @@ from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.task import ImageGroup
-from vgtool.models.adapter import Adapter
+from vgtool.models.adapter import Adapter, Vision
 from vgtool.records import Grid, Sample
 from vgtool.registry import ModelSpec
 
@@ -218,13 +218,18 @@ class Plan:
 
     change: Change | None = None
     gamma: float | None = None
-    """Guidance against the prompt without its image (PAI)."""
+    """Guidance against the prompt without its image (PAI), or with what `distort` makes of it (VCD)."""
+    floor: float = 0.1
+    """Under guidance, tokens less likely than this share of the likeliest are out."""
+    distort: Callable[[Vision, int], Vision] | None = None
+    """A prepared image and its place in the prompt -> what guidance is against, for every question of this image and
+    `key` the same."""
     blind: bool = False
     """Answer without the image."""
     images: tuple[Image.Image, ...] | None = None
     """Answer about these images instead."""
     key: str = ""
-    """Questions of one image whose `images` share a key share one session."""
+    """Questions of one image whose `images`, or `distort`, share a key share one session."""
     kept: Sequence[int] | Ints | None = None
     """Image tokens that stay visible."""
     triage: Array | None = None

@@ -211,6 +211,14 @@ class Native(Adapter):
             if torch.is_tensor(value) and value.shape == shape and name not in ("input_ids", "attention_mask")
         }
 
+    def rephrased(self, ask: str, prompt: str | None = None) -> Self:
+        if prompt is not None:
+            raise VgError(f"'{self.spec.name}' is asked through its own processor.", "Leave prompt out of its boxes.")
+        made = super().rephrased(ask)
+        lead, _, trail = ask.partition(QUESTION)
+        made.before, made.after = self.before + lead, trail + self.after
+        return made
+
     def prompt(self, text: str) -> Prompt:
         text = self.wording(text)
         if IMAGE in text or self.special & set(self.tokenizer(text, add_special_tokens=False).input_ids):
