@@ -117,6 +117,7 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool probe --model phantom-vlm --benchmark mine.xlsx", "mine.xlsx"),
         Case("vgtool probe --model empty --benchmark scenes", "empty"),
         Case("vgtool probe --model llama-3 --benchmark scenes", "llama-3"),
+        Case("vgtool probe --model healthgpt --benchmark scenes", "healthgpt"),
         Case(f"{R} --heads none.json", "none.json"),
         Case(f"{R} --heads answers.jsonl", "answers.jsonl"),
         Case(R, "vgrefine"),
@@ -192,6 +193,7 @@ def furnish(home: Path) -> None:
         "mine.xlsx": "a sheet",
         "empty/readme.txt": "",
         "llama-3/config.json": json.dumps({"model_type": "llava_llama", "vocab_size": 128256}),
+        "healthgpt/com_hlora_weights.bin": "weights",
     }
     for name, text in texts.items():
         (home / name).parent.mkdir(exist_ok=True)

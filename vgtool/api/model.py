@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vgtool.attention.sharing import Sessions
 
 Boxes = Iterable[Sequence[float] | Box]
-MARK = "<image>"
 
 
 def load(
@@ -148,9 +147,7 @@ class Model:
         return rows
 
     def _sent(self, sample: Sample) -> str:
-        prompt = self.adapter.prompt(sample.prompt)
-        head, tail = (self.adapter.tokenizer.decode(list(ids)) for ids in (prompt.head, prompt.tail))
-        return f"{head}{MARK}{tail}"
+        return str(self.adapter.sent(self.adapter.prompt(sample.prompt)))
 
 
 def asked(question: str, boxes: Boxes, protocol: str | None, choices: Sequence[str] | None) -> Sample:

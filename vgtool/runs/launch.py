@@ -209,8 +209,10 @@ def _images(task: "Task", adapter: Any) -> int:
 
     text = adapter.model.config.get_text_config()
     width = text.hidden_size
-    shared = getattr(text, "num_key_value_heads", None) or adapter.heads
-    head = getattr(text, "head_dim", None) or width // adapter.heads
+    fields = text.to_dict()  # Gemma 4's layers differ in these, and its config object names no one value
+    shared = fields.get("num_key_value_heads") or adapter.heads
+    heads = (fields.get("head_dim"), fields.get("global_head_dim"))
+    head = max((one for one in heads if isinstance(one, int)), default=width // adapter.heads)
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).tokens
     size = adapter.dtype.itemsize
     shape = plan.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
