@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Pixels = str | Path | Image.Image | np.ndarray
 Boxes = Iterable[Sequence[float] | Box]
-MARK = "<image>"
 
 
 def load(
@@ -148,9 +147,7 @@ class Model:
         return rows
 
     def _sent(self, sample: Sample) -> str:
-        prompt = self.adapter.prompt(sample.prompt)
-        head, tail = (self.adapter.tokenizer.decode(list(ids)) for ids in (prompt.head, prompt.tail))
-        return f"{head}{MARK}{tail}"
+        return str(self.adapter.sent(self.adapter.prompt(sample.prompt)))
 
 
 def opened(image: Pixels) -> Image.Image:

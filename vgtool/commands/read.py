@@ -94,8 +94,8 @@ def report(
 
     Example: vgtool report runs/scenes runs/phantom runs/phantom-refined --out report
     """
+    from vgtool.reporting.album import Pictures
     from vgtool.reporting.page import write
-    from vgtool.reporting.samples import Pictures
 
     pictures = Pictures(data_root, registry) if images else None
     page = write(runs or [], out, rule=rule, partial=partial, seed=seed, heads=heads, pictures=pictures)

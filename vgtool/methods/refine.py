@@ -141,7 +141,7 @@ class Refine:
         rows = []
         for at, (question, region) in enumerate(zip(questions, scenes.regions, strict=True)):
             sample = question.sample
-            shared = common(sample, reading.groups[question.image], region)
+            shared = common(question, reading.groups[question.image], region, self.adapter.sent(question.prompt))
             shared |= {"choices": list(sample.choices) if sample.choices else None, "reference": sample.reference}
             for label in self.labels:
                 plan = plans[label][at] if label in plans else Plan()

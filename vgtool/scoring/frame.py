@@ -17,6 +17,7 @@ TABLES: Mapping[str, str] = {
     "random-tokens": "vgrefine beside as many random tokens",
     "open": "graded metrics of open answers",
     "counts": "right, wrong, undecided and failed rows by method, question type and group",
+    "failures": "why samples failed, and how many",
     "grounding": "attention ratio, KL and JS by layer",
     "heads": "the heads of lowest KL",
     "groups": "grounding at the best layer by group or question type, with --by",
