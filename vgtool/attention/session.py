@@ -24,7 +24,8 @@ from vgtool.attention.layers import kept, resumed
 from vgtool.attention.packing import Ints, Part, pack
 from vgtool.attention.prefix import Prefix, behind, encode, joined
 from vgtool.attention.tap import Edit, Tap, stopping, tapped
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Vision
 
 Rows = Literal["last", "question", "text", "none"]
 """The last prompt token; the tokens of the user's text; every token after the image."""

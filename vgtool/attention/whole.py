@@ -14,7 +14,8 @@ from transformers import Cache
 
 from vgtool.attention.session import Ask, Asked, Change, edits_of
 from vgtool.attention.tap import Tap, tapped
-from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Inputs, Vision
 
 
 @dataclass(slots=True)

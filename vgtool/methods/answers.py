@@ -14,7 +14,7 @@ from vgtool.attention.session import Ask, Asked, Change
 from vgtool.methods.base import Plan
 from vgtool.methods.questions import PACK_TOKENS, Question
 from vgtool.methods.reading import AnySession
-from vgtool.models.adapter import Vision
+from vgtool.models.inputs import Vision
 
 T = TypeVar("T")
 DECODE_TOKENS = 2 * PACK_TOKENS
@@ -53,8 +53,8 @@ class Answering:
     ending: Ending
     images: int
     """In the batch."""
-    open: Callable[[Sequence[Sequence[Vision]]], AnySession]
-    """Other images through the model."""
+    open: Callable[[Sequence[Sequence[Vision]], bool], AnySession]
+    """Other images through the model; whether those of one prompt stand side by side."""
     passes: list[list[Pass]] = field(default_factory=list)
     """Those of one list decode together."""
     faith: dict[tuple[int, str], dict[str, float]] = field(default_factory=dict)
@@ -169,12 +169,12 @@ class Answering:
         scenes = []
         for some in shown.values():
             visions = [self.session.adapter.prepare(image) for image in some[0].plan.images or ()]
-            scenes.append((tuple(vision.form for vision in visions), visions, some))
+            scenes.append(((some[0].plan.beside, *(vision.form for vision in visions)), visions, some))
         scenes.sort(key=lambda scene: scene[0])
         answers: dict[tuple[int, str], Answer] = {}
-        for _, same in groupby(scenes, key=lambda scene: scene[0]):
+        for (beside, *_), same in groupby(scenes, key=lambda scene: scene[0]):
             for batch in _filled(same, lambda scene: 1, self.images):
-                session = self.open([visions for _, visions, _ in batch])
+                session = self.open([visions for _, visions, _ in batch], bool(beside))
                 asks = [(v, replace(self._ask(v), image=at)) for at, (_, _, some) in enumerate(batch) for v in some]
                 for pack in _filled(asks, lambda one: len(one[1].tail), self._room(PACK_TOKENS)):
                     asked = session.ask([ask for _, ask in pack])

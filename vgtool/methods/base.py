@@ -221,6 +221,8 @@ class Plan:
     """Answer without the image."""
     images: tuple[Image.Image, ...] | None = None
     """Answer about these images instead."""
+    beside: bool = False
+    """They stand side by side, without the line breaks that the model's chat puts between two."""
     key: str = ""
     """Questions of one image whose `images` share a key share one session."""
     kept: Sequence[int] | Ints | None = None

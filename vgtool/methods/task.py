@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from vgtool.methods.names import Role
-from vgtool.models.adapter import Vision
+from vgtool.models.inputs import Vision
 from vgtool.records import Rejected, Sample
 
 Row = dict[str, Any]

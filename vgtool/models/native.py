@@ -18,9 +18,11 @@ from transformers import Cache
 
 from vgtool.errors import SampleError, VgError
 from vgtool.models import auto, shapes, stripes
-from vgtool.models.adapter import IMAGE, QUESTION, Adapter, Inputs, Prompt, Vision, covered
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.inputs import Inputs, Prompt, Vision
+from vgtool.models.prompts import IMAGE, QUESTION, covered
 from vgtool.models.shapes import Shape
 from vgtool.models.wording import refused
 
@@ -210,7 +212,7 @@ class Native(Adapter):
             if torch.is_tensor(value) and value.shape == shape and name not in ("input_ids", "attention_mask")
         }
 
-    def prompt(self, text: str) -> Prompt:
+    def prompt(self, text: str, images: int = 1) -> Prompt:
         text = self.wording(text)
         if IMAGE in text or self.special & set(self.tokenizer(text, add_special_tokens=False).input_ids):
             raise SampleError("placeholder_in_question", "the question holds a token that stands for an image")
