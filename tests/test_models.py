@@ -193,6 +193,7 @@ def test_a_model_that_does_not_fit_its_cards_is_one_sentence(
 # ---- pixels --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("rows_first")
 @pytest.mark.parametrize("shape", [*SHAPES.values(), (90, 3), (1, 1)])
 def test_pixels_equal_the_original_pipelines(shape: tuple[int, int], library: Library) -> None:
     image = picture(*shape)
@@ -210,6 +211,7 @@ def test_pixels_equal_the_original_pipelines(shape: tuple[int, int], library: Li
         assert (found - expected).abs().max() < 1e-5, name
 
 
+@pytest.mark.usefixtures("rows_first")
 def test_a_tower_that_crops_is_prepared_as_clips_own_processor_does(library: Library, tmp_path: Path) -> None:
     folder = copied(library, "llava-med", tmp_path)
     edit(folder / "config.json", image_aspect_ratio="square")
@@ -248,6 +250,7 @@ def test_a_budget_of_pixels_bounds_qwens_grid(library: Library) -> None:
         adapter.prepare(picture(800, 2))
 
 
+@pytest.mark.usefixtures("rows_first")
 def test_qwens_own_package_resizes_to_whole_cells_before_the_processor(library: Library) -> None:
     published, shown = library.published["qwen2.5-vl-3b-vicrop"], picture(1010, 705)
     adapter = load(models()["qwen2.5-vl-3b-vicrop"], source=published.folder, device="cpu")

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        work = args.keep or Path(temporary)
+        work = (args.keep or Path(temporary)).resolve()
         work.mkdir(exist_ok=True, parents=True)
         layout = LAYOUTS[args.layout]
         layout.write(work / layout.spec.name, KINDS[args.kind])
@@ -62,6 +62,7 @@ def original(driver: str, python: str, checkout: str, work: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=HERE)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
+    sys.stderr.write(done.stderr[-2000:])
 
 
 def pictures(work: Path, shapes: dict[str, tuple[int, int]]) -> list[str]:
@@ -163,19 +164,18 @@ def answers(work: Path, layout: Layout, cases: dict[str, Any]) -> dict[str, Any]
         int(row["sample_id"]): row["answer"] for row in found if row["method"] == "baseline" and row["error"] is None
     }
     for at, answer in own.items():
-        equal += answer == known[at]
-        other += [] if answer == known[at] else [(cases["prompts"][at], known[at], answer)]
+        equal += answer == known.get(at)
+        other += [] if answer == known.get(at) else [(cases["prompts"][at], known.get(at), answer)]
     return {"answers": len(own), "answers equal": equal, "answers other": other[:5]}
 
 
-def refined(work: Path, layout: Layout, methods: list[str], tokens: int = 32) -> list[dict[str, Any]] | str:
+def refined(work: Path, layout: Layout, methods: list[str]) -> list[dict[str, Any]] | str:
     """The rows of `vgtool refine` on the cases of a folder, or the end of what it said when it failed."""
     fields = layout.spec.model_dump(exclude_none=True, exclude={"name", "hub", "heads_ranked", "knockout_layers"})
     (work / "models.yaml").write_text(yaml.safe_dump({layout.spec.name: fields}))
     command = [
         sys.executable, "-m", "vgtool", "refine", "--model", str(work / layout.spec.name), "--registry", str(work),
         "--benchmark", str(work / "cases.jsonl"), "--device", "cpu", "--out", str(work / "run"), "--offline",
-        "--max-new-tokens", str(tokens),
         *(part for method in methods for part in ("--method", method)),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)

@@ -104,9 +104,7 @@ LAYOUTS = {
 
 
 def beside(folder: Path) -> None:
-    """What published folders hold beside: the list of marks of Qwen's tokenizer; the CLIP folder that LLaVA's loaders
-    ask for, from the checkpoint's own tower. Weights become safetensors: pickles are read by a torch of the
-    repository's own time only."""
+    """What published folders hold beside what vgtool reads."""
     config = json.loads((folder / "config.json").read_text())
     path = folder / "tokenizer_config.json"
     if path.exists() and (told := json.loads(path.read_text()))["tokenizer_class"] == "Qwen2Tokenizer":
@@ -114,8 +112,31 @@ def beside(folder: Path) -> None:
             token["content"] for token in told["added_tokens_decoder"].values()
         ]  # as the published files list them
         checkpoints.write(path, told | {"additional_special_tokens": marks})
-    if "mm_vision_tower" not in config:
-        return
+    if (folder / "llm").is_dir():
+        vila_parts(folder, config)
+    if "mm_vision_tower" in config:
+        clip_tower(folder, config)
+
+
+def vila_parts(folder: Path, config: dict[str, Any]) -> None:
+    """What VILA's own saves say of each part."""
+    for part, name in {"vision_tower": "SiglipVisionModel", "mm_projector": "MultimodalProjector"}.items():
+        own = json.loads((folder / part / "config.json").read_text())
+        checkpoints.write(folder / part / "config.json", own | {"architectures": [name]})
+        config[f"{part}_cfg"] = own | {"architectures": [name]}
+    config["llm_cfg"] = json.loads((folder / "llm" / "config.json").read_text())
+    side = config["vision_tower_cfg"]["image_size"]
+    checkpoints.write(folder / "vision_tower" / "preprocessor_config.json", {
+        "image_processor_type": "SiglipImageProcessor", "size": {"height": side, "width": side}, "resample": 3,
+        "do_normalize": True, "do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255,
+        "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+    })  # fmt: skip
+    checkpoints.write(folder / "config.json", config)
+
+
+def clip_tower(folder: Path, config: dict[str, Any]) -> None:
+    """The CLIP folder that LLaVA's loaders ask for, from the checkpoint's own tower, and weights as safetensors:
+    pickles are read by a torch of the repository's own time only."""
     at = folder / "vit" / "clip_vit_large_patch14_336"
     at.mkdir(parents=True, exist_ok=True)
     vision = {"hidden_size": 128, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}

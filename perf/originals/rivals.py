@@ -40,7 +40,6 @@ class Rival:
     layers: int
     settings: dict[str, Any] = field(default_factory=dict)
     """The same for the released code, as its command line has them."""
-    tokens: int = 32
     processor: dict[str, Any] = field(default_factory=dict)
     """What its version of transformers wants in processor_config.json."""
 
@@ -73,12 +72,12 @@ RIVALS = {
     "vicrop-llava": Rival(
         "rivals.vicrop_llava",
         entry("llava-1.5-7b", checkpoints.llava_hf, "<image>\nUSER: {question}\nASSISTANT:"),
-        "vicrop:side=336,over=whole", 32, tokens=20, processor=HF,
+        "vicrop:side=336,over=whole", 32, processor=HF,
     ),
     "vicrop-qwen": Rival(
         "rivals.vicrop_qwen",
         known("", "qwen2.5-vl-3b-vicrop", lambda at, **kind: checkpoints.qwen(at, kind="qwen2_5_vl")),
-        "vicrop", 36, tokens=20,
+        "vicrop", 36,
     ),
 }  # fmt: skip
 
@@ -93,7 +92,7 @@ def main() -> None:
     args = parser.parse_args()
     rival = RIVALS[args.rival]
     with tempfile.TemporaryDirectory() as temporary:
-        work = args.keep or Path(temporary)
+        work = (args.keep or Path(temporary)).resolve()
         work.mkdir(exist_ok=True, parents=True)
         folder = work / rival.layout.spec.name
         rival.layout.write(folder, {}, rival.layers)
@@ -103,7 +102,7 @@ def main() -> None:
         dressed(work, asked, cases)
         value = {"folder": folder.name, "cases": cases, "settings": rival.settings}
         (work / "cases.json").write_text(json.dumps(value))
-        rows = refined(work, rival.layout, [rival.method], rival.tokens)
+        rows = refined(work, rival.layout, [rival.method])
         assert not isinstance(rows, str), rows
         original(rival.driver, args.python, args.checkout, work)
         print(json.dumps({"rival": args.rival, "method": rival.method, **compared(work, asked, rows)}))
@@ -114,6 +113,10 @@ def told(folder: Path, rival: Rival) -> None:
     if "tokenizer.model" in {file.name for file in folder.iterdir()}:
         path = folder / "tokenizer_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
+    if not (folder / "generation_config.json").exists():  # as llava-hf's
+        pad = json.loads((folder / "config.json").read_text())["pad_token_id"]
+        ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": pad}
+        checkpoints.write(folder / "generation_config.json", {"_from_model_config": True, **ids})
     if rival.processor:
         checkpoints.write(folder / "processor_config.json", rival.processor)
 
@@ -131,7 +134,7 @@ def compared(work: Path, asked: list[str], rows: list[dict[str, Any]]) -> dict[s
             refused[name] = refused.get(name, 0) + 1
             continue
         wanted = theirs[at][0] if isinstance(theirs[at], list) else theirs[at]
-        same = row["answer"].strip() == wanted.strip()
+        same = wanted is not None and row["answer"].strip() == wanted.strip()
         equal += same
         changed += row["answer"] != base[at]
         other += [] if same else [(asked[at], theirs[at], row["answer"])]

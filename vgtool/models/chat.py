@@ -118,7 +118,7 @@ def _single(tokenizer: Any, word: str) -> int | None:
 
 def _template(
     checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tuple[str, str], prompt: str | None
-) -> tuple[str, str]:
+) -> tuple[str, str, str]:
     """(template with <image> and {question}, text between two images, which blanks around a question it drops)."""
     spec = checkpoint.spec
     prompt = spec.prompt if spec.prompt is not None else prompt
@@ -184,6 +184,6 @@ def trimmed(render: Callable[[str], str]) -> str:
     """Which blanks around a question a chat template drops: both, left, right or none. `render`: its prompt of a
     text."""
     plain, dressed = render(QUESTION), render(f" {QUESTION} ")
-    head, tail = plain.split(QUESTION)
+    head, _, tail = plain.partition(QUESTION)
     left, right = (not dressed.startswith(f"{head} {QUESTION}"), not dressed.endswith(f"{QUESTION} {tail}"))
     return {(True, True): "both", (True, False): "left", (False, True): "right", (False, False): "none"}[left, right]

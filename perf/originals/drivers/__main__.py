@@ -25,11 +25,20 @@ def main(driver, checkout, work):
     module, _, kind = driver.partition(".")
     opened = getattr(importlib.import_module(f"drivers.{module}"), kind)(work / cases["folder"], cases, checkout)
     if driver.startswith("rivals."):
-        answers = [opened(case["asked"], work / case["image"]) for case in cases["cases"]]
+        answers = [answered(opened, case["asked"], work / case["image"]) for case in cases["cases"]]
         (work / "rival.json").write_text(json.dumps(answers))
         return
     with torch.inference_mode():
         layout(opened, cases, work)
+
+
+def answered(rival, question, image):
+    """None for a question that spells the image token, say, which the rival's model does not take."""
+    try:
+        return rival(question, image)
+    except (RuntimeError, ValueError, IndexError) as error:
+        print(f"{question!r}: {error}", file=sys.stderr)
+        return None
 
 
 def layout(one, cases, work):

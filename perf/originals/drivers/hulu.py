@@ -13,11 +13,11 @@ from drivers.surroundings import last, weights
 TOKENS = 32
 
 
-def hulu(folder, cases, checkout):
+def opened(folder, checkout):
+    """(model, name of the package)."""
     import timm.layers
     import transformers
     from safetensors.torch import save_file
-    from transformers import AutoTokenizer
 
     transformers.TRANSFORMERS_CACHE = ""  # of older versions; nothing looks there here
     transformers.image_utils.VideoInput = Any  # likewise
@@ -44,6 +44,13 @@ def hulu(folder, cases, checkout):
     outer = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
     missing = model.load_state_dict(outer, strict=False).missing_keys
     assert all(".vision_encoder." in name for name in missing), missing
+    return model, package
+
+
+def hulu(folder, cases, checkout):
+    from transformers import AutoTokenizer
+
+    model, package = opened(folder, checkout)
     tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=False)
     processor = importlib.import_module(f"{package}.model.processor").HulumedProcessor(
         model.get_vision_encoder().image_processor, tokenizer

@@ -66,13 +66,10 @@ def medrega(folder, cases, checkout):
     return Med()
 
 
-def later(folder, cases, checkout):
-    """OpenGVLab/InternVL: internvl_chat, or internvl_chat_gpt_oss for what only that knows (Qwen3)."""
-    import torchvision.transforms as transforms
-    from torchvision.transforms.functional import InterpolationMode
+def opened(folder, checkout, settings):
+    """(model, tokenizer) by the repository's classes."""
     from transformers import AutoTokenizer
 
-    settings = json.loads((folder / "config.json").read_text())
     language = settings["llm_config"]["model_type"]
     sys.path.insert(0, str(checkout / ("internvl_chat_gpt_oss" if language == "qwen3" else "internvl_chat")))
     package = "internvl.model.internvl_chat."
@@ -82,20 +79,37 @@ def later(folder, cases, checkout):
     model.load_state_dict(weights(folder))
     if language == "internlm2":
         kind = importlib.import_module("internvl.model.internlm2.tokenization_internlm2").InternLM2Tokenizer
-        tokenizer = kind.from_pretrained(folder)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=False)
+        return model, kind.from_pretrained(folder)
+    return model, AutoTokenizer.from_pretrained(folder, use_fast=False)
+
+
+def tiling(checkout, side):
+    """From a file to pixels, as every model card of the family writes it."""
+    import torchvision.transforms as transforms
+    from torchvision.transforms.functional import InterpolationMode
+
     cutting = functions(
         checkout / "internvl_chat" / "internvl" / "train" / "dataset.py",
         {"find_closest_aspect_ratio", "dynamic_preprocess"}, {},
     )["dynamic_preprocess"]  # fmt: skip
-    side = settings["force_image_size"]
-    transform = transforms.Compose([  # as every model card of the family writes it
-        transforms.Lambda(lambda image: image.convert("RGB")),
+    transform = transforms.Compose([
         transforms.Resize((side, side), interpolation=InterpolationMode.BICUBIC), transforms.ToTensor(),
         transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ])  # fmt: skip
-    blank = torch.zeros(1, 3, side, side)
+
+    def tiled(image):
+        parts = cutting(Image.open(image).convert("RGB"), image_size=side, use_thumbnail=True, max_num=12)
+        return torch.stack([transform(part) for part in parts])
+
+    return tiled
+
+
+def later(folder, cases, checkout):
+    """OpenGVLab/InternVL: internvl_chat, or internvl_chat_gpt_oss for what only that knows (Qwen3)."""
+    settings = json.loads((folder / "config.json").read_text())
+    model, tokenizer = opened(folder, checkout, settings)
+    side = settings["force_image_size"]
+    tiled, blank = tiling(checkout, side), torch.zeros(1, 3, side, side)
 
     class Later:
         def asked(self, prompt, pixels):
@@ -117,8 +131,7 @@ def later(folder, cases, checkout):
             return [*ids[:at], -200, *ids[at + count :]]
 
         def pixels(self, image):
-            parts = cutting(Image.open(image).convert("RGB"), image_size=side, use_thumbnail=True, max_num=12)
-            return torch.stack([transform(part) for part in parts])
+            return tiled(image)
 
         def forward(self, prompt, image):
             pixels = self.pixels(image)

@@ -118,9 +118,16 @@ def vila(folder, cases, checkout):
     from llava.constants import IMAGE_TOKEN_INDEX
     from llava.conversation import SeparatorStyle, conv_templates
     from llava.mm_utils import KeywordsStoppingCriteria, process_images, tokenizer_image_token
-    from llava.model.builder import load_pretrained_model
+    from llava.model import builder
 
-    tokenizer, model, processor, _ = load_pretrained_model(str(folder), "vila-llama", None, device_map="cpu")
+    prepare = builder.prepare_config_for_eval
+
+    def on_cpu(config, settings):  # it puts SigLIP on a card, whatever is asked for
+        prepare(config, settings)
+        settings["device_map"] = {"": "cpu"}
+
+    builder.prepare_config_for_eval = on_cpu
+    tokenizer, model, processor, _ = builder.load_pretrained_model(str(folder), "vila-llama", None, device="cpu")
     model = model.float()
 
     class M3(Sentinel):

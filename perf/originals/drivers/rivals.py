@@ -13,6 +13,8 @@ from unittest.mock import MagicMock
 import torch
 from PIL import Image
 
+from drivers.surroundings import stand_in
+
 TOKENS = 32
 
 
@@ -67,8 +69,12 @@ def adaptvis(folder, cases, checkout):
     """`settings`: threshold, weight1 and weight2, as its run.sh gives them."""
     from transformers import AutoProcessor
 
+    stand_in("clip")  # another model's
     code = importlib.import_module("model_zoo.llava15")
-    settings = cases["settings"]
+    importlib.import_module("model_zoo.llama.modeling_llama_add_attn").SAVE_ATTN = False  # a file a layer and step
+    host, settings = importlib.import_module("model_zoo.llava.modeling_llava_scal"), cases["settings"]
+    sizes, fixed = facts(folder)[0]["text_config"], host.LLaMAConfig
+    host.LLaMAConfig = lambda: fixed(**{name: value for name, value in sizes.items() if name != "model_type"})
     model = code.LlavaForConditionalGenerationScal.from_pretrained(folder, ignore_mismatched_sizes=True).eval()
     processor = AutoProcessor.from_pretrained(folder)
     code.change_greedy_to_add_weight()
@@ -130,7 +136,8 @@ def vicrop_qwen(folder, cases, checkout):
 
 
 def _vicrop(family, model, processor):
-    run = importlib.import_module("run")
+    run, generate = importlib.import_module("run"), model.generate
+    model.generate = lambda **given: generate(**{**given, "max_new_tokens": TOKENS})  # 20 there
 
     def answer(question, image):
         short = question.removesuffix(" Answer the question using a single word or phrase.")
