@@ -112,7 +112,7 @@ def told(folder: Path, rival: Rival) -> None:
     """What the rival's version of transformers wants to find in the checkpoint's small files."""
     if "tokenizer.model" in {file.name for file in folder.iterdir()}:
         path = folder / "tokenizer_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
+        path.write_text(json.dumps({"pad_token": "<unk>"} | json.loads(path.read_text()) | {"padding_side": "left"}))
     if not (folder / "generation_config.json").exists():  # as llava-hf's
         pad = json.loads((folder / "config.json").read_text())["pad_token_id"]
         ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": pad}

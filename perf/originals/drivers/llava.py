@@ -11,12 +11,16 @@ TOKENS = 32
 class Sentinel:
     """A repository that puts -200 in the place of the image."""
 
+    masked = False
+    """Whether its forward asks for a mask of its own."""
+
     def __init__(self, model):
         self.model = model
 
     def forward(self, prompt, image):
         ids = torch.tensor([self.ids(prompt)])
-        out = self.model(ids, images=self.pixels(image), output_attentions=True, use_cache=False)
+        mask = {"attention_mask": torch.ones_like(ids)} if self.masked else {}
+        out = self.model(ids, images=self.pixels(image), output_attentions=True, use_cache=False, **mask)
         tokens = out.attentions[0].shape[-1] - ids.shape[1] + 1
         return last(out, ids[0].tolist().index(-200), tokens)
 
@@ -131,6 +135,8 @@ def vila(folder, cases, checkout):
     model = model.float()
 
     class M3(Sentinel):
+        masked = True
+
         def ids(self, prompt):
             conversation = conv_templates[cases["conversation"]].copy()
             conversation.append_message(conversation.roles[0], "<image>\n" + prompt)
