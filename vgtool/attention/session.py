@@ -10,8 +10,8 @@ A pass is one row [q1 | q2 | ...] without padding, rope positions restarting for
 `whole.WholeSession` is the same interface over whole-prompt passes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -20,10 +20,14 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from vgtool.attention.edits import edits_of, picked
 from vgtool.attention.layers import kept, resumed
 from vgtool.attention.packing import Ints, Part, pack
 from vgtool.attention.prefix import Prefix, behind, encode, joined
+from vgtool.attention.sinks import Flags, Kind, Redistribute, of_pass, of_step, watching
 from vgtool.attention.tap import Edit, Tap, stopping, tapped
+from vgtool.attention.targets import likelihoods, scored_rows
+from vgtool.attention.tilt import Tilt, tilted
 from vgtool.models.adapter import Adapter
 from vgtool.models.inputs import Vision
 
@@ -44,11 +48,17 @@ class Ask:
     """True: the prompt without its image; the image columns are hidden and positions close up."""
     image: int = 0
     """Which of the session's images."""
+    target: tuple[int, ...] = ()
+    """An answer whose log-probability is wanted; all of it but the last token ends the tail."""
+
+    def answered(self, target: tuple[int, ...]) -> "Ask":
+        """The same question with an answer behind it."""
+        return replace(self, tail=self.tail + target[:-1], target=target)
 
     def rows(self, which: Rows) -> range:
         """Rows of the tail."""
-        size = len(self.tail)
-        named = {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}
+        size, last = len(self.tail), scored_rows(self)[0]
+        named = {"last": range(last, last + 1), "question": range(*self.question), "text": range(size)}
         return named.get(which, range(0))
 
 
@@ -64,6 +74,12 @@ class Change:
     rows: Rows = "text"
     """Which rows of the question are edited; `text` is every token after the image, `none` leaves them alone."""
     renormalise: bool = True
+    overview: bool = False
+    """True: `rescore` takes the image's overview tokens as well [r, H, N + its overview]."""
+    reweigh: Redistribute | None = None
+    """New weights after softmax, by which columns are sinks (VAR)."""
+    tilt: Tilt | None = None
+    """New scores by likeness to the text, where a layer is unsure (CAI)."""
     decode: bool = False
     """True: the edit also holds for generated tokens."""
     index: int = 0
@@ -76,7 +92,9 @@ class Change:
     @property
     def empty(self) -> bool:
         """Nothing to do: the answer is the unedited one, bit for bit."""
-        return not self.layers or (self.rescore is None and (self.cut is None or not bool(self.cut.any())))
+        if any(one is not None for one in (self.rescore, self.reweigh, self.tilt)):
+            return not self.layers
+        return not self.layers or self.cut is None or not bool(self.cut.any())
 
 
 @dataclass(slots=True)
@@ -94,12 +112,21 @@ class Asked:
     """Layer -> its input [1, S, hidden], for the layers asked to be kept."""
     changes: tuple[Change | None, ...]
     """What each question's attention was edited by."""
+    likelihood: Tensor
+    """Log-probability of each question's target in nats, float64 [Q]; 0 where it has none."""
+    sinks: dict[Kind, Flags] = field(default_factory=dict)
+    """Which of the pass's columns are sinks, where a change asks."""
 
     @property
     def spans(self) -> list[tuple[int, int]]:
         """[start, stop) of each question's columns in the pass."""
-        stops = list(accumulate(len(ask.tail) for ask in self.asks))
-        return list(zip([0, *stops[:-1]], stops, strict=True))
+        return spans_of(self.asks)
+
+
+def spans_of(asks: Sequence[Ask]) -> list[tuple[int, int]]:
+    """[start, stop) of each question's rows in a pass."""
+    stops = list(accumulate(len(ask.tail) for ask in asks))
+    return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
 @dataclass(slots=True)
@@ -151,21 +178,26 @@ class Session:
         keep: frozenset[int],
         changes: tuple[Change | None, ...],
     ) -> Asked:
-        tap, fed, lasts = self._ready(asks, read, changes)
+        tap, fed, scored = self._ready(asks, read, changes)
         cache = behind(self.adapter, self.prefix.cache, low)
         inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
-        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden):
-            logits = self.adapter.forward(fed, lasts, cache)
+        tap.sinks = of_pass(self, changes)
+        told = [*tap.sinks.values(), *tilted(self, asks, tap, spans_of(asks))]
+        seen = watching(inner, [one.see for one in told])
+        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden), seen:
+            logits = self.adapter.forward(fed, scored, cache)
         grown: Any = cache.layers
         own = [(layer.keys, layer.values) for layer in grown]
         maps = {layer: values.cpu() for layer, values in tap.maps.items()}
-        return Asked(asks, logits[0], maps, own, hidden, changes)
+        last, likelihood = likelihoods(asks, logits[0])
+        sinks = {kind: one.own(sum(len(ask.tail) for ask in asks)) for kind, one in tap.sinks.items()}
+        return Asked(asks, last, maps, own, hidden, changes, likelihood, sinks)
 
     def _ready(
         self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]
     ) -> tuple[Tap, dict[str, Any], list[int]]:
-        """A pass: what it reads and edits, what goes in, and the last row of each question."""
+        """A pass: what it reads and edits, what goes in, and the rows whose logits are wanted."""
         places = Places.of(self.prefix, asks)
         first = [0, *accumulate(len(ask.tail) for ask in asks)]
         reading = [[at + row for row in ask.rows(ask.read)] for ask, at in zip(asks, first, strict=False)]
@@ -181,12 +213,12 @@ class Session:
         ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
         rope = np.concatenate([np.arange(len(ask.tail)) + at for ask, at in zip(asks, places.rope, strict=True)])
         fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
-        return tap, fed, [at - 1 for at in first[1:]]
+        return tap, fed, [at + row for ask, at in zip(asks, first, strict=False) for row in scored_rows(ask)]
 
     def _tap(self, parts: Sequence[Part], edits: Sequence[Edit]) -> Tap:
         prefix, adapter = self.prefix, self.adapter
         groups = pack(parts, prefix.images, prefix.length, prefix.head, adapter.device, adapter.dtype)
-        return Tap(prefix.columns, edits=edits, pack=groups)
+        return Tap(prefix.columns, edits=edits, pack=groups, overview=prefix.overview)
 
     # ---- answers -----------------------------------------------------------------------------------------------
 
@@ -202,7 +234,9 @@ class Session:
         columns = [np.arange(stop - len(ask.tail), stop) for ask, stop in zip(asks, stops, strict=True)]
         changes = [change for one in packs for change in one.changes]
         cache = behind(self.adapter, before)
-        return Decoding(self, cache, places, columns, stops[-1], changes, torch.cat([one.logits for one in packs]))
+        logits = torch.cat([one.logits for one in packs])
+        sinks = [(sum(len(ask.tail) for ask in one.asks), one.sinks) for one in packs]
+        return Decoding(self, cache, places, columns, stops[-1], changes, logits, sinks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +275,8 @@ class Decoding:
     changes: Sequence[Change | None]
     logits: Tensor
     """Of the next token, float32 [Q, vocabulary]."""
+    sinks: Sequence[tuple[int, Mapping[Kind, Flags]]] = ()
+    """How many columns each pass has, and which are sinks; side by side."""
 
     def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
         """Append one token to each of `rows` (questions still open) and return their next logits."""
@@ -255,31 +291,9 @@ class Decoding:
             parts.append(Part(ask.image, np.array([at]), self.columns[row], places.first[row], ask.blind))
         self.total += len(rows)
         tap = session._tap(parts, edits_of(held))
+        tap.sinks = of_step(session, [change for change, _ in held], self.sinks, self.total)
+        told = tilted(session, [places.asks[row] for row in rows], tap, [(at, at + 1) for at in range(len(rows))])
         fed = session.adapter.continuation(tokens[None], torch.tensor([rope]).to(device))
-        with tapped(tap):
+        inner: Any = session.adapter.text.layers
+        with tapped(tap), watching(inner, [one.see for one in told]):
             return session.adapter.forward(fed, range(len(rows)), self.cache)[0]
-
-
-def picked(states: Tensor, index: Tensor, dim: int) -> Tensor:
-    """Some columns of keys, values or hidden states, in memory as they were."""
-    index = index.to(states.device)
-    if dim != 2:
-        return states.index_select(dim, index)
-    return states.transpose(1, 2).index_select(1, index).transpose(1, 2)
-
-
-def edits_of(changes: Iterable[tuple[Change, Sequence[int]]]) -> list[Edit]:
-    """The engine's edits for changes, each at its rows of a pass. Changes that differ in nothing but their rows and
-    tokens are one edit: on a GPU what counts is how many there are, in every layer and step."""
-    alike: dict[Any, list[tuple[Change, Sequence[int]]]] = {}
-    for change, rows in changes:
-        if not change.empty and len(rows):
-            kind = (change.layers, change.rescore, change.renormalise, change.cut is None)
-            alike.setdefault(kind, []).append((change, rows))
-    edits = []
-    for (layers, rescore, renormalise, uncut), some in alike.items():
-        cut = None if uncut else torch.stack([change.cut for change, _ in some if change.cut is not None])
-        which = np.repeat(np.arange(len(some)), [len(rows) for _, rows in some])
-        where = np.array([row for _, rows in some for row in rows])
-        edits.append(Edit(layers, where, cut, None if uncut else which, rescore, renormalise))
-    return edits

@@ -70,6 +70,7 @@ def _method_names(incomplete: str) -> list[str]:
 MapsKind = Literal["layers", "heads", "none"]
 RowKind = Literal["last", "question", "text"]
 RegionKind = Literal["box", "mask"]
+AskKind = Literal["box"]
 MappingKind = Literal["exact", "stretch"]
 
 Model = Annotated[str, typer.Option(help="Name in models.yaml, or a checkpoint folder.", autocompletion=_model_names)]
@@ -134,7 +135,7 @@ Shard = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="Run folder; of several runs, the one above. runs/KIND-MODEL-BENCHMARK else.")
 ]
-Seed = Annotated[int, whole("Seed of whatever is random: controls, bootstrap; nothing in a probe.", "--seed")]
+Seed = Annotated[int, whole("Seed of whatever is random: controls, tokens outside a region, bootstrap.", "--seed")]
 Offline = Annotated[bool, typer.Option(help="Load from disk only.")]
 Partial = Annotated[bool, typer.Option(help="Accept unfinished runs.")]
 Rule = Annotated[
@@ -165,6 +166,34 @@ class RowOptions:
     def older(self, name: str, registry: Path | None) -> Callable[[int], str]:
         """The digest of a benchmark's first N rows."""
         return lambda rows: dataclasses.replace(self, limit=rows).load(name, registry).digest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WitnessOptions:
+    """What a probe asks beside where the model looks."""
+
+    reliance: Annotated[
+        bool, typer.Option("--reliance", help="Measure how far the answer depends on the region (knockout).")
+    ] = False
+    window: Annotated[
+        int | None, whole("Layers of a window of the reliance curve; a quarter of the depth else.", "--window", least=1)
+    ] = None
+    windows: Annotated[int, whole("Windows of the reliance curve, evenly over the depth; 0 for none.", "--windows")] = 8
+    draws: Annotated[int, whole("Random choices of as many tokens outside the region.", "--draws", least=1)] = 1
+
+    relevance: Annotated[
+        bool, typer.Option("--relevance", help="Metrics and maps of attention times its gradient (a backward pass).")
+    ] = False
+    sinks: Annotated[
+        bool, typer.Option("--sinks", help="Share of the image attention that is on sink tokens, per layer.")
+    ] = False
+    ask: Annotated[
+        AskKind | None, one_of(AskKind, "Ask the model itself where the object is (trained models alone).", "--ask")
+    ] = None
+
+    def typed(self) -> dict[str, Any]:
+        """As a command takes them again."""
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

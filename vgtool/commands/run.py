@@ -25,6 +25,7 @@ from vgtool.commands.options import (
     Row,
     RowOptions,
     RunOptions,
+    WitnessOptions,
     one_of,
     whole,
 )
@@ -43,6 +44,7 @@ def probe(
     row: Row = "last",
     box_mapping: Mapping = "exact",
     region: Region = "box",
+    beside: WitnessOptions,
     at: RunOptions,
     registry: Registry = None,
     as_json: Json = False,
@@ -52,22 +54,27 @@ def probe(
     Example: vgtool probe --model phantom-vlm --benchmark scenes --out runs/scenes
     """
     if len(model) * len(benchmark) > 1:
-        own = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
+        own: dict[str, Any] = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
+        own |= beside.typed()
         _each("probe", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
     from vgtool.runs import launch
 
     found = rows.load(benchmark[0], registry)
     known: dict[str, Any] = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
     known |= {} if at.dtype == "auto" else {"dtype": at.dtype}
+    known |= {name: None for name in ("reliance", "ask", "sinks") if not getattr(beside, name)}
+    known |= {"relevance": beside.relevance}
     older = rows.older(benchmark[0], registry)
     here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)
     if (code := launch.already(here, found, [""], as_json)) is not None:
         raise typer.Exit(code)
     from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
+    from vgtool.methods.witnesses import Asking, Witnesses
 
     placed = here.device(at.device, at.device_map)
     opened = launch.load(model[0], registry, at.dtype, placed, at.device_map, at.offline, at.lora)
-    task = Probe(opened, maps=maps, row=row, mapping=box_mapping, region=region)
+    witnesses = Witnesses(opened, Asking(**beside.typed(), seed=at.seed), found.decoding, maps)
+    task = Probe(opened, maps=maps, row=row, mapping=box_mapping, region=region, witnesses=witnesses)
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))
 
 
@@ -96,17 +103,18 @@ def refine(
     if len(model) * len(benchmark) > 1:
         own = {"method": labels, "heads": heads, "box_mapping": box_mapping}
         _each("refine", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
+    from vgtool.methods.parse import parse
     from vgtool.runs import launch
 
+    methods = {label: parse(label) for label in labels}
     found = rows.load(benchmark[0], registry)
+    _refuse_boxless(methods, found)
     known = {"box_mapping": box_mapping, **({} if at.dtype == "auto" else {"dtype": at.dtype})}
     older = rows.older(benchmark[0], registry)
     here = launch.prepare("refine", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)
     from vgtool.methods.base import expected_facts, read_facts
-    from vgtool.methods.parse import parse
     from vgtool.methods.settings import settings
 
-    methods = {label: parse(label) for label in labels}
     expected = expected_facts(resolve(model[0], registry)[0], heads, [one.image_id for one in found.samples], at.seed)
     here.store.compare("refine", {"methods": ["baseline", *labels], "settings": settings(methods, expected)})
     if (code := launch.already(here, found, ["baseline", *labels], as_json)) is not None:
@@ -120,6 +128,12 @@ def refine(
     partner = other_image(found.samples, at.seed, opened.adapter.alpha)
     task = Refine(opened, methods, facts, found.decoding, mapping=box_mapping, partner=partner)
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))
+
+
+def _refuse_boxless(methods: dict[str, Any], found: Any) -> None:
+    needy = [label for label, method in methods.items() if getattr(method, "needs_boxes", False)]
+    if needy and found.samples and not any(sample.boxes for sample in found.samples):
+        raise VgError(f"--method {needy[0]} needs boxes, and no sample of '{found.name}' has one.", "Leave it out.")
 
 
 def _each(

@@ -20,6 +20,7 @@ from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.task import ImageGroup
 from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid, Sample
 from vgtool.registry import ModelSpec
 
@@ -81,6 +82,8 @@ def read_facts(adapter: "Adapter | _Unloaded", heads: Path | None, image_ids: It
     return replace(facts, without=frozenset(adapter.without))
 
 
+LEFT_OUT = "left_out"
+"""Code of what a method plans for a question that it leaves out by design: no answer, and no failure either."""
 UNKNOWN = 1 << 20
 """Layers and heads of a model whose sizes nobody has told: every layer and head fits."""
 
@@ -216,7 +219,12 @@ class Plan:
 
     change: Change | None = None
     gamma: float | None = None
-    """Guidance against the prompt without its image (PAI)."""
+    """Guidance against the prompt without its image (PAI), or with what `distort` makes of it (VCD)."""
+    floor: float = 0.1
+    """Under guidance, tokens less likely than this share of the likeliest are out."""
+    distort: Callable[[Vision, int], Vision] | None = None
+    """A prepared image and its place in the prompt -> what guidance is against, for every question of this image and
+    `key` the same."""
     blind: bool = False
     """Answer without the image."""
     images: tuple[Image.Image, ...] | None = None
@@ -224,7 +232,7 @@ class Plan:
     beside: bool = False
     """They stand side by side, without the line breaks that the model's chat puts between two."""
     key: str = ""
-    """Questions of one image whose `images` share a key share one session."""
+    """Questions of one image whose `images`, or `distort`, share a key share one session."""
     kept: Sequence[int] | Ints | None = None
     """Image tokens that stay visible."""
     triage: Array | None = None
@@ -245,6 +253,7 @@ class Method(Protocol):
     summary: ClassVar[str]
     # A method may also say `role: ClassVar[Role]` (vgtool.methods.names), one that does not is a claim; and
     # `needs_grid: ClassVar[bool]`, whether it must know where in the image each token stands.
+    # `needs_boxes: ClassVar[bool]`, whether a benchmark without any box has no use for it.
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         """Layers to read, by row. VgError when the method cannot run on this model."""

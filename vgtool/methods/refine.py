@@ -12,13 +12,12 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from vgtool.attention.decode import Ending
 from vgtool.attention.session import Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping
-from vgtool.methods.answers import Answering, Variant
-from vgtool.methods.base import Facts, Method, Plan, Scenes
+from vgtool.methods.answers import Answering, Variant, ending_of
+from vgtool.methods.base import LEFT_OUT, Facts, Method, Plan, Scenes
 from vgtool.methods.names import Role, role_of
 from vgtool.methods.questions import COMMON, FLOATS, Question, common, failure, rounds
 from vgtool.methods.reading import Reader, Reading
@@ -80,12 +79,8 @@ class Refine:
                 reads[row] = reads.get(row, frozenset()) | layers
             keep |= method.starts(facts)
         self.reader = Reader(sessions, facts, reads, keep, mapping, partner)
-        stop = (*self.adapter.stop, *decoding.stop)
-        self.penalty = float(self.adapter.generation.get("repetition_penalty") or 1.0)
         self.thinking = self.adapter.spec.thinking
-        most = decoding.thinking_tokens if self.thinking else decoding.max_new_tokens
-        least, held = self.adapter.min_new_tokens, self.adapter.held
-        self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, most, stop, self.penalty, least, held)
+        self.ending = ending_of(self.adapter, decoding)
 
     def only(self, labels: Collection[str]) -> "Refine":
         methods = {label: method for label, method in self.methods.items() if label in labels}
@@ -106,7 +101,7 @@ class Refine:
             "decoding": {
                 "greedy": True,
                 "max_new_tokens": self.ending.max_new_tokens,
-                "repetition_penalty": self.penalty,
+                "repetition_penalty": self.ending.penalty,
                 "min_new_tokens": self.ending.min_new_tokens,
                 "thinking": self.thinking and self.thinking.model_dump(),
             },
@@ -155,6 +150,9 @@ class Refine:
             shared |= {"choices": list(sample.choices) if sample.choices else None, "reference": sample.reference}
             for label in self.labels:
                 plan = plans[label][at] if label in plans else Plan()
+                if isinstance(plan, SampleError) and plan.code == LEFT_OUT:
+                    rows.append(shared | {"method": label})
+                    continue
                 if isinstance(plan, SampleError):
                     rows.append(failure(sample, str(plan)) | {"method": label})
                     continue

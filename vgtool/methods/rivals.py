@@ -8,7 +8,7 @@ ViCrop, relative attention (arXiv 2502.17422): ask again with a crop of where th
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,8 @@ from vgtool.attention.session import Change, Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.metrics import relative_attention
 from vgtool.methods.base import Array, Facts, Plan, Scene, Scenes, unusable
+
+OVERVIEW = "thumbnail tokens too: the originals take every token of the image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class Pai:
         default="louder",
         metadata={"help": "the prompt's last row, before the first token; plain as the released code has it"},
     )
+
+    overview: Literal["on", "off"] = field(default="on", metadata={"help": OVERVIEW})
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         return {}
@@ -51,7 +55,8 @@ class Pai:
     def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
         layers = self._layers(scenes.facts)
         rows: Rows = "last" if self.first == "louder" else "none"
-        change = Change(layers=layers, rescore=_louder(self.alpha), rows=rows, decode=True)
+        rescore, overview = _louder(self.alpha), self.overview == "on"
+        change = Change(layers=layers, rescore=rescore, rows=rows, overview=overview, decode=True)
         return [Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)] * len(scenes)
 
 
@@ -77,6 +82,7 @@ class AdaptVis:
     sure: float = field(default=1.5, metadata={"help": "weight from the threshold on"})
     layers: int = field(default=32, metadata={"help": "scaled: so many, from the first"})
     decode: Literal["off", "on"] = field(default="off", metadata={"help": "scale generated tokens' rows too"})
+    overview: Literal["on", "off"] = field(default="on", metadata={"help": OVERVIEW})
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         return {}
@@ -86,11 +92,9 @@ class AdaptVis:
 
     def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
         layers = frozenset(layer for layer in scenes.facts.readable if layer < self.layers)
-        decode = self.decode == "on"
+        how: Any = {"rows": "last", "decode": self.decode == "on", "overview": self.overview == "on"}
         plans = {
-            weight: Plan()
-            if weight == 1
-            else Plan(Change(layers=layers, rescore=_scaled(weight), rows="last", decode=decode))
+            weight: Plan() if weight == 1 else Plan(Change(layers=layers, rescore=_scaled(weight), **how))
             for weight in (self.unsure, self.sure)
         }
         confidence = scenes.probabilities.max(-1).round(2)  # the released code compares it to two places

@@ -169,6 +169,11 @@ class Adapter(Prompts):
         """The id that stands for an image token in this model's prompts, where it has one."""
         return getattr(self.model.config, "image_token_id", None) if self.placeholder else None
 
+    def spoken(self, text: str) -> set[int]:
+        """Ids that stand in a prompt about an image and go through the embeddings."""
+        prompt, token = self.prompt(text), self.image_token
+        return {*prompt.head, *prompt.tail} | (set() if type(self).embeds or token is None else {token})
+
     # ---- forward inputs ----------------------------------------------------------------------------------------
 
     def embed(self, ids: Sequence[int]) -> Tensor:
@@ -209,7 +214,8 @@ class Adapter(Prompts):
                 elif isinstance(value, Tensor):
                     axis = value.dim() - 2 if name == "position_ids" else 0  # [B, L]; [3, B, L] under mrope
                     kwargs[name] = torch.cat([one.kwargs[name] for one in each], axis)
-        return Batch(kwargs, each[0].length, each[0].columns, tuple(one.next_position for one in each))
+        following = tuple(one.next_position for one in each)
+        return Batch(kwargs, each[0].length, each[0].columns, following, each[0].overview)
 
     def places(self, vision: Vision, at: int) -> tuple[Tensor, Tensor]:
         """Columns of an image that starts at column `at`: its grid tokens in image-space order, its overview's."""

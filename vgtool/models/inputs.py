@@ -70,3 +70,5 @@ class Batch:
     """As those of `Inputs`, the same in every prompt."""
     next_positions: tuple[int, ...]
     """Of each prompt, the rope position of the first token that would follow."""
+    overview: tuple[Tensor, ...] = ()
+    """As that of `Inputs`, the same in every prompt."""

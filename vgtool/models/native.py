@@ -96,7 +96,8 @@ class Native(Adapter):
         made = cls(model=model, processor=processor, decoder=auto.text_model(model, checkpoint), mark=mark, **words)
         if not type(processor.image_processor).__name__.endswith("Pil"):
             made.backend = "torchvision"
-        made._learn()
+        if model.device.type != "meta":  # where doctor looks, nothing can be measured
+            made._learn()
         return made
 
     # ---- facts -------------------------------------------------------------------------------------------------
@@ -212,6 +213,14 @@ class Native(Adapter):
             if torch.is_tensor(value) and value.shape == shape and name not in ("input_ids", "attention_mask")
         }
 
+    def rephrased(self, ask: str, prompt: str | None = None) -> Self:
+        if prompt is not None:
+            raise VgError(f"'{self.spec.name}' is asked through its own processor.", "Leave prompt out of its boxes.")
+        made = super().rephrased(ask)
+        lead, _, trail = ask.partition(QUESTION)
+        made.before, made.after = self.before + lead, trail + self.after
+        return made
+
     def prompt(self, text: str, images: int = 1) -> Prompt:
         text = self.wording(text)
         if IMAGE in text or self.special & set(self.tokenizer(text, add_special_tokens=False).input_ids):
@@ -223,6 +232,9 @@ class Native(Adapter):
             if token in self.marks:
                 raise refused(self.tokenizer.convert_ids_to_tokens(token))
         return Prompt(self.lead, tuple(encoded.input_ids[1:]), (max(start - 1, 0), max(stop - 1, 0)))
+
+    def spoken(self, text: str) -> set[int]:
+        return set(self._prepared([Image.new("RGB", (96, 72))])["input_ids"][0].tolist())
 
     # ---- images ------------------------------------------------------------------------------------------------
 

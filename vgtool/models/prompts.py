@@ -118,6 +118,13 @@ class Prompts:
         first = ids.index(self.image_token)
         return tuple(ids[first + 1 : ids.index(self.image_token, first + 1)])
 
+    def rephrased(self, ask: str, prompt: str | None = None) -> Self:
+        """The same model, asked in other words: `ask` around {question}, or a chat template of another make."""
+        made = copy(self)
+        made.template = self.template.replace(QUESTION, ask) if prompt is None else prompt
+        made.several = self.several.replace(QUESTION, ask) if prompt is None else ""
+        return made
+
     def beside(self) -> Self:
         """The same model, whose images stand side by side: without the line breaks that its chat puts between two."""
         made = copy(self)

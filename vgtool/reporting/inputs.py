@@ -14,8 +14,8 @@ import polars as pl
 
 from vgtool.errors import VgError
 from vgtool.runs.store import Store
-from vgtool.scoring.inputs import ANSWERS, Run, kind_of, read_run
-from vgtool.scoring.runs import GROUNDING, METRICS, Scored, scored
+from vgtool.scoring.inputs import Run, kind_of, read_run
+from vgtool.scoring.runs import METRICS, Scored, columns_of, scored
 
 PLACES = (Path("runs"), Path(".demo"))
 """Where runs are looked for when none is named, first found first."""
@@ -103,7 +103,8 @@ def families(sources: Iterable[Source]) -> list[Family]:
 
 def _read(path: Path, partial: bool) -> Run:
     kind = kind_of(path)
-    columns = list(dict.fromkeys([*ANSWERS, *SHAPE, "confidence"] if kind == "refine" else [*GROUNDING, *SHAPE]))
+    more = [*SHAPE, "confidence"] if kind == "refine" else SHAPE
+    columns = list(dict.fromkeys([*columns_of(path), *more]))
     if path.is_dir() and not any(Store(path).parts()):
         record = Store(path).read()
         lists = {"choices", "boxes", "grid_box", *METRICS}

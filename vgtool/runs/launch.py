@@ -231,10 +231,12 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
         return
     found = {"out": str(store.root), "done": outcome.done, "skipped": outcome.skipped, "failed": dict(outcome.failed)}
     if as_json:
+        found |= {"unmeasured": dict(outcome.lacking)} if outcome.lacking else {}
         found |= {"warned": outcome.warned, "shard": place.shard.name, "limits": dataclasses.asdict(outcome.limits)}
         console.show(json.dumps(found))
     failed = "".join(f", {count} failed ({code})" for code, count in sorted(outcome.failed.items()))
     warned = f", {outcome.warned} with layers that are not finite" if outcome.warned else ""
+    warned += "".join(f", {count} not measured ({code})" for code, count in sorted(outcome.lacking.items()))
     memory = "".join(
         f", {most} {what} a pass on images of {tokens} tokens (memory)"
         for what, known in dataclasses.asdict(outcome.limits).items()

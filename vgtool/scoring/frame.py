@@ -21,6 +21,7 @@ TABLES: Mapping[str, str] = {
     "heads": "the heads of lowest KL",
     "groups": "grounding at the best layer by group or question type, with --by",
     "probes": "every probe run at its best layer",
+    "witnesses": "attention, reliance and the model's own words on the same samples",
     "thirds": "accuracy by where the model looked",
     "runs": "models and methods down, benchmarks across",
     "against": "what was asked for with --against",

@@ -15,6 +15,7 @@ from vgtool.scoring.graded import open_answers
 from vgtool.scoring.runs import FIELDS, Scored, read
 from vgtool.scoring.several import together
 from vgtool.scoring.thirds import accuracy_by_attention, same_rows
+from vgtool.scoring.witnesses import witnesses
 
 PRINTED = frozenset(TABLES) - {"counts"}
 """Tables that are made where none is named."""
@@ -35,14 +36,21 @@ class Results:
     @property
     def notes(self) -> list[str]:
         """What a reader of any number of a run must know."""
-        return [f"{one.names.name}: {note}" for one in self.runs for note in one.run.notes]
+        return [f"{one.names.name}: {note}" for one in self.runs for note in one.run.notes] + self.unmeasured
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """A sentence for each probe run beside others that has nothing to show."""
+        bare = [one for one in self.runs if one.run.kind == "probe" and not one.measured.height]
+        return [f"'{one.run.path}' has no grounding metric: {grounding.samples_note(one)}" for one in bare]
 
     @property
     def failed(self) -> list[str]:
-        """A sentence for each run of answers none of whose rows could be scored, bad values quoted."""
+        """A sentence for each run of answers none of whose samples could be scored, bad values quoted."""
         answers = [one for one in self.runs if one.run.kind == "refine" and (one.rows["outcome"] == "failed").all()]
         return [
-            f"All {one.rows.height} rows of '{one.run.path}' failed, none is scored. {' '.join(failures(one))}".strip()
+            f"All {one.rows['sample_id'].n_unique()} samples of '{one.run.path}' failed, none is scored. "
+            f"{' '.join(failures(one))}".strip()
             for one in answers
             if one.rows.height
         ]
@@ -76,7 +84,7 @@ def score(
     for field in by:
         if all(one.rows[field].drop_nulls().is_empty() for one in runs):
             raise VgError(f"--by {field}: no row has a {field.replace('_', ' ')}.", "Leave it out.")
-    made = list(estimates(runs, by, seed, wanted, allow_mixed or bool(against), bertscore))
+    made = list(estimates(runs, by, seed, wanted, allow_mixed or bool(against), bertscore, rule))
     if against:
         answers, probes = _split(runs)
         compared = compare.against(against, answers, probes, rule is not None, seed)
@@ -97,13 +105,19 @@ def estimates(
     wanted: Collection[str] = PRINTED,
     allow_mixed: bool = False,
     bertscore: tuple[str, int | None] | None = None,
+    rule: str | None = None,
 ) -> Iterator[Estimates]:
     """Every wanted table that these runs allow."""
     answers, probes = _split(runs)
+    if answers or any(one.measured.height for one in probes):
+        probes = [one for one in probes if one.measured.height]  # of the others Results.unmeasured tells
     for one in answers:
         yield from _of_answers(one, by, seed, wanted, bertscore)
     for one in probes:
         yield from _of_probe(one, by, seed, wanted)
+    if "witnesses" in wanted:
+        for one in probes:
+            yield from witnesses(one, rule, seed)
     if len(probes) > 1 and "probes" in wanted:
         yield grounding.summary(probes, seed)
     if "thirds" in wanted:
