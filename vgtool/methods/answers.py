@@ -173,7 +173,7 @@ class Answering:
                 for image, v in shown.items()
                 if v.plan.distort
             ]
-            other, places = self.open(scenes), {image: at for at, image in enumerate(shown)}
+            other, places = self.open(scenes, False), {image: at for at, image in enumerate(shown)}
             for pack in self._packs(some):
                 asks = [self._ask(v) for v in pack]
                 own = self.session.ask(asks)

@@ -27,8 +27,14 @@ def on_cpu():
     torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *args, **settings: self
     torch.Tensor.half = torch.Tensor.float
     random.randint = lambda low, high: low
-    move = torch.Tensor.to
-    torch.Tensor.to = lambda self, *args, **settings: self if args[:1] == ("cuda",) else move(self, *args, **settings)
+    move, ones = torch.Tensor.to, torch.ones
+
+    def to(self, *args, **settings):
+        place = settings.get("device", args[0] if args and isinstance(args[0], str) else None)
+        return self if place == "cuda" else move(self, *args, **settings)
+
+    torch.Tensor.to = to
+    torch.ones = lambda *args, device=None, **settings: ones(*args, **settings)
     stand_in(*ABSENT)
     operators()
     eager()
