@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from vgtool.attention.session import Ask, Rows
+from vgtool.attention.asks import Ask, Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping, Geometry
@@ -149,7 +149,8 @@ class Probe:
             measured = self._measured(above, below, [regions[at] for at in here])
             for at, values in zip(here, measured, strict=True):
                 group = groups[questions[at].image]
-                rows.append(common(questions[at].sample, group, regions[at]) | values)
+                sent = self.adapter.sent(questions[at].prompt)
+                rows.append(common(questions[at], group, regions[at], sent) | values)
                 rows[-1]["domain"] = questions[at].sample.domain
         return rows
 

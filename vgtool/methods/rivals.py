@@ -8,15 +8,19 @@ ViCrop, relative attention (arXiv 2502.17422): ask again with a crop of where th
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
 
-from vgtool.attention.session import Change, Rows
+from vgtool.attention.asks import Change, Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.metrics import relative_attention
 from vgtool.methods.base import Array, Facts, Plan, Scene, Scenes, unusable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Rescore = Callable[[Tensor], Tensor]
 
 OVERVIEW = "thumbnail tokens too: the originals take every token of the image"
 
@@ -61,12 +65,12 @@ class Pai:
 
 
 @cache  # equal changes of scores are one object, so that the session can make one edit of them
-def _louder(alpha: float) -> Callable[[Tensor], Tensor]:
+def _louder(alpha: float) -> "Rescore":
     return lambda scores: scores + alpha * scores.abs()
 
 
 @cache
-def _scaled(weight: float) -> Callable[[Tensor], Tensor]:
+def _scaled(weight: float) -> "Rescore":
     return lambda scores: scores * weight
 
 

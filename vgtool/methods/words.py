@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vgtool.attention.asks import Ask
 from vgtool.attention.decode import Ending, decode
-from vgtool.attention.session import Ask
 from vgtool.attention.sharing import Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.metrics import Array, grounding

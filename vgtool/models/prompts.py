@@ -118,6 +118,11 @@ class Prompts:
         first = ids.index(self.image_token)
         return tuple(ids[first + 1 : ids.index(self.image_token, first + 1)])
 
+    def sent(self, prompt: Prompt) -> str:
+        """A prompt's text as the model gets it, IMAGE in place of the image tokens."""
+        head, tail = (self.tokenizer.decode(list(ids)) for ids in (prompt.head, prompt.tail))
+        return f"{head}{IMAGE}{tail}"
+
     def rephrased(self, ask: str, prompt: str | None = None) -> Self:
         """The same model, asked in other words: `ask` around {question}, or a chat template of another make."""
         made = copy(self)
