@@ -1,10 +1,12 @@
 """The checkpoints of the registry, written once for all test files, and seen as a cache by one file at a time."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import huggingface_hub.constants
 import polars as pl
 import pytest
+from PIL import Image
 
 from tests.library import Library
 
@@ -32,3 +34,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     rows, wanted = faults.table(root), faults.ids(faults.benchmark())
     assert set(rows["sample_id"]) == wanted and rows.height == 2 * len(wanted)
     return rows
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last lines: what was not tested here, and how to have it."""
+    reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.getreports("skipped"))  # type: ignore[index]
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"not tested: {count} x {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture
+def rows_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's resize as it was before 13, for pipelines that are referees: rows, then columns. Pillow 13 takes columns
+    first where that is less work."""
+    resize = Image.Image.resize
+
+    def older(image: Image.Image, size: tuple[int, int], resample: int | None = None, **others: object) -> Image.Image:
+        first = resize(image, (size[0], image.height), resample, **others)  # type: ignore[arg-type]
+        return resize(first, size, resample, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "resize", older)

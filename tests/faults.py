@@ -26,7 +26,7 @@ from vgtool.benchmarks.load import Benchmark
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.task import ImageGroup, Row
-from vgtool.models.adapter import Vision
+from vgtool.models.inputs import Vision
 from vgtool.records import Decoding, Grid, ImageSource, Rejected, Sample
 from vgtool.runs import deal, runner, trial
 from vgtool.runs import whole as files

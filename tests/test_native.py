@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText
 from typer.testing import CliRunner
 
 from tests import families
-from vgtool.attention.session import Ask
+from vgtool.attention.asks import Ask
 from vgtool.attention.sharing import Sessions, sessions
 from vgtool.commands import app
 from vgtool.errors import SampleError, VgError

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from tests import reference, zoo
+from vgtool.attention.asks import Ask, Change
 from vgtool.attention.engine import attach
-from vgtool.attention.session import Ask, Change, Session
+from vgtool.attention.session import Session
 from vgtool.attention.whole import WholeSession
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.parse import parse
-from vgtool.models.adapter import Inputs, Vision
+from vgtool.models.inputs import Inputs, Vision
 from vgtool.records import Grid
 
 

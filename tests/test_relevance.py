@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests import reference, zoo
+from vgtool.attention.asks import Ask, Rows
 from vgtool.attention.engine import attach
-from vgtool.attention.session import Ask, Rows, Session
+from vgtool.attention.session import Session
 from vgtool.attention.trace import relevance
 from vgtool.attention.whole import WholeSession
 from vgtool.grounding.metrics import groundings

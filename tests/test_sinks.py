@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tests import reference, zoo
+from vgtool.attention.asks import Ask, Change
 from vgtool.attention.engine import attach
-from vgtool.attention.session import Ask, Change, Session
+from vgtool.attention.session import Session
 from vgtool.attention.sinks import Redistribute, of_image
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import VgError

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vgtool.errors import VgError, did_you_mean
@@ -249,8 +250,19 @@ def _shipped(file: str) -> Path:
     return inside if inside.exists() else Path(__file__).resolve().parent.parent / file
 
 
+def _own_entries(path: Path, kind: type[E]) -> dict[str, E]:
+    """The entries of a file that ships with vgtool, by libyaml where PyYAML has it, which takes a tenth of the time."""
+    if yaml.__with_libyaml__:
+        try:
+            raw = yaml.load(path.read_bytes(), yaml.CSafeLoader)
+            return {name: kind(**{**fields, "name": name}) for name, fields in raw.items()}
+        except (yaml.YAMLError, ValidationError, TypeError, AttributeError, OSError):
+            pass  # read_entries says what is wrong, and where
+    return read_entries(path, kind)
+
+
 def _merged(file: str, kind: type[E], extra: Path | None) -> dict[str, E]:
-    entries = read_entries(_shipped(file), kind)
+    entries = _own_entries(_shipped(file), kind)
     if extra is not None:
         if not extra.is_dir():
             raise VgError(f"--registry '{extra}' is not a folder.", f"Give a folder that holds {file}.")

@@ -10,7 +10,7 @@ from torch import Tensor
 from vgtool.attention.tap import Edit
 
 if TYPE_CHECKING:
-    from vgtool.attention.session import Change
+    from vgtool.attention.asks import Change
 
 
 def picked(states: Tensor, index: Tensor, dim: int) -> Tensor:

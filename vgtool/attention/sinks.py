@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from vgtool.attention.tap import Tap, stopping, tapped
 
 if TYPE_CHECKING:
-    from vgtool.attention.session import Ask, Change, Session
+    from vgtool.attention.asks import Ask, Change
+    from vgtool.attention.session import Session
     from vgtool.attention.whole import WholeSession
 
 Kind = tuple[float, tuple[int, ...] | None]

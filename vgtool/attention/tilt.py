@@ -21,7 +21,8 @@ from vgtool.errors import SampleError
 from vgtool.models.adapter import Adapter
 
 if TYPE_CHECKING:
-    from vgtool.attention.session import Ask, Session
+    from vgtool.attention.asks import Ask
+    from vgtool.attention.session import Session
 
 SHARPNESS = 100.0
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vgtool.attention.asks import Ask
 from vgtool.attention.prefix import behind
-from vgtool.attention.session import Ask, Session
+from vgtool.attention.session import Session
 from vgtool.attention.tap import Tap, tapped
 from vgtool.attention.targets import likelihoods, scored_rows
 from vgtool.attention.whole import WholeSession

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.session import Ask, Asked, Change, edits_of
+from vgtool.attention.asks import Ask, Change
+from vgtool.attention.session import Asked, edits_of
 from vgtool.attention.sinks import Kind, Sinks, dimensions, massive, watching
 from vgtool.attention.tap import Tap, tapped
 from vgtool.attention.targets import likelihoods, scored_rows
 from vgtool.errors import SampleError
-from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Inputs, Vision
 
 
 @dataclass(slots=True)

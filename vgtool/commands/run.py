@@ -182,8 +182,10 @@ def heads(
     from vgtool.grounding import heads as head_files
     from vgtool.scoring.ranking import rank_run
 
-    file = rank_run(run, k, metric, partial, console.say)
+    file = rank_run(run, k, metric, partial, console.warn)
     head_files.write(out, file)
+    if len(file.ranked) < k:
+        console.warn(f"-k {k}, but only {len(file.ranked)} heads could be ranked: all of them are kept.")
     console.say(f"{len(file.ranked)} heads and knockout layer {file.knockout_layers[0]} written to {out}.")
 
 
@@ -195,6 +197,9 @@ def plan(
     method: Methods = None,
     maps: Maps = "layers",
     shards: Annotated[int, whole("Processes or cards to deal the images to.", "--shards", least=1)] = 1,
+    image_tokens: Annotated[
+        int | None, whole("Tokens of an image, where the grid follows it.", "--image-tokens", least=1)
+    ] = None,
     card: Annotated[str, typer.Option(help="h200, h100, a100, a100-40gb, l40s, rtx4090 or cpu-core.")] = "h200",
     registry: Registry = None,
     as_json: Json = False,
@@ -209,15 +214,19 @@ def plan(
     from vgtool.models import hub
     from vgtool.models.load import resolve
     from vgtool.runs import plan as plans
+    from vgtool.runs import sizes
 
     spec, source = resolve(model, registry)
     folder = source or (hub.embedded_folder(spec) if spec.embedded else hub.cached_folder(spec))
     chosen, asked = plans.card(card), [parse(text) for text in method or ()]
+    shape = sizes.shape(spec, folder)
+    if image_tokens is not None:
+        shape = dataclasses.replace(shape, image_tokens=image_tokens, assumed="")
     loaded = rows.load(benchmark, registry)
     found = plans.estimate(
         loaded.samples,
         loaded.rejected,
-        plans.shape(spec, folder),
+        shape,
         chosen,
         shards=shards,
         methods=len(asked),
@@ -232,6 +241,8 @@ def plan(
         console.show(f"{name:8} {text}")
     for index, (samples, images, tokens) in enumerate(found.shards, 1):
         console.show(f"shard {index}/{shards}: {samples:,} samples, {images:,} images, {tokens:,} tokens read")
+    if found.assumed:
+        console.warn(f"{found.assumed}. `vgtool models {model} --size WxH` counts them; then give --image-tokens.")
 
 
 def slurm(context: typer.Context) -> None:
@@ -241,4 +252,4 @@ def slurm(context: typer.Context) -> None:
     """
     from vgtool.runs import slurm
 
-    raise typer.Exit(slurm.run(context.args, console.say))
+    raise typer.Exit(slurm.run(context.args, console.warn))

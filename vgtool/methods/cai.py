@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from vgtool.attention.session import Change, Rows
-from vgtool.attention.tilt import Tilt
+from vgtool.attention.asks import Change, Rows
 from vgtool.errors import VgError
 from vgtool.methods.base import Facts, Plan, Scenes
 
@@ -44,4 +43,6 @@ class Cai:
 
     def plan(self, scenes: Scenes) -> list[Plan]:
         start, layers = self.layers(scenes.facts)
+        from vgtool.attention.tilt import Tilt
+
         return [Plan(Change(layers=layers, tilt=Tilt(self.threshold, start), rows="last", decode=True))] * len(scenes)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from vgtool.attention.session import Ask, Rows
+from vgtool.attention.asks import Ask, Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping, Geometry
@@ -85,7 +85,7 @@ class Probe:
         passes, failed = rounds(groups, self.prompt, max_questions)
         rows: list[Row] = [failure(sample, str(error)) for sample, error in failed]
         with torch.inference_mode():
-            general = self.prompt(GENERAL_PROMPT)
+            general = self.prompt(GENERAL_PROMPT, len(groups[0].images))
             asks = [Ask(general.tail, general.question, self.row, image=at) for at in range(len(groups))]
             session = self.sessions.open([group.visions for group in groups], general.head)
             below: np.ndarray | None = None
@@ -149,7 +149,8 @@ class Probe:
             measured = self._measured(above, below, [regions[at] for at in here])
             for at, values in zip(here, measured, strict=True):
                 group = groups[questions[at].image]
-                rows.append(common(questions[at].sample, group, regions[at]) | values)
+                sent = self.adapter.sent(questions[at].prompt)
+                rows.append(common(questions[at], group, regions[at], sent) | values)
                 rows[-1]["domain"] = questions[at].sample.domain
         return rows
 

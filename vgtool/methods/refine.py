@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from vgtool.attention.session import Rows
+from vgtool.attention.asks import Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping
@@ -133,7 +133,12 @@ class Refine:
         ]
         head, images = questions[0].prompt.head, len(reading.groups)
         work = Answering(
-            reading.session, questions, base, self.ending, images, lambda scenes: self.sessions.open(scenes, head)
+            reading.session,
+            questions,
+            base,
+            self.ending,
+            images,
+            lambda scenes, beside: (self.sessions.beside if beside else self.sessions).open(scenes, head),
         )
         same = {variant.question for variant in variants if variant.plan.unchanged}
         plain = range(len(questions)) if BASELINE in self.labels else sorted(same)
@@ -141,7 +146,7 @@ class Refine:
         rows = []
         for at, (question, region) in enumerate(zip(questions, scenes.regions, strict=True)):
             sample = question.sample
-            shared = common(sample, reading.groups[question.image], region)
+            shared = common(question, reading.groups[question.image], region, self.adapter.sent(question.prompt))
             shared |= {"choices": list(sample.choices) if sample.choices else None, "reference": sample.reference}
             for label in self.labels:
                 plan = plans[label][at] if label in plans else Plan()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from vgtool.attention.session import Ask
+from vgtool.attention.asks import Ask
 from vgtool.attention.trace import relevance
 from vgtool.grounding.metrics import Array, groundings
 from vgtool.methods.answers import filled

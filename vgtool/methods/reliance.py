@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from vgtool.attention.session import Ask, Change
+from vgtool.attention.asks import Ask, Change
 from vgtool.benchmarks.options import letter, right_option
 from vgtool.benchmarks.references import accepted
 from vgtool.errors import VgError

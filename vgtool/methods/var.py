@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from vgtool.attention.session import Change, Rows
-from vgtool.attention.sinks import Redistribute
+from vgtool.attention.asks import Change, Rows
 from vgtool.errors import VgError
 from vgtool.methods.base import Facts, Plan, Scenes
 
@@ -49,6 +48,8 @@ class Var:
         return frozenset({min(self.layers(facts))})
 
     def plan(self, scenes: Scenes) -> list[Plan]:
+        from vgtool.attention.sinks import Redistribute
+
         reweigh = Redistribute(self.tau, self.dims, self.rho, self.least, self.p)
         change = Change(layers=self.layers(scenes.facts), reweigh=reweigh, rows="text", decode=True)
         return [Plan(change)] * len(scenes)

@@ -10,16 +10,17 @@ The original samples from that; here it is greedy, as every method is.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from zlib import crc32
 
 import numpy as np
-import torch
 
-from vgtool.attention.session import Rows
+from vgtool.attention.asks import Rows
 from vgtool.errors import VgError
 from vgtool.methods.base import Facts, Plan, Scenes
-from vgtool.models.adapter import Vision
+
+if TYPE_CHECKING:
+    from vgtool.models.inputs import Vision
 
 STEPS = 1000
 
@@ -65,12 +66,14 @@ def kept(step: int) -> float:
     return float(np.prod(1 - betas[: step + 1]))
 
 
-def noised(vision: Vision, place: int, *, step: int, seed: tuple[int, int]) -> Vision:
+def noised(vision: "Vision", place: int, *, step: int, seed: tuple[int, int]) -> "Vision":
     """A prepared image under noise; `place`: which of its prompt's. By seed, image and place alone."""
     rng = np.random.default_rng([*seed, place])
     share, tensors = kept(step), dict(vision.tensors)
     for name, value in vision.tensors.items():
         if value.is_floating_point():
+            import torch
+
             noise = torch.from_numpy(rng.standard_normal(tuple(value.shape))).to(value.dtype)
             tensors[name] = share**0.5 * value + (1 - share) ** 0.5 * noise
     return replace(vision, tensors=tensors, features=None)

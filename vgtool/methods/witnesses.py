@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vgtool.attention.asks import Ask
 from vgtool.attention.decode import decode
-from vgtool.attention.session import Ask, Asked
+from vgtool.attention.session import Asked
 from vgtool.attention.sharing import Sessions
 from vgtool.attention.sinks import Kind, of_image
 from vgtool.errors import VgError

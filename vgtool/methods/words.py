@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vgtool.attention.asks import Ask
 from vgtool.attention.decode import Ending, decode
-from vgtool.attention.session import Ask
 from vgtool.attention.sharing import Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.metrics import Array, grounding
@@ -62,7 +62,7 @@ class Words:
         rows, asked = dict[int, Row](), list[tuple[int, Question]]()
         for at, question in questions.items():
             try:
-                prompt = self.prompt(question.sample.question)
+                prompt = self.prompt(question.sample.question, len(groups[question.image].images))
                 asked.append((at, Question(question.image, question.sample, prompt)))
             except SampleError as error:
                 rows[at] = {"unmeasured": str(error)}

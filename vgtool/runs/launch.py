@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def prepare(
     own = {"model": spec.name, "adapter": spec.adapter, **of_rows(rows), **(known or {})}
     store.compare(kind, own, older)
     share = deal.mine(rows.samples, rows.rejected, place.shard)
-    trial.hold(store, share.groups, console.say)
+    trial.hold(store, share.groups, console.warn)
     most, many = (None if text == "auto" else int(text) for text in (batch, images))
     return Launch(store, place, share, most, many, checkpoint, older)
 
@@ -84,7 +85,7 @@ def already(at: Launch, labels: Collection[str], as_json: bool) -> int | None:
     """The exit code of a share whose every row is there, which loads no model; None when there is work to do."""
     if trial.on_trial() is not None or at.place.launched or not at.store.marked(at.place.shard):
         return None
-    held = at.store.finished(labels, at.share.ids, console.say)
+    held = at.store.finished(labels, at.share.ids, console.warn)
     if len(held) < len(at.share.ids):
         return None
     failed = Counter(error.split(":")[0] for error in held.values() if error)
@@ -116,6 +117,7 @@ def load(
     if source is not None:
         console.say(f"{spec.name}: {' '.join(spec.notes[:1]) or 'Local checkpoint.'}")
     logging.disable_progress_bar()
+    start = time.monotonic()
     placed: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map}
     adapter = load_model(spec, source=source, offline=offline, lora=lora, **placed)
     try:
@@ -125,8 +127,10 @@ def load(
             f"'{spec.name}' fits on {adapter.device}, but no question beside it.",
             "Use a larger card or --device-map auto.",
         ) from None
+    one = f"{adapter.dtype} on {adapter.device}".removeprefix("torch.")
+    console.detail(f"'{spec.name}' is loaded: {one}, {time.monotonic() - start:.1f} s.")
     if not opened.shared:
-        console.say(f"'{spec.name}' cannot share an image's prefix ({opened.unshared}): whole prompts.")
+        console.warn(f"'{spec.name}' cannot share an image's prefix ({opened.unshared}): whole prompts.")
     return opened
 
 
@@ -140,14 +144,16 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     recorded: dict[str, Any] = {"images": images, "batch_size": at.batch or "auto", "device": str(adapter.device)}
     recorded |= {"shards": place.shard.count}
     for note in (*adapter.notes, *task.notes):
-        console.say(f"Note: {note}")
+        console.warn(f"Note: {note}")
     # the end of the path alone: enough to tell two checkpoints of one name apart, and no folder of this machine
     recorded |= {"checkpoint": "/".join(at.checkpoint.absolute().parts[1:][-3:])} if at.checkpoint else {}
     recorded |= {"roles": task.roles} if task.roles else {}
-    store.open(task.kind, identity(task, opened, rows), notes, recorded, at.older)
-    held = None
+    found, held = identity(task, opened, rows), None
+    store.open(task.kind, found, notes, recorded, at.older)
+    console.detail(", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+    console.detail(f"{rows.rows:,} rows ({rows.split}, {rows.protocol}), up to {images} images a pass: {store.root}.")
     if trial.on_trial() is None:
-        held = store.held(at.share.ids, console.say)
+        held = store.held(at.share.ids, console.warn)
         left = len(at.share.ids) - len(complete(task.labels, held))
         store.require_space(left * _row_bytes(task, adapter))
         if others := trial.others(store):
@@ -164,7 +170,7 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
             images=images,
             batch=at.batch,
             report=report,
-            say=console.say,
+            say=console.warn,
             trial=trial.on_trial(),
             outcome=outcome,
             share=at.share,
@@ -250,7 +256,12 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
     shard = "" if place.shard.count == 1 else f" shard {place.shard.name}:"
     again = " Stopped; the same command goes on from here." if outcome.stopped else ""
     counts = f"{outcome.done} samples run, {outcome.skipped} already there{failed}{warned}{memory}"
-    console.say(f"{shard.strip()} {counts}: {store.root}.{again}".strip())
+    told = console.warn if failed or outcome.stopped else console.say
+    told(f"{shard.strip()} {counts}: {store.root}.{again}".strip())
+    if failed and console.talk is console.Talk.VERBOSE:
+        for name, error in sorted(store.errors().items()):
+            if error:
+                console.detail(f"  '{name}': {error}")
 
 
 def _finish(outcome: "Outcome", store: Store, place: cluster.Place) -> int:
@@ -266,7 +277,9 @@ def _finish(outcome: "Outcome", store: Store, place: cluster.Place) -> int:
         missing = cluster.wait(store, place.shard.count, lambda: outcome.stopped is not None)
     if missing:
         names = ", ".join(shard.name for shard in missing)
-        console.say(f"Shards not finished: {names}. The same command, with any number of processes, goes on from here.")
+        console.warn(
+            f"Shards not finished: {names}. The same command, with any number of processes, goes on from here."
+        )
         return outcome.exit if outcome.stopped is not None else Exit.BUG
     failed = sum(error != "" for error in store.errors().values())
     console.say(

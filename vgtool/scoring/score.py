@@ -8,17 +8,18 @@ import polars as pl
 
 from vgtool.errors import VgError, did_you_mean
 from vgtool.scoring import compare, grounding
-from vgtool.scoring.accuracy import accuracy, counts, failures
+from vgtool.scoring.accuracy import accuracy, counts, failures, reasons
 from vgtool.scoring.answers import check_rule
-from vgtool.scoring.frame import TABLES, Estimates, check_tables, joined
+from vgtool.scoring.frame import Estimates, check_tables, joined
 from vgtool.scoring.graded import open_answers
 from vgtool.scoring.runs import FIELDS, Scored, read
 from vgtool.scoring.several import together
+from vgtool.scoring.tables import TABLES
 from vgtool.scoring.thirds import accuracy_by_attention, same_rows
 from vgtool.scoring.witnesses import witnesses
 
-PRINTED = frozenset(TABLES) - {"counts"}
-"""Tables that are made where none is named."""
+PRINTED = frozenset(TABLES) - {"counts", "failures"}
+"""Tables that are made where none is named; why samples failed stands in the notes of others."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def estimates(
     if "witnesses" in wanted:
         for one in probes:
             yield from witnesses(one, rule, seed)
+    if "failures" in wanted:
+        yield from filter(None, map(reasons, runs))
     if len(probes) > 1 and "probes" in wanted:
         yield grounding.summary(probes, seed)
     if "thirds" in wanted:

@@ -111,6 +111,12 @@ def counts(part: Estimates) -> Table:
     return Table(part.title, ["method", "question_type", "group", "rows", *kinds], out, part.notes)
 
 
+def failures(part: Estimates) -> Table:
+    """A line a reason."""
+    out: list[list[Cell]] = [[row["level"], count(row), row["n"]] for row in part.frame.iter_rows(named=True)]
+    return Table(part.title, ["reason", "failed", "of samples"], out, part.notes)
+
+
 def thirds(part: Estimates) -> Table:
     """A line a method: accuracy in each third of the samples, and the highest third's less the lowest's."""
     methods: dict[str, dict[str, Row]] = {}
@@ -202,6 +208,7 @@ VIEWS: Mapping[str, Callable[[Estimates], Table]] = {
     "random-tokens": random_tokens,
     "open": open_answers,
     "counts": counts,
+    "failures": failures,
     "grounding": grounding,
     "heads": heads,
     "groups": groups,
