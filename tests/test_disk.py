@@ -209,6 +209,7 @@ def test_a_folder_that_is_deleted_under_a_run_ends_it_in_a_sentence_and_the_same
     root.rename(kept)
     child.join(120)
     assert child.exitcode == Exit.BUG and "No such file or directory" in said.read_text()
+    assert files.GONE in said.read_text() and "stays" not in said.read_text()
     assert whole_parts(kept) and not root.exists(), "nothing is made again where it was"
     kept.rename(root)
     assert run(root, **LONG) == Exit.SOME_FAILED and table(root).equals(long)

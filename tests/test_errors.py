@@ -21,6 +21,13 @@ R = "vgtool refine --model phantom-vlm --benchmark phantom --limit 3"
 SMALL_DISK = """import shutil
 full = shutil._ntuple_diskusage(10**9, 10**9 - 10**5, 10**5)
 shutil.disk_usage = lambda path: full"""
+DELETED = """import shutil
+from vgtool.runs.store import Store
+mark = Store.mark
+def late(store, shard):
+    shutil.rmtree(store.root)
+    mark(store, shard)
+Store.mark = late"""
 GATED = """import huggingface_hub
 from huggingface_hub.errors import GatedRepoError
 def refused(*args, **kwargs):
@@ -146,6 +153,7 @@ CASES: dict[str, list[Case]] = {
             "on a disk with 0.1 MB left",
             code=1,
         ),
+        Case(f"{P} --out runs/deleted", "No such file", DELETED, "its folder deleted meanwhile", code=1),
     ],
     "No GPU, no network, no license": [
         Case(f"{P} --device cuda", "cuda", env={"CUDA_VISIBLE_DEVICES": ""}, said="on a machine without a GPU"),

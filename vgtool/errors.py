@@ -41,7 +41,7 @@ class VgError(Exception):
 
 
 class StorageError(VgError):
-    """The disk failed, not the user: everything already written stays, and a rerun completes it."""
+    """The disk failed, not the user: what it still holds stays, and a rerun completes it."""
 
     exit_code = Exit.BUG
 

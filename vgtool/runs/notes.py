@@ -16,7 +16,7 @@ from pathlib import Path
 from vgtool.errors import StorageError
 from vgtool.records import Sample
 from vgtool.runs.process import me
-from vgtool.runs.whole import MAKE_ROOM, save
+from vgtool.runs.whole import remedy, save
 
 _STARTS = count()
 """Tells apart what one process starts twice."""
@@ -44,7 +44,7 @@ class Notes:
         try:
             path.touch(exist_ok=False)
         except OSError as error:
-            raise StorageError(f"Cannot write '{path}': {error.strerror or error}.", MAKE_ROOM) from None
+            raise StorageError(f"Cannot write '{path}': {error.strerror or error}.", remedy(error)) from None
         return path
 
     def under_way(self) -> list[Open]:
@@ -65,14 +65,14 @@ class Notes:
         try:
             save(self.root / "killed" / sample, why.encode())
         except OSError as error:
-            raise StorageError(f"Cannot write in '{self.root}': {error.strerror or error}.", MAKE_ROOM) from None
+            raise StorageError(f"Cannot write in '{self.root}': {error.strerror or error}.", remedy(error)) from None
 
     def survived(self, name: str) -> None:
         """Note that a sample, or an image with all of its samples, did not end the process that tried it alone."""
         try:
             (self.root / "tried" / name).touch()
         except OSError as error:
-            raise StorageError(f"Cannot write in '{self.root}': {error.strerror or error}.", MAKE_ROOM) from None
+            raise StorageError(f"Cannot write in '{self.root}': {error.strerror or error}.", remedy(error)) from None
 
     def tried(self, name: str) -> bool:
         """Whether `survived` was noted."""

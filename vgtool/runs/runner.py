@@ -129,6 +129,8 @@ def _end(store: Store, shard: Shard, outcome: Outcome, say: Callable[[str], None
     with signals(outcome):
         try:
             compact(store.root, shard, lambda: outcome.stopped is not None)
+        except FileNotFoundError:  # read by a compaction beside this one; where the folder is gone, `mark` says so
+            pass
         except OSError as error:
             say(f"Small parts stay as they are ({error.strerror or error}): no row is missing.")
     if outcome.stopped is None:

@@ -13,7 +13,7 @@ from typing import Any
 from vgtool import console
 from vgtool.errors import Exit, StorageError, VgError, did_you_mean
 from vgtool.runs import children
-from vgtool.runs.whole import MAKE_ROOM, save
+from vgtool.runs.whole import remedy, save
 
 WELL = (Exit.DONE, Exit.SOME_FAILED)
 
@@ -100,5 +100,5 @@ def _one(step: Step, shard: str) -> int:
             try:
                 save(step.kept, printed)
             except OSError as error:
-                raise StorageError(f"Cannot write '{step.kept}': {error.strerror or error}.", MAKE_ROOM) from None
+                raise StorageError(f"Cannot write '{step.kept}': {error.strerror or error}.", remedy(error)) from None
     return code if code >= 0 else 128 - code

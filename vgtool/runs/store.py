@@ -30,7 +30,7 @@ from vgtool.runs.notes import Notes
 from vgtool.runs.parts import DamagedPart, Rows, described, encoded, listed, named, read_part, rows_of
 from vgtool.runs.process import gone
 from vgtool.runs.shard import Shard
-from vgtool.runs.whole import MAKE_ROOM, save
+from vgtool.runs.whole import remedy, save
 
 FOLDERS = ("parts", "done", "open", "tried", "killed", "grown")
 
@@ -176,21 +176,21 @@ class Store(Notes):
         try:
             save(path, data)
         except OSError as error:
-            raise StorageError(f"Cannot write '{path}': {error.strerror or error}.", MAKE_ROOM) from None
+            raise StorageError(f"Cannot write '{path}': {error.strerror or error}.", remedy(error)) from None
 
     def mark(self, shard: Shard) -> None:
         """The shard is finished."""
         try:
             (self.root / "done" / shard.name).touch()
         except OSError as error:
-            raise StorageError(f"Cannot mark shard {shard.name}: {error.strerror or error}.", MAKE_ROOM) from None
+            raise StorageError(f"Cannot mark shard {shard.name}: {error.strerror or error}.", remedy(error)) from None
 
     def unmark(self, shard: Shard) -> None:
         """The shard has work to do, whatever an earlier run said (a part of it was damaged since)."""
         try:
             (self.root / "done" / shard.name).unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError(f"Cannot unmark shard {shard.name}: {error.strerror or error}.", MAKE_ROOM) from None
+            raise StorageError(f"Cannot unmark shard {shard.name}: {error.strerror or error}.", remedy(error)) from None
 
     def marked(self, shard: Shard) -> bool:
         return (self.root / "done" / shard.name).exists()

@@ -7,6 +7,12 @@ from pathlib import Path
 from vgtool.runs.process import me
 
 MAKE_ROOM = "What is written stays; make room and run the same command again."
+GONE = "The folder was deleted or moved: put it back, or start over with the same command."
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a file of a run folder that could not be written."""
+    return GONE if isinstance(error, FileNotFoundError) else MAKE_ROOM
 
 
 def save(path: Path, data: bytes, *, exclusive: bool = False) -> None:
