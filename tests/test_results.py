@@ -415,7 +415,7 @@ def test_all_rows_failed_is_exit_3_with_the_bad_values_quoted_and_no_interval(tm
     path.write_text("\n".join(map(json.dumps, rows)))
     done = command(path)
     assert done.exit_code == 3
-    assert "All 3 rows" in done.stderr and "'riddle'" in done.stderr
+    assert "All 3 samples" in done.stderr and "'riddle'" in done.stderr
     assert "100.0" not in done.stdout
 
 
