@@ -7,8 +7,9 @@ import torch
 
 from tests import reference, zoo
 from vgtool.attention import decode, session, whole
+from vgtool.attention.asks import Ask, Change
 from vgtool.attention.engine import Tap, attach, tapped
-from vgtool.attention.session import Ask, Change, Session
+from vgtool.attention.session import Session
 from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
 

@@ -453,8 +453,9 @@ def test_more_heads_than_are_ranked_are_refused_when_they_are_asked_for(opened: 
 
 def test_the_rivals_defaults_are_their_originals() -> None:
     pai, adaptvis, vicrop = parse("pai"), parse("adaptvis"), parse("vicrop")
-    assert asdict(pai) == {"alpha": 0.2, "gamma": 1.1, "start": 2, "first": "louder"}  # type: ignore[call-overload]
-    published = {"threshold": 0.4, "unsure": 0.5, "sure": 1.5, "layers": 32, "decode": "off"}
+    published = {"alpha": 0.2, "gamma": 1.1, "start": 2, "first": "louder", "overview": "on"}
+    assert asdict(pai) == published  # type: ignore[call-overload]
+    published = {"threshold": 0.4, "unsure": 0.5, "sure": 1.5, "layers": 32, "decode": "off", "overview": "on"}
     assert asdict(adaptvis) == published  # type: ignore[call-overload]
     assert vicrop.where(Facts(32, 32, (), (), 0)) == 14  # type: ignore[attr-defined]
     assert vicrop.where(Facts(36, 16, (), (), 0, follows_image=True)) == 22  # type: ignore[attr-defined]

@@ -48,7 +48,7 @@ def _attention(
         shape, device = pack.shape, query.device
         query = rows[:, pack.queries.to(device).view(-1)].view(heads, *shape, dim).transpose(0, 1)
         key, value = (_gathered(one, pack.keys.to(device)) for one in (key, value))
-    call = Call(tap, rows, key, value, attention_mask, kwargs.get("scaling") or dim**-0.5, shape)
+    call = Call(tap, rows, key, value, attention_mask, kwargs.get("scaling") or dim**-0.5, shape, layer)
     at = tuple(i for i, edit in enumerate(tap.edits) if layer in edit.layers)
     mask = _edited(call, at)
     out, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
@@ -63,6 +63,8 @@ def _attention(
         out[picked.rows] = call.output(picked, changed[i]).to(out.dtype)
     if layer in tap.read and len(tap.rows):
         tap.maps[layer] = _read(call, mask, changed)
+        if tap.traced is not None:
+            out = _traced(call, tap.traced, layer, out)
         if tap.explain:
             picked = call.pick("read", tap.rows)
             own, found = out[picked.rows].float(), call.output(picked, call.weights(picked, mask, ()))
@@ -70,6 +72,15 @@ def _attention(
         if layer == tap.stop:
             raise Stop
     return out.view(batch, length, heads, -1), None
+
+
+def _traced(call: Call, traced: dict[int, Tensor], layer: int, out: Tensor) -> Tensor:
+    """The output [R, H, D] with zeros of the read rows' weights carried along, noted in `traced`."""
+    picked = call.pick("read", call.tap.rows)
+    columns = call.columns(picked)[:, None].expand(-1, call.rows.shape[0], -1)
+    traced[layer] = torch.zeros(columns.shape, device=out.device, requires_grad=True)
+    weights = torch.zeros(*columns.shape[:2], call.key.shape[2], device=out.device).scatter(2, columns, traced[layer])
+    return out.index_add(0, picked.rows, call.output(picked, weights).to(out.dtype))
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:

@@ -10,72 +10,26 @@ A pass is one row [q1 | q2 | ...] without padding, rope positions restarting for
 `whole.WholeSession` is the same interface over whole-prompt passes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
 
+from vgtool.attention.asks import Ask, Change
+from vgtool.attention.edits import edits_of, picked
 from vgtool.attention.layers import kept, resumed
 from vgtool.attention.packing import Ints, Part, pack
 from vgtool.attention.prefix import Prefix, behind, encode, joined
+from vgtool.attention.sinks import Flags, Kind, of_pass, of_step, watching
 from vgtool.attention.tap import Edit, Tap, stopping, tapped
+from vgtool.attention.targets import likelihoods, scored_rows
+from vgtool.attention.tilt import tilted
 from vgtool.models.adapter import Adapter, Vision
-
-Rows = Literal["last", "question", "text", "none"]
-"""The last prompt token; the tokens of the user's text; every token after the image."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One continuation of an image's prefix."""
-
-    tail: tuple[int, ...]
-    question: tuple[int, int] = (0, 0)
-    """Where the user's text stands in the tail, [start, stop)."""
-    read: Rows = "last"
-    """Rows of the tail whose attention is read and averaged (paper section 3: the last prompt token)."""
-    blind: bool = False
-    """True: the prompt without its image; the image columns are hidden and positions close up."""
-    image: int = 0
-    """Which of the session's images."""
-
-    def rows(self, which: Rows) -> range:
-        """Rows of the tail."""
-        size = len(self.tail)
-        named = {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}
-        return named.get(which, range(0))
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Edited attention for one question of an earlier pass (knockout; PAI and AdaptVis rescore)."""
-
-    layers: frozenset[int]
-    cut: Tensor | None = None
-    """bool [N]: image tokens that the edited rows may not attend to."""
-    rescore: Callable[[Tensor], Tensor] | None = None
-    """New scaled scores of edited rows from the old, float32 [r, H, N], rows of several questions together."""
-    rows: Rows = "text"
-    """Which rows of the question are edited; `text` is every token after the image, `none` leaves them alone."""
-    renormalise: bool = True
-    decode: bool = False
-    """True: the edit also holds for generated tokens."""
-    index: int = 0
-    """Which question of the pass."""
-
-    @property
-    def start(self) -> int:
-        return min(self.layers)
-
-    @property
-    def empty(self) -> bool:
-        """Nothing to do: the answer is the unedited one, bit for bit."""
-        return not self.layers or (self.rescore is None and (self.cut is None or not bool(self.cut.any())))
 
 
 @dataclass(slots=True)
@@ -93,12 +47,21 @@ class Asked:
     """Layer -> its input [1, S, hidden], for the layers asked to be kept."""
     changes: tuple[Change | None, ...]
     """What each question's attention was edited by."""
+    likelihood: Tensor
+    """Log-probability of each question's target in nats, float64 [Q]; 0 where it has none."""
+    sinks: dict[Kind, Flags] = field(default_factory=dict)
+    """Which of the pass's columns are sinks, where a change asks."""
 
     @property
     def spans(self) -> list[tuple[int, int]]:
         """[start, stop) of each question's columns in the pass."""
-        stops = list(accumulate(len(ask.tail) for ask in self.asks))
-        return list(zip([0, *stops[:-1]], stops, strict=True))
+        return spans_of(self.asks)
+
+
+def spans_of(asks: Sequence[Ask]) -> list[tuple[int, int]]:
+    """[start, stop) of each question's rows in a pass."""
+    stops = list(accumulate(len(ask.tail) for ask in asks))
+    return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
 @dataclass(slots=True)
@@ -150,21 +113,26 @@ class Session:
         keep: frozenset[int],
         changes: tuple[Change | None, ...],
     ) -> Asked:
-        tap, fed, lasts = self._ready(asks, read, changes)
+        tap, fed, scored = self._ready(asks, read, changes)
         cache = behind(self.adapter, self.prefix.cache, low)
         inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
-        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden):
-            logits = self.adapter.forward(fed, lasts, cache)
+        tap.sinks = of_pass(self, changes)
+        told = [*tap.sinks.values(), *tilted(self, asks, tap, spans_of(asks))]
+        seen = watching(inner, [one.see for one in told])
+        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden), seen:
+            logits = self.adapter.forward(fed, scored, cache)
         grown: Any = cache.layers
         own = [(layer.keys, layer.values) for layer in grown]
         maps = {layer: values.cpu() for layer, values in tap.maps.items()}
-        return Asked(asks, logits[0], maps, own, hidden, changes)
+        last, likelihood = likelihoods(asks, logits[0])
+        sinks = {kind: one.own(sum(len(ask.tail) for ask in asks)) for kind, one in tap.sinks.items()}
+        return Asked(asks, last, maps, own, hidden, changes, likelihood, sinks)
 
     def _ready(
         self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]
     ) -> tuple[Tap, dict[str, Any], list[int]]:
-        """A pass: what it reads and edits, what goes in, and the last row of each question."""
+        """A pass: what it reads and edits, what goes in, and the rows whose logits are wanted."""
         places = Places.of(self.prefix, asks)
         first = [0, *accumulate(len(ask.tail) for ask in asks)]
         reading = [[at + row for row in ask.rows(ask.read)] for ask, at in zip(asks, first, strict=False)]
@@ -180,12 +148,12 @@ class Session:
         ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
         rope = np.concatenate([np.arange(len(ask.tail)) + at for ask, at in zip(asks, places.rope, strict=True)])
         fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
-        return tap, fed, [at - 1 for at in first[1:]]
+        return tap, fed, [at + row for ask, at in zip(asks, first, strict=False) for row in scored_rows(ask)]
 
     def _tap(self, parts: Sequence[Part], edits: Sequence[Edit]) -> Tap:
         prefix, adapter = self.prefix, self.adapter
         groups = pack(parts, prefix.images, prefix.length, prefix.head, adapter.device, adapter.dtype)
-        return Tap(prefix.columns, edits=edits, pack=groups)
+        return Tap(prefix.columns, edits=edits, pack=groups, overview=prefix.overview)
 
     # ---- answers -----------------------------------------------------------------------------------------------
 
@@ -201,7 +169,9 @@ class Session:
         columns = [np.arange(stop - len(ask.tail), stop) for ask, stop in zip(asks, stops, strict=True)]
         changes = [change for one in packs for change in one.changes]
         cache = behind(self.adapter, before)
-        return Decoding(self, cache, places, columns, stops[-1], changes, torch.cat([one.logits for one in packs]))
+        logits = torch.cat([one.logits for one in packs])
+        sinks = [(sum(len(ask.tail) for ask in one.asks), one.sinks) for one in packs]
+        return Decoding(self, cache, places, columns, stops[-1], changes, logits, sinks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +210,8 @@ class Decoding:
     changes: Sequence[Change | None]
     logits: Tensor
     """Of the next token, float32 [Q, vocabulary]."""
+    sinks: Sequence[tuple[int, Mapping[Kind, Flags]]] = ()
+    """How many columns each pass has, and which are sinks; side by side."""
 
     def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
         """Append one token to each of `rows` (questions still open) and return their next logits."""
@@ -254,31 +226,9 @@ class Decoding:
             parts.append(Part(ask.image, np.array([at]), self.columns[row], places.first[row], ask.blind))
         self.total += len(rows)
         tap = session._tap(parts, edits_of(held))
+        tap.sinks = of_step(session, [change for change, _ in held], self.sinks, self.total)
+        told = tilted(session, [places.asks[row] for row in rows], tap, [(at, at + 1) for at in range(len(rows))])
         fed = session.adapter.continuation(tokens[None], torch.tensor([rope]).to(device))
-        with tapped(tap):
+        inner: Any = session.adapter.text.layers
+        with tapped(tap), watching(inner, [one.see for one in told]):
             return session.adapter.forward(fed, range(len(rows)), self.cache)[0]
-
-
-def picked(states: Tensor, index: Tensor, dim: int) -> Tensor:
-    """Some columns of keys, values or hidden states, in memory as they were."""
-    index = index.to(states.device)
-    if dim != 2:
-        return states.index_select(dim, index)
-    return states.transpose(1, 2).index_select(1, index).transpose(1, 2)
-
-
-def edits_of(changes: Iterable[tuple[Change, Sequence[int]]]) -> list[Edit]:
-    """The engine's edits for changes, each at its rows of a pass. Changes that differ in nothing but their rows and
-    tokens are one edit: on a GPU what counts is how many there are, in every layer and step."""
-    alike: dict[Any, list[tuple[Change, Sequence[int]]]] = {}
-    for change, rows in changes:
-        if not change.empty and len(rows):
-            kind = (change.layers, change.rescore, change.renormalise, change.cut is None)
-            alike.setdefault(kind, []).append((change, rows))
-    edits = []
-    for (layers, rescore, renormalise, uncut), some in alike.items():
-        cut = None if uncut else torch.stack([change.cut for change, _ in some if change.cut is not None])
-        which = np.repeat(np.arange(len(some)), [len(rows) for _, rows in some])
-        where = np.array([row for _, rows in some for row in rows])
-        edits.append(Edit(layers, where, cut, None if uncut else which, rescore, renormalise))
-    return edits

@@ -60,7 +60,7 @@ def sessions(adapter: Adapter) -> Sessions:
         raise VgError(
             f"The text model of '{adapter.spec.name}' reads token ids again in later layers, and the adapter "
             f"{adapter.spec.adapter} feeds embeddings.",
-            "Read it with an entry of your own that says adapter: native, in DIR/models.yaml, and add --registry DIR.",
+            f"{type(adapter.model).__name__} does not hand them on; use the model in a class of its own.",
         )
     pixels = np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
     vision = adapter.prepare(Image.fromarray(pixels))

@@ -21,6 +21,7 @@ COMMON = [
     ("group", pa.string()),
     ("question_type", pa.string()),
     ("question", pa.string()),
+    ("prompt", pa.string()),
     ("width", pa.int32()),
     ("height", pa.int32()),
     ("window", pa.string()),
@@ -76,8 +77,9 @@ def _packs(
     return packs
 
 
-def common(sample: Sample, group: ImageGroup, region: Sequence[int]) -> Row:
-    """The columns that probe and refine rows share."""
+def common(question: Question, group: ImageGroup, region: Sequence[int], sent: str) -> Row:
+    """The columns that probe and refine rows share; `sent`: the prompt as it was sent."""
+    sample = question.sample
     geometry = group.visions[0].geometry
     return {
         "sample_id": sample.id,
@@ -85,6 +87,7 @@ def common(sample: Sample, group: ImageGroup, region: Sequence[int]) -> Row:
         "group": sample.group,
         "question_type": sample.question_type,
         "question": sample.question,
+        "prompt": sent,
         "width": geometry.width,
         "height": geometry.height,
         "window": group.images[0].info.get(USED),

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vgtool.attention.session import Ask, Asked, Rows, Session
+from vgtool.attention.asks import Ask, Rows
+from vgtool.attention.session import Asked, Session
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import SampleError
@@ -48,9 +49,7 @@ class Reader:
         head = self.prompt(GENERAL_PROMPT).head
         return Reading(self, groups, self.sessions.open([group.visions for group in groups], head))
 
-    def elsewhere(
-        self, questions: Sequence[Question]
-    ) -> tuple[list[tuple[Scenes, Ints]], dict[int, SampleError]]:
+    def elsewhere(self, questions: Sequence[Question]) -> tuple[list[tuple[Scenes, Ints]], dict[int, SampleError]]:
         """Each question on another image: scenes of one form each with the places of their questions, and failures."""
         lacking: dict[int, SampleError] = {}
         by_form: dict[object, list[tuple[int, ImageGroup]]] = {}

@@ -8,15 +8,21 @@ ViCrop, relative attention (arXiv 2502.17422): ask again with a crop of where th
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
 
-from vgtool.attention.session import Change, Rows
+from vgtool.attention.asks import Change, Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.metrics import relative_attention
 from vgtool.methods.base import Array, Facts, Plan, Scene, Scenes, unusable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Rescore = Callable[[Tensor], Tensor]
+
+OVERVIEW = "thumbnail tokens too: the originals take every token of the image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,8 @@ class Pai:
         default="louder",
         metadata={"help": "the prompt's last row, before the first token; plain as the released code has it"},
     )
+
+    overview: Literal["on", "off"] = field(default="on", metadata={"help": OVERVIEW})
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         return {}
@@ -51,17 +59,18 @@ class Pai:
     def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
         layers = self._layers(scenes.facts)
         rows: Rows = "last" if self.first == "louder" else "none"
-        change = Change(layers=layers, rescore=_louder(self.alpha), rows=rows, decode=True)
+        rescore, overview = _louder(self.alpha), self.overview == "on"
+        change = Change(layers=layers, rescore=rescore, rows=rows, overview=overview, decode=True)
         return [Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)] * len(scenes)
 
 
 @cache  # equal changes of scores are one object, so that the session can make one edit of them
-def _louder(alpha: float) -> Callable[[Tensor], Tensor]:
+def _louder(alpha: float) -> "Rescore":
     return lambda scores: scores + alpha * scores.abs()
 
 
 @cache
-def _scaled(weight: float) -> Callable[[Tensor], Tensor]:
+def _scaled(weight: float) -> "Rescore":
     return lambda scores: scores * weight
 
 
@@ -77,6 +86,7 @@ class AdaptVis:
     sure: float = field(default=1.5, metadata={"help": "weight from the threshold on"})
     layers: int = field(default=32, metadata={"help": "scaled: so many, from the first"})
     decode: Literal["off", "on"] = field(default="off", metadata={"help": "scale generated tokens' rows too"})
+    overview: Literal["on", "off"] = field(default="on", metadata={"help": OVERVIEW})
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         return {}
@@ -86,11 +96,9 @@ class AdaptVis:
 
     def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
         layers = frozenset(layer for layer in scenes.facts.readable if layer < self.layers)
-        decode = self.decode == "on"
+        how: Any = {"rows": "last", "decode": self.decode == "on", "overview": self.overview == "on"}
         plans = {
-            weight: Plan()
-            if weight == 1
-            else Plan(Change(layers=layers, rescore=_scaled(weight), rows="last", decode=decode))
+            weight: Plan() if weight == 1 else Plan(Change(layers=layers, rescore=_scaled(weight), **how))
             for weight in (self.unsure, self.sure)
         }
         confidence = scenes.probabilities.max(-1).round(2)  # the released code compares it to two places

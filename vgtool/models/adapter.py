@@ -6,6 +6,7 @@ columns is listed in image-space row-major order, so a column-major model (VILA-
 A family subclasses `Adapter` and overrides what differs.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -92,6 +93,8 @@ class Batch:
     """As those of `Inputs`, the same in every prompt."""
     next_positions: tuple[int, ...]
     """Of each prompt, the rope position of the first token that would follow."""
+    overview: tuple[Tensor, ...] = ()
+    """As that of `Inputs`, the same in every prompt."""
 
 
 @dataclass(kw_only=True)
@@ -267,6 +270,17 @@ class Adapter:
                 raise refused(self.tokenizer.convert_ids_to_tokens(token))
         return prompt
 
+    def sent(self, prompt: Prompt) -> str:
+        """A prompt's text as the model gets it, IMAGE in place of the image tokens."""
+        head, tail = (self.tokenizer.decode(list(ids)) for ids in (prompt.head, prompt.tail))
+        return f"{head}{IMAGE}{tail}"
+
+    def rephrased(self, ask: str, prompt: str | None = None) -> Self:
+        """The same model, asked in other words: `ask` around {question}, or a chat template of another make."""
+        made = copy.copy(self)
+        made.template = self.template.replace(QUESTION, ask) if prompt is None else prompt
+        return made
+
     def spoken(self, text: str) -> set[int]:
         """Ids that stand in a prompt about an image and go through the embeddings."""
         prompt, token = self.prompt(text), self.image_token
@@ -348,7 +362,8 @@ class Adapter:
                 elif isinstance(value, Tensor):
                     axis = value.dim() - 2 if name == "position_ids" else 0  # [B, L]; [3, B, L] under mrope
                     kwargs[name] = torch.cat([one.kwargs[name] for one in each], axis)
-        return Batch(kwargs, each[0].length, each[0].columns, tuple(one.next_position for one in each))
+        following = tuple(one.next_position for one in each)
+        return Batch(kwargs, each[0].length, each[0].columns, following, each[0].overview)
 
     def places(self, vision: Vision, at: int) -> tuple[Tensor, Tensor]:
         """Columns of an image that starts at column `at`: its grid tokens in image-space order, its overview's."""

@@ -20,7 +20,7 @@ FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "to
 def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """(config, model class) of a checkpoint. VgError when transformers has no image-text model for it."""
     checkpoint.refuse_remote_code(*FILES)
-    kind = checkpoint.config().get("model_type")
+    kind = checkpoint.config(native=True).get("model_type")
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -32,6 +32,11 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         raise VgError(
             f"'{checkpoint.spec.name}' has model_type {kind!r}, which is no image-text model of transformers.",
             "docs/models.md lists the layouts that vgtool reads.",
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise VgError(
+            f"'{checkpoint.spec.name}' (model_type {kind!r}) is an encoder-decoder.",
+            "vgtool reads decoders, whose prompt holds the image's tokens.",
         )
     return config, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
 

@@ -31,7 +31,7 @@ class Gemma3(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
-        config = checkpoint.configured(Gemma3Config, checkpoint.config())
+        config = checkpoint.configured(Gemma3Config, checkpoint.config(native=True))
         processor, side = checkpoint.image_processor(), config.vision_config.image_size
         if (processor.size.height, processor.size.width) != (side, side) or getattr(
             processor, "do_pan_and_scan", False

@@ -35,7 +35,7 @@ class InternVL(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
-        config = checkpoint.configured(InternVLConfig, checkpoint.config())
+        config = checkpoint.configured(InternVLConfig, checkpoint.config(native=True))
         processor = checkpoint.image_processor()
         side = config.vision_config.image_size[0]
         if (processor.size.height, processor.size.width) != (side, side) or not processor.do_resize:

@@ -33,7 +33,7 @@ class Llava(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
-        config = checkpoint.configured(LlavaConfig, checkpoint.config())
+        config = checkpoint.configured(LlavaConfig, checkpoint.config(native=True))
         processor = checkpoint.image_processor()
         layout(processor, 64, 64, Grid(1, 1))  # refuses settings this adapter does not know, before weights are read
         _fits(config, processor, checkpoint)

@@ -49,7 +49,7 @@ class Qwen25(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
-        config = checkpoint.configured(cls.host[0], checkpoint.config())
+        config = checkpoint.configured(cls.host[0], checkpoint.config(native=True))
         processor = processor_of(checkpoint, config)
         words = conversation(checkpoint, checkpoint.tokenizer(), config.image_token_id, *ends(config))
         return cls(model=checkpoint.build(cls.host[1], config, placement), image_processor=processor, **words)
