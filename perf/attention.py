@@ -28,7 +28,8 @@ from vgtool.attention.engine import Tap, attach, tapped
 from vgtool.attention.session import Session
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.questions import PACK_TOKENS
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid
 from vgtool.registry import ModelSpec
 

@@ -22,7 +22,8 @@ from vgtool.grounding.geometry import Geometry
 from vgtool.methods.probe import Probe
 from vgtool.methods.task import ImageGroup
 from vgtool.methods.witnesses import Asking, Witnesses
-from vgtool.models.adapter import Adapter, Prompt, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Prompt, Vision
 from vgtool.records import Box, Decoding, Grid, ImageSource, Sample
 from vgtool.registry import ModelSpec
 

@@ -12,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from tests.test_results import HEADS, METHODS, answered, looked, raw
+from tests.test_results import HEADS, METHODS, SAMPLES, answered, looked, raw
 from tests.test_scoring import IDENTITY
 from vgtool.methods.refine import Refine
 from vgtool.runs.store import Shard, Store
@@ -182,6 +182,9 @@ def test_every_number_of_every_row_is_computed_again(runs: dict[str, Any], resul
             check_answers(row, answers, answers[answers.method == "baseline"])
         elif table == "random-tokens":
             check_answers(row, answers, answers[answers.method == "random-keep"])
+        elif table == "failures":
+            failed = answers[answers.error.fillna("").str.startswith(f"{row['level']}:")]
+            assert (row["n"], row["value"]) == (SAMPLES, failed.sample_id.nunique())
         elif table == "counts":
             check_counts(row, answers)
         elif table == "thirds":
@@ -196,7 +199,7 @@ def test_every_number_of_every_row_is_computed_again(runs: dict[str, Any], resul
         seen[table] = seen.get(table, 0) + 1
     assert sum(seen.values()) == results.frame.height
     assert seen.keys() == {"accuracy", "random-tokens", "counts", "grounding", "heads", "groups", "probes", "thirds",
-                           "runs", "against"}  # fmt: skip
+                           "runs", "against", "failures"}  # fmt: skip
     assert seen["accuracy"] == 2 * 3 * (len(METHODS) * 4 + (len(METHODS) - 1) * 4), "both models, whole and two groups"
 
 

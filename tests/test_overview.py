@@ -13,7 +13,7 @@ from vgtool.attention.session import Session
 from vgtool.attention.whole import WholeSession
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.parse import parse
-from vgtool.models.adapter import Inputs, Vision
+from vgtool.models.inputs import Inputs, Vision
 from vgtool.records import Grid
 
 

@@ -23,7 +23,7 @@ from vgtool.methods.questions import Question
 from vgtool.methods.reliance import Wanted, Windows, measured, rows_of, spoken
 from vgtool.methods.task import ImageGroup
 from vgtool.methods.witnesses import Asking, Witnesses
-from vgtool.models.adapter import Prompt
+from vgtool.models.inputs import Prompt
 from vgtool.models.load import load, resolve
 from vgtool.records import Box, Decoding, ImageSource, Sample
 

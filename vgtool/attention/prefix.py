@@ -10,7 +10,8 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from vgtool.attention.tap import Tap, stopping, tapped
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Vision
 
 
 @dataclass(slots=True)

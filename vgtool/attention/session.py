@@ -29,7 +29,8 @@ from vgtool.attention.sinks import Flags, Kind, of_pass, of_step, watching
 from vgtool.attention.tap import Edit, Tap, stopping, tapped
 from vgtool.attention.targets import likelihoods, scored_rows
 from vgtool.attention.tilt import tilted
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Vision
 
 
 @dataclass(slots=True)

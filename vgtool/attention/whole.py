@@ -18,7 +18,8 @@ from vgtool.attention.sinks import Kind, Sinks, dimensions, massive, watching
 from vgtool.attention.tap import Tap, tapped
 from vgtool.attention.targets import likelihoods, scored_rows
 from vgtool.errors import SampleError
-from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Inputs, Vision
 
 
 @dataclass(slots=True)

@@ -16,7 +16,8 @@ from vgtool.attention.session import Asked
 from vgtool.methods.base import Plan
 from vgtool.methods.questions import PACK_TOKENS, Question
 from vgtool.methods.reading import AnySession
-from vgtool.models.adapter import Adapter, Prompt, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Prompt, Vision
 from vgtool.records import Decoding
 
 T = TypeVar("T")
@@ -56,8 +57,8 @@ class Answering:
     ending: Ending
     images: int
     """In the batch."""
-    open: Callable[[Sequence[Sequence[Vision]]], AnySession]
-    """Other images through the model."""
+    open: Callable[[Sequence[Sequence[Vision]], bool], AnySession]
+    """Other images through the model; whether those of one prompt stand side by side."""
     passes: list[list[Pass]] = field(default_factory=list)
     """Those of one list decode together."""
     faith: dict[tuple[int, str], dict[str, float]] = field(default_factory=dict)
@@ -173,7 +174,7 @@ class Answering:
                 for image, v in shown.items()
                 if v.plan.distort
             ]
-            other, places = self.open(scenes), {image: at for at, image in enumerate(shown)}
+            other, places = self.open(scenes, False), {image: at for at, image in enumerate(shown)}
             for pack in self._packs(some):
                 asks = [self._ask(v) for v in pack]
                 own = self.session.ask(asks)
@@ -193,12 +194,12 @@ class Answering:
         scenes = []
         for some in shown.values():
             visions = [self.session.adapter.prepare(image) for image in some[0].plan.images or ()]
-            scenes.append((tuple(vision.form for vision in visions), visions, some))
+            scenes.append(((some[0].plan.beside, *(vision.form for vision in visions)), visions, some))
         scenes.sort(key=lambda scene: scene[0])
         answers: dict[tuple[int, str], Answer] = {}
-        for _, same in groupby(scenes, key=lambda scene: scene[0]):
+        for (beside, *_), same in groupby(scenes, key=lambda scene: scene[0]):
             for batch in filled(same, lambda scene: 1, self.images):
-                session = self.open([visions for _, visions, _ in batch])
+                session = self.open([visions for _, visions, _ in batch], bool(beside))
                 asks = [(v, replace(self._ask(v), image=at)) for at, (_, _, some) in enumerate(batch) for v in some]
                 for pack in filled(asks, lambda one: len(one[1].tail), self._room(PACK_TOKENS)):
                     asked = session.ask([ask for _, ask in pack])

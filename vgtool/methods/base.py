@@ -24,7 +24,8 @@ from vgtool.registry import ModelSpec
 if TYPE_CHECKING:  # methods are listed, and a run is planned, without torch
     from PIL import Image
 
-    from vgtool.models.adapter import Adapter, Vision
+    from vgtool.models.adapter import Adapter
+    from vgtool.models.inputs import Vision
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -231,6 +232,8 @@ class Plan:
     """Answer without the image."""
     images: "tuple[Image.Image, ...] | None" = None
     """Answer about these images instead."""
+    beside: bool = False
+    """They stand side by side, without the line breaks that the model's chat puts between two."""
     key: str = ""
     """Questions of one image whose `images`, or `distort`, share a key share one session."""
     kept: Sequence[int] | Ints | None = None

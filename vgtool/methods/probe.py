@@ -85,7 +85,7 @@ class Probe:
         passes, failed = rounds(groups, self.prompt, max_questions)
         rows: list[Row] = [failure(sample, str(error)) for sample, error in failed]
         with torch.inference_mode():
-            general = self.prompt(GENERAL_PROMPT)
+            general = self.prompt(GENERAL_PROMPT, len(groups[0].images))
             asks = [Ask(general.tail, general.question, self.row, image=at) for at in range(len(groups))]
             session = self.sessions.open([group.visions for group in groups], general.head)
             below: np.ndarray | None = None

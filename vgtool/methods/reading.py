@@ -18,7 +18,7 @@ from vgtool.grounding.geometry import BoxMapping
 from vgtool.methods.base import Array, Facts, Ints, Maps, Scenes
 from vgtool.methods.questions import Question
 from vgtool.methods.task import ImageGroup
-from vgtool.models.adapter import Prompt
+from vgtool.models.inputs import Prompt
 from vgtool.records import Sample
 
 AnySession = Session | WholeSession
@@ -38,7 +38,7 @@ class Reader:
     mapping: BoxMapping
     partner: Callable[[Sample], Image.Image]
     """Another image of the benchmark."""
-    prompt: Callable[[str], Prompt] = field(init=False)
+    prompt: Callable[[str, int], Prompt] = field(init=False)
     """Remembered: benchmarks ask the same of many images."""
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class Reader:
 
     def open(self, groups: Sequence[ImageGroup]) -> "Reading":
         """Images of one form through the model."""
-        head = self.prompt(GENERAL_PROMPT).head
+        head = self.prompt(GENERAL_PROMPT, len(groups[0].images)).head
         return Reading(self, groups, self.sessions.open([group.visions for group in groups], head))
 
     def elsewhere(self, questions: Sequence[Question]) -> tuple[list[tuple[Scenes, Ints]], dict[int, SampleError]]:
@@ -87,7 +87,7 @@ class Reading:
         rows are the questions'. SampleError when it is not finite."""
         maps: dict[Rows, dict[int, Array]] = {}
         base: Asked | None = None
-        general = self.reader.prompt(GENERAL_PROMPT)
+        general = self.reader.prompt(GENERAL_PROMPT, len(self.groups[0].images))
         for row, layers in self.reader.reads.items():
             asks = [Ask(q.prompt.tail, q.prompt.question, row, image=q.image) for q in questions]
             fresh = row not in self.general and bool(layers)

@@ -133,7 +133,12 @@ class Refine:
         ]
         head, images = questions[0].prompt.head, len(reading.groups)
         work = Answering(
-            reading.session, questions, base, self.ending, images, lambda scenes: self.sessions.open(scenes, head)
+            reading.session,
+            questions,
+            base,
+            self.ending,
+            images,
+            lambda scenes, beside: (self.sessions.beside if beside else self.sessions).open(scenes, head),
         )
         same = {variant.question for variant in variants if variant.plan.unchanged}
         plain = range(len(questions)) if BASELINE in self.labels else sorted(same)

@@ -122,6 +122,11 @@ class ViCrop:
         metadata={"help": "least window side, px; the model's input, 224 where that follows the image"},
     )
 
+    over: Literal["seen", "whole"] = field(
+        default="seen",
+        metadata={"help": "where the map lies: on what the model sees; whole stretches it, as the released code does"},
+    )
+
     def where(self, facts: Facts) -> int:
         share = 22 / 36 if facts.follows_image else 14 / 32  # the released code's, for Qwen2.5-VL and for LLaVA
         proportion = round(share * facts.layers)
@@ -152,8 +157,9 @@ class ViCrop:
                 plans.append(refused[at])
                 continue
             scene = scenes[at]
-            box = window(values[at].reshape(grid.rows, grid.cols), scene, self.side)
-            plans.append(Plan(images=(scene.image, scene.image.crop(box)), key=f"vicrop {box}", triage=values[at]))
+            box = window(values[at].reshape(grid.rows, grid.cols), scene, self.side, self.over == "whole")
+            shown = (scene.image, scene.image.crop(box))
+            plans.append(Plan(images=shown, beside=True, key=f"vicrop {box}", triage=values[at]))
         return plans
 
 
@@ -165,15 +171,16 @@ FOLLOWING = 224.0
 Qwen2.5-VL, whose images it also caps at 200,704 pixels."""
 
 
-def window(values: Array, scene: Scene, least: float | None = None) -> tuple[int, int, int, int]:
+def window(values: Array, scene: Scene, least: float | None = None, whole: bool = False) -> tuple[int, int, int, int]:
     """The crop in stored pixels: per size the window with the largest sum; of those, the one that stands out most.
 
     Window sizes are `least` times SIZES, in stored pixels; without it the model's input size, as the original has it,
-    or FOLLOWING. A size that covers the whole image is left out, and an image smaller than every window is not cropped.
+    or FOLLOWING. `whole`: the map is taken to span the image, even where padding or cropping moved it. A size that
+    covers the whole image is left out, and an image smaller than every window is not cropped.
     """
     geometry, image = scene.geometry, scene.image
     rows, cols = values.shape
-    left, top, right, bottom = geometry.grid_box()
+    left, top, right, bottom = (0.0, 0.0, image.width, image.height) if whole else geometry.grid_box()
     cell_w, cell_h = (right - left) / cols, (bottom - top) / rows
     least = least or (FOLLOWING if scene.facts.follows_image else geometry.canvas_width)
     best: tuple[float, float, float, float] | None = None

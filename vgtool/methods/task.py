@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
-    from vgtool.models.adapter import Vision
+    from vgtool.models.inputs import Vision
 
 Row = dict[str, Any]
 

@@ -20,7 +20,7 @@ from vgtool.errors import VgError
 from vgtool.methods.base import Facts, Plan, Scenes
 
 if TYPE_CHECKING:
-    from vgtool.models.adapter import Vision
+    from vgtool.models.inputs import Vision
 
 STEPS = 1000
 

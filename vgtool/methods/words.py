@@ -62,7 +62,7 @@ class Words:
         rows, asked = dict[int, Row](), list[tuple[int, Question]]()
         for at, question in questions.items():
             try:
-                prompt = self.prompt(question.sample.question)
+                prompt = self.prompt(question.sample.question, len(groups[question.image].images))
                 asked.append((at, Question(question.image, question.sample, prompt)))
             except SampleError as error:
                 rows[at] = {"unmeasured": str(error)}

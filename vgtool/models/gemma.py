@@ -15,9 +15,10 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
-from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.inputs import Inputs, Vision
 from vgtool.records import Grid
 
 

@@ -8,9 +8,10 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration
 
 from vgtool.errors import SampleError, VgError
 from vgtool.models import tiles
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid
 
 OPEN, CLOSE = "<img>", "</img>"

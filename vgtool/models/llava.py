@@ -13,9 +13,10 @@ from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGener
 
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid
 
 VICUNA = "USER: <image>\n{question} ASSISTANT:"

@@ -18,10 +18,12 @@ from transformers import Cache
 
 from vgtool.errors import SampleError, VgError
 from vgtool.models import auto, shapes, stripes
-from vgtool.models.adapter import IMAGE, QUESTION, Adapter, Inputs, Prompt, Vision, covered
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.entering import entering
+from vgtool.models.inputs import Inputs, Prompt, Vision
+from vgtool.models.prompts import IMAGE, QUESTION, covered
 from vgtool.models.shapes import Shape
 from vgtool.models.wording import refused
 from vgtool.models.written import SAMPLE, SMALL, Around, Writer, per_token, separating
@@ -148,7 +150,12 @@ class Native(Adapter):
         made.around = replace(around, before=around.before + lead, after=trail + around.after)
         return made
 
-    def prompt(self, text: str) -> Prompt:
+    def beside(self) -> Self:
+        made = super().beside()
+        made.writer = replace(self.writer, separator=made.separator)
+        return made
+
+    def prompt(self, text: str, images: int = 1) -> Prompt:
         text = self.wording(text)
         if IMAGE in text or self.around.special & set(self.tokenizer(text, add_special_tokens=False).input_ids):
             raise SampleError("placeholder_in_question", "the question holds a token that stands for an image")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from vgtool.errors import VgError
-from vgtool.models.adapter import IMAGE, QUESTION
+from vgtool.models.prompts import IMAGE, QUESTION
 
 SAMPLE, OTHER = "Is there a mass?", "Which side?"
 """The user's text while a prompt's parts are told apart."""
