@@ -20,7 +20,7 @@ class Cai:
     """Attention to image tokens like the text, where a deep layer is unsure."""
 
     name: ClassVar[str] = "cai"
-    summary: ClassVar[str] = "rival: attention to image tokens like the text where a layer is unsure (Lei et al. 2026)"
+    summary: ClassVar[str] = "rival: image attention follows the text where a layer is unsure (Lei et al. 2026)"
 
     threshold: float = field(default=0.15, metadata={"help": "entropy, in ln 10, above which a layer is unsure"})
     start: int | None = field(
