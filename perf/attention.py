@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from vgtool.attention.asking import Ask, Change
 from vgtool.attention.decode import Ending, decode
 from vgtool.attention.engine import Tap, attach, tapped
-from vgtool.attention.session import Ask, Change, Session
+from vgtool.attention.session import Session
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.questions import PACK_TOKENS
 from vgtool.models.adapter import Adapter, Vision

@@ -81,7 +81,7 @@ def exact(name: str, folder: Path) -> dict[str, Any]:
     from PIL import Image
     from transformers import AutoModelForImageTextToText
 
-    from vgtool.attention.session import Ask
+    from vgtool.attention.asking import Ask
     from vgtool.attention.sharing import sessions
     from vgtool.models.load import load
     from vgtool.registry import ModelSpec

@@ -13,8 +13,9 @@ import torch
 from tests import reference, zoo
 from tests.test_attention_engine import FakeTokenizer
 from vgtool.attention import decode, packing, whole
+from vgtool.attention.asking import Ask, Asked, Change
 from vgtool.attention.engine import attach
-from vgtool.attention.session import Ask, Asked, Change, Session
+from vgtool.attention.session import Session
 from vgtool.attention.sharing import Sessions, sessions
 from vgtool.benchmarks.load import load as benchmark
 from vgtool.errors import SampleError
@@ -97,7 +98,7 @@ def test_edits_and_answers_of_eight_images_in_one_pass_are_those_of_each_alone(n
         asked = together.ask(asks, EVERY, EVERY)
         passes = [asked, *(changed(together, asked, batch, kind, range(len(asks)), tokens) for kind in KINDS)]
         answers = decode.decode(together.state(passes), ENDING, dict.fromkeys(range(len(asks) * len(passes)), ()))
-        for image in range(0, len(SIZES), 3):
+        for image in range(len(SIZES)):
             mine = [at for at, ask in enumerate(asks) if ask.image == image]
             alone = batch.open(image)
             by_itself = alone.ask([replace(asks[at], image=0) for at in mine], EVERY, EVERY)
@@ -106,11 +107,18 @@ def test_edits_and_answers_of_eight_images_in_one_pass_are_those_of_each_alone(n
                 assert (one.logits[mine] - other.logits).abs().max() < 1e-4, which
                 for layer in other.maps:
                     assert (one.maps[layer][mine] - other.maps[layer]).abs().max() < 1e-5, which
+                assert torch.equal(kept(one, mine), kept(other, range(len(mine)))), which
             found = decode.decode(alone.state(others), ENDING, dict.fromkeys(range(len(mine) * len(others)), ()))
             for which in range(len(others)):
                 for row, at in enumerate(mine):
                     expected = found[which * len(mine) + row].tokens
                     assert answers[which * len(asks) + at].tokens == expected, (KINDS[which - 1] if which else "plain")
+
+
+def kept(asked: Asked, rows: Any) -> torch.Tensor:
+    """Tokens that each question keeps, by its own heads over the mean of a layer; bool [Q, N]."""
+    ratio = asked.maps[3][list(rows)][:, 0] / (asked.maps[2][list(rows)].mean(1) + 1e-10)
+    return ratio >= ratio.quantile(0.5, dim=-1, keepdim=True)
 
 
 def changed(opened: Any, asked: Asked, batch: Batch, kind: str, questions: Any, tokens: int) -> Asked:

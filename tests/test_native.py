@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 from typer.testing import CliRunner
 
 from tests import families
-from vgtool.attention.session import Ask
+from vgtool.attention.asking import Ask
 from vgtool.attention.sharing import Sessions, sessions
 from vgtool.commands import app
 from vgtool.errors import SampleError, VgError

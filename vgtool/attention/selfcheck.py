@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgtool.attention.session import Ask, Change, Session
+from vgtool.attention.asking import Ask, Change
+from vgtool.attention.session import Session
 from vgtool.attention.tap import Edit, Tap, tapped
 from vgtool.models.adapter import Adapter, Prompt, Vision
 

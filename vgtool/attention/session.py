@@ -10,95 +10,23 @@ A pass is one row [q1 | q2 | ...] without padding, rope positions restarting for
 `whole.WholeSession` is the same interface over whole-prompt passes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.layers import kept, resumed
+from vgtool.attention.asking import Ask, Asked, Change, edits_of
+from vgtool.attention.layers import kept, narrowed, resumed
 from vgtool.attention.packing import Ints, Part, pack
 from vgtool.attention.prefix import Prefix, behind, encode, joined
 from vgtool.attention.tap import Edit, Tap, stopping, tapped
 from vgtool.models.adapter import Adapter, Vision
-
-Rows = Literal["last", "question", "text", "none"]
-"""The last prompt token; the tokens of the user's text; every token after the image."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One continuation of an image's prefix."""
-
-    tail: tuple[int, ...]
-    question: tuple[int, int] = (0, 0)
-    """Where the user's text stands in the tail, [start, stop)."""
-    read: Rows = "last"
-    """Rows of the tail whose attention is read and averaged (paper section 3: the last prompt token)."""
-    blind: bool = False
-    """True: the prompt without its image; the image columns are hidden and positions close up."""
-    image: int = 0
-    """Which of the session's images."""
-
-    def rows(self, which: Rows) -> range:
-        """Rows of the tail."""
-        size = len(self.tail)
-        named = {"last": range(size - 1, size), "question": range(*self.question), "text": range(size)}
-        return named.get(which, range(0))
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Edited attention for one question of an earlier pass (knockout; PAI and AdaptVis rescore)."""
-
-    layers: frozenset[int]
-    cut: Tensor | None = None
-    """bool [N]: image tokens that the edited rows may not attend to."""
-    rescore: Callable[[Tensor], Tensor] | None = None
-    """New scaled scores of edited rows from the old, float32 [r, H, N], rows of several questions together."""
-    rows: Rows = "text"
-    """Which rows of the question are edited; `text` is every token after the image, `none` leaves them alone."""
-    renormalise: bool = True
-    decode: bool = False
-    """True: the edit also holds for generated tokens."""
-    index: int = 0
-    """Which question of the pass."""
-
-    @property
-    def start(self) -> int:
-        return min(self.layers)
-
-    @property
-    def empty(self) -> bool:
-        """Nothing to do: the answer is the unedited one, bit for bit."""
-        return not self.layers or (self.rescore is None and (self.cut is None or not bool(self.cut.any())))
-
-
-@dataclass(slots=True)
-class Asked:
-    """Questions that have been through the model: what was read, and what a continuation needs."""
-
-    asks: tuple[Ask, ...]
-    logits: Tensor
-    """At each question's last prompt token, float32 [Q, vocabulary]."""
-    maps: dict[int, Tensor]
-    """Layer -> float32 [Q, H, N], rows read; image-space token order."""
-    cache: list[Any]
-    """What the session that made it continues from: per layer, keys and values of the pass's columns [1, Hk, S, D]."""
-    hidden: dict[int, Tensor]
-    """Layer -> its input [1, S, hidden], for the layers asked to be kept."""
-    changes: tuple[Change | None, ...]
-    """What each question's attention was edited by."""
-
-    @property
-    def spans(self) -> list[tuple[int, int]]:
-        """[start, stop) of each question's columns in the pass."""
-        stops = list(accumulate(len(ask.tail) for ask in self.asks))
-        return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
 @dataclass(slots=True)
@@ -140,6 +68,13 @@ class Session:
         asks = tuple(asked.asks[change.index] for change in changes)
         return self._pass(asks, start, picked(hidden, index, hidden.dim() - 2), low, read, frozenset(), tuple(changes))
 
+    def first(self, asked: Asked, count: int) -> Asked:
+        """The first `count` questions of a pass; what the others held is let go."""
+        columns = sum(len(ask.tail) for ask in asked.asks[:count])
+        cache = [tuple(joined([one[:, :, :columns]]) for one in pair) for pair in asked.cache]
+        maps = {layer: one[:count] for layer, one in asked.maps.items()}
+        return Asked(asked.asks[:count], asked.logits[:count], maps, cache, {}, asked.changes[:count])
+
     def _pass(
         self,
         asks: tuple[Ask, ...],
@@ -151,36 +86,61 @@ class Session:
         changes: tuple[Change | None, ...],
     ) -> Asked:
         tap, fed, lasts = self._ready(asks, read, changes)
-        cache = behind(self.adapter, self.prefix.cache, low)
+        cache: Any = behind(self.adapter, self.prefix.cache, low)
         inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
-        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden):
+        narrow = self._narrow(asks, len(inner) - 1, cache, tap, changes)
+        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden), narrow:
             logits = self.adapter.forward(fed, lasts, cache)
-        grown: Any = cache.layers
-        own = [(layer.keys, layer.values) for layer in grown]
+        own = [(layer.keys, layer.values) for layer in cache.layers]
         maps = {layer: values.cpu() for layer, values in tap.maps.items()}
         return Asked(asks, logits[0], maps, own, hidden, changes)
+
+    def _narrow(
+        self, asks: tuple[Ask, ...], layer: int, cache: Any, tap: Tap, changes: tuple[Change | None, ...]
+    ) -> AbstractContextManager[None]:
+        """The last layer for the last row of each question alone, and for those that are read there."""
+        first = [min(ask.rows(ask.read), default=len(ask.tail)) if layer in tap.read else len(ask.tail) for ask in asks]
+        sizes = [max(len(ask.tail) - row, 1) for ask, row in zip(asks, first, strict=True)]
+        stops = list(accumulate(len(ask.tail) for ask in asks))
+        if 2 * sum(sizes) > stops[-1]:
+            return nullcontext()
+        here = tuple(change if change and layer in change.layers else None for change in changes)
+        short = self._tapping(Places.of(self.prefix, asks), sizes, tap.read & {layer}, here)
+        short.stop = layer
+        rows = np.concatenate([np.arange(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)])
+        return narrowed(self.adapter.text.layers[layer], cache.layers[layer], rows, tap, short)  # type: ignore[index]
 
     def _ready(
         self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]
     ) -> tuple[Tap, dict[str, Any], list[int]]:
         """A pass: what it reads and edits, what goes in, and the last row of each question."""
         places = Places.of(self.prefix, asks)
-        first = [0, *accumulate(len(ask.tail) for ask in asks)]
-        reading = [[at + row for row in ask.rows(ask.read)] for ask, at in zip(asks, first, strict=False)]
+        sizes = [len(ask.tail) for ask in asks]
+        tap = self._tapping(places, sizes, read, changes)
+        ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
+        rope = np.concatenate([np.arange(size) + at for size, at in zip(sizes, places.rope, strict=True)])
+        fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
+        return tap, fed, [stop - 1 for stop in accumulate(sizes)]
+
+    def _tapping(
+        self, places: "Places", sizes: Sequence[int], read: frozenset[int], changes: Sequence[Change | None]
+    ) -> Tap:
+        """What a pass over the last `sizes` tokens of each question reads and edits, with the keys of all tokens."""
+        asks = places.asks
+        lasts = list(accumulate(sizes))
+        first = [last - len(ask.tail) for ask, last in zip(asks, lasts, strict=True)]  # of its first token, fed or not
+        wanted = [ask.rows(ask.read) if read else () for ask in asks]
+        reading = [[at + row for row in rows] for rows, at in zip(wanted, first, strict=True)]
         edited = [
-            (change, [at + row for row in ask.rows(change.rows)])
-            for ask, change, at in zip(asks, changes, first, strict=False)
+            (change, [at + row for row in ask.rows(change.rows) if row >= len(ask.tail) - size])
+            for ask, change, at, size in zip(asks, changes, first, sizes, strict=True)
             if change is not None
         ]
-        slots = np.repeat(np.arange(len(asks)), [len(rows) for rows in reading])
-        parts = places.parts([(at, at + len(ask.tail)) for ask, at in zip(asks, first, strict=False)])
-        tap = self._tap(parts, edits_of(edited))
-        tap.read, tap.rows, tap.slots = read, [row for rows in reading for row in rows], slots
-        ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
-        rope = np.concatenate([np.arange(len(ask.tail)) + at for ask, at in zip(asks, places.rope, strict=True)])
-        fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
-        return tap, fed, [at - 1 for at in first[1:]]
+        tap = self._tap(places.parts(sizes), edits_of(edited))
+        tap.read, tap.rows = read, [row for rows in reading for row in rows]
+        tap.slots = np.repeat(np.arange(len(asks)), [len(rows) for rows in reading])
+        return tap
 
     def _tap(self, parts: Sequence[Part], edits: Sequence[Edit]) -> Tap:
         prefix, adapter = self.prefix, self.adapter
@@ -190,12 +150,15 @@ class Session:
     # ---- answers -----------------------------------------------------------------------------------------------
 
     def state(self, packs: Sequence[Asked]) -> "Decoding":
-        """All questions of `packs` side by side, ready to take one token each."""
+        """All questions of `packs` side by side, ready to take one token each. Their caches go into it, a layer at a
+        time: take one state of a pass."""
         asks = [ask for one in packs for ask in one.asks]
-        before = [
-            (joined([keys, *(one[0] for one in own)]), joined([values, *(one[1] for one in own)]))
-            for (keys, values), *own in zip(self.prefix.cache, *(one.cache for one in packs), strict=True)
-        ]
+        before = []
+        for layer, shared in enumerate(self.prefix.cache):
+            own = [one.cache[layer] for one in packs]
+            before.append(tuple(joined([pair[side] for pair in (shared, *own)]) for side in range(2)))
+            for one in packs:
+                one.cache[layer] = None
         places = Places.of(self.prefix, asks)
         stops = list(accumulate(len(ask.tail) for ask in asks))
         columns = [np.arange(stop - len(ask.tail), stop) for ask, stop in zip(asks, stops, strict=True)]
@@ -219,12 +182,14 @@ class Places:
         rope = [prefix.head if ask.blind else prefix.next_position[ask.image] for ask in asks]
         return cls(asks, first, rope)
 
-    def parts(self, spans: Sequence[tuple[int, int]]) -> list[Part]:
-        """Of a pass over these columns alone."""
-        return [
-            Part(ask.image, columns, columns, first, ask.blind)
-            for ask, first, columns in zip(self.asks, self.first, (np.arange(*span) for span in spans), strict=True)
-        ]
+    def parts(self, sizes: Sequence[int]) -> list[Part]:
+        """Of a pass over the last `sizes` tokens of each question."""
+        made, row, column = [], 0, 0
+        for ask, first, size in zip(self.asks, self.first, sizes, strict=True):
+            queries, keys = np.arange(row, row + size), np.arange(column, column + len(ask.tail))
+            made.append(Part(ask.image, queries, keys, first, ask.blind))
+            row, column = row + size, column + len(ask.tail)
+        return made
 
 
 @dataclass(slots=True)
@@ -265,20 +230,3 @@ def picked(states: Tensor, index: Tensor, dim: int) -> Tensor:
     if dim != 2:
         return states.index_select(dim, index)
     return states.transpose(1, 2).index_select(1, index).transpose(1, 2)
-
-
-def edits_of(changes: Iterable[tuple[Change, Sequence[int]]]) -> list[Edit]:
-    """The engine's edits for changes, each at its rows of a pass. Changes that differ in nothing but their rows and
-    tokens are one edit: on a GPU what counts is how many there are, in every layer and step."""
-    alike: dict[Any, list[tuple[Change, Sequence[int]]]] = {}
-    for change, rows in changes:
-        if not change.empty and len(rows):
-            kind = (change.layers, change.rescore, change.renormalise, change.cut is None)
-            alike.setdefault(kind, []).append((change, rows))
-    edits = []
-    for (layers, rescore, renormalise, uncut), some in alike.items():
-        cut = None if uncut else torch.stack([change.cut for change, _ in some if change.cut is not None])
-        which = np.repeat(np.arange(len(some)), [len(rows) for _, rows in some])
-        where = np.array([row for _, rows in some for row in rows])
-        edits.append(Edit(layers, where, cut, None if uncut else which, rescore, renormalise))
-    return edits

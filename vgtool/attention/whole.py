@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.session import Ask, Asked, Change, edits_of
+from vgtool.attention.asking import Ask, Asked, Change, edits_of
 from vgtool.attention.tap import Tap, tapped
 from vgtool.models.adapter import Adapter, Inputs, Vision
 
@@ -45,6 +45,11 @@ class WholeSession:
     def rerun(self, asked: Asked, changes: Sequence[Change], read: frozenset[int] = frozenset()) -> Asked:
         """As Session.rerun, from the first layer."""
         return self._passes(tuple(asked.asks[change.index] for change in changes), read, tuple(changes))
+
+    def first(self, asked: Asked, count: int) -> Asked:
+        """As Session.first."""
+        maps = {layer: one[:count] for layer, one in asked.maps.items()}
+        return Asked(asked.asks[:count], asked.logits[:count], maps, asked.cache[:count], {}, asked.changes[:count])
 
     def _passes(self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]) -> Asked:
         done = [self._pass(ask, change, read) for ask, change in zip(asks, changes, strict=True)]

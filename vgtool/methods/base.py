@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vgtool.attention.session import Change, Rows
+from vgtool.attention.asking import Change, Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry

@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 from PIL import Image
 
-from vgtool.attention.session import Rows
+from vgtool.attention.asking import Rows
 from vgtool.errors import SampleError
 from vgtool.images import Alpha, open_image
 from vgtool.methods.base import Facts, Plan, Scenes

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from vgtool.attention.session import Ask, Rows
+from vgtool.attention.asking import Ask, Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping, Geometry

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vgtool.attention.session import Ask, Asked, Rows, Session
+from vgtool.attention.asking import Ask, Asked, Rows
+from vgtool.attention.session import Session
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import SampleError

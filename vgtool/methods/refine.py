@@ -12,8 +12,8 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
+from vgtool.attention.asking import Rows
 from vgtool.attention.decode import Ending
-from vgtool.attention.session import Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from vgtool.attention.session import Change, Rows
+from vgtool.attention.asking import Change, Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.metrics import relative_attention
 from vgtool.methods.base import Array, Facts, Plan, Scene, Scenes, unusable

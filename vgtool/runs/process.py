@@ -9,7 +9,12 @@ from pathlib import Path
 
 def me() -> str:
     """This process."""
-    return f"{_host()}-{os.getpid()}-{_born(os.getpid())}"
+    return _named(os.getpid())
+
+
+@cache  # by number, which a forked child does not share
+def _named(number: int) -> str:
+    return f"{_host()}-{number}-{_born(number)}"
 
 
 def gone(name: str) -> bool:
