@@ -30,7 +30,7 @@ from vgtool.methods.refine import Refine
 from vgtool.methods.task import ImageGroup
 from vgtool.models.load import load, resolve
 from vgtool.records import Grid
-from vgtool.runs import plan
+from vgtool.runs.memory import Shape, batch_bytes
 
 METHODS = ("vgrefine", "random-keep", "pai", "swap", "no-image")
 
@@ -89,11 +89,10 @@ def measured(opened: Any, images: int, questions: int, methods: int) -> tuple[in
         task.run(groups, None)
     text = adapter.model.config.get_text_config()
     tokens = groups[0].visions[0].tokens
-    shape = plan.Shape(
-        0, 4.0, adapter.layers, adapter.heads, text.num_key_value_heads * text.head_dim, tokens, text.hidden_size
-    )
+    kv_width = text.num_key_value_heads * text.head_dim
+    shape = Shape(0, 4.0, adapter.layers, adapter.heads, kv_width, tokens, text.hidden_size)
     tail = max(sum(len(adapter.prompt(sample.prompt).tail) for sample in group.samples) for group in groups)
-    return peak.most, plan.batch_bytes(shape, images, tail, methods)
+    return peak.most, batch_bytes(shape, images, questions, tail, methods)
 
 
 def main() -> None:
