@@ -18,7 +18,6 @@ from vgtool.attention.engine import attach
 from vgtool.attention.session import Session
 from vgtool.attention.sharing import Sessions, sessions
 from vgtool.benchmarks.load import load as benchmark
-from vgtool.errors import SampleError
 from vgtool.images import open_image
 from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
@@ -276,7 +275,7 @@ def test_numbers_that_are_not_finite_cost_the_rows_of_their_own_question(
     expected = by_id(task.run(groups, None))
     question, image = groups[3].samples[1], groups[1]
     tail = list(adapter.prompt(question.prompt).tail)
-    continuation, inputs = adapter.continuation, adapter.inputs
+    continuation, featured = adapter.continuation, adapter.featured
 
     def broken(ids: torch.Tensor, rope: torch.Tensor) -> dict[str, Any]:
         made = continuation(ids, rope)
@@ -288,15 +287,15 @@ def test_numbers_that_are_not_finite_cost_the_rows_of_their_own_question(
             made["inputs_embeds"][0, at : at + len(tail)] = torch.nan
         return made
 
-    def blinded(visions: Any, *args: Any) -> Any:
-        made = inputs(visions, *args)
-        if visions and visions[0].geometry is image.visions[0].geometry:
-            made.kwargs["inputs_embeds"][:, 5:9] = torch.nan
+    def blinded(scenes: Any) -> Any:
+        made = featured(scenes)
+        for vision in (vision for scene in made for vision in scene if vision.geometry is image.visions[0].geometry):
+            vision.features[5:9] = torch.nan
         return made
 
     mine = {sample.id for group in groups for sample in group.samples if sample.prompt == question.prompt}
     lost = mine | {sample.id for sample in image.samples}
-    with replaced(adapter, "inputs", blinded), replaced(adapter, "continuation", broken):
+    with replaced(adapter, "featured", blinded), replaced(adapter, "continuation", broken):
         kind_of = attempt(task, groups, None, Limits())
     found = by_id(kind_of)
     assert found.keys() == expected.keys() and len(lost) < sum(len(group.samples) for group in groups)
@@ -358,14 +357,19 @@ def test_an_error_of_the_whole_batch_is_raised_by_the_task_and_settled_by_the_ru
 ) -> None:
     task = refine(opened, "vgrefine")
 
-    def grid(visions: Any, *args: Any) -> Any:
-        if visions and visions[0].geometry is groups[1].visions[0].geometry:
-            raise SampleError("grid_mismatch", "12 image tokens for a grid of 64")
-        return inputs(visions, *args)
+    def short(scenes: Any) -> Any:
+        return [[cut_short(vision) for vision in scene] for scene in featured(scenes)]
 
-    expected, inputs = by_id(task.run(groups, None)), opened.adapter.inputs
-    with replaced(opened.adapter, "inputs", grid):
+    def cut_short(vision: Any) -> Any:
+        ours = vision.geometry is groups[1].visions[0].geometry
+        return replace(vision, features=vision.features[:12]) if ours else vision
+
+    expected, featured = by_id(task.run(groups, None)), opened.adapter.featured
+    with replaced(opened.adapter, "featured", short):
         found = by_id(attempt(task, groups, None, Limits()))
     lost = {sample.id for sample in groups[1].samples}
     assert {key[0] for key, row in found.items() if row["error"]} == lost
+    assert {row["error"] for row in found.values() if row["error"]} == {
+        "grid_mismatch: 12 image tokens for a grid of 64"
+    }
     same({k: r for k, r in found.items() if k[0] not in lost}, {k: r for k, r in expected.items() if k[0] not in lost})
