@@ -89,7 +89,7 @@ class Session:
         cache: Any = behind(self.adapter, self.prefix.cache, low)
         inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
-        narrow = self._narrow(asks, len(inner) - 1, cache, tap, changes)
+        narrow = self._narrow(asks, cache, tap, changes)
         with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden), narrow:
             logits = self.adapter.forward(fed, lasts, cache)
         own = [(layer.keys, layer.values) for layer in cache.layers]
@@ -97,9 +97,11 @@ class Session:
         return Asked(asks, logits[0], maps, own, hidden, changes)
 
     def _narrow(
-        self, asks: tuple[Ask, ...], layer: int, cache: Any, tap: Tap, changes: tuple[Change | None, ...]
+        self, asks: tuple[Ask, ...], cache: Any, tap: Tap, changes: tuple[Change | None, ...]
     ) -> AbstractContextManager[None]:
         """The last layer for the last row of each question alone, and for those that are read there."""
+        inner: Any = self.adapter.text.layers
+        layer = len(inner) - 1
         first = [min(ask.rows(ask.read), default=len(ask.tail)) if layer in tap.read else len(ask.tail) for ask in asks]
         sizes = [max(len(ask.tail) - row, 1) for ask, row in zip(asks, first, strict=True)]
         stops = list(accumulate(len(ask.tail) for ask in asks))
@@ -109,7 +111,7 @@ class Session:
         short = self._tapping(Places.of(self.prefix, asks), sizes, tap.read & {layer}, here)
         short.stop = layer
         rows = np.concatenate([np.arange(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)])
-        return narrowed(self.adapter.text.layers[layer], cache.layers[layer], rows, tap, short)  # type: ignore[index]
+        return narrowed(inner[layer], cache.layers[layer], rows, tap, short)
 
     def _ready(
         self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]
@@ -153,10 +155,11 @@ class Session:
         """All questions of `packs` side by side, ready to take one token each. Their caches go into it, a layer at a
         time: take one state of a pass."""
         asks = [ask for one in packs for ask in one.asks]
-        before = []
+        before: list[tuple[Tensor, Tensor]] = []
         for layer, shared in enumerate(self.prefix.cache):
             own = [one.cache[layer] for one in packs]
-            before.append(tuple(joined([pair[side] for pair in (shared, *own)]) for side in range(2)))
+            keys, values = (joined([pair[side] for pair in (shared, *own)]) for side in range(2))
+            before.append((keys, values))
             for one in packs:
                 one.cache[layer] = None
         places = Places.of(self.prefix, asks)
