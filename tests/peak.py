@@ -82,7 +82,10 @@ def narrow(layers: int, kv_heads: int, side: int, width: int = 256) -> Any:
     config = LlavaConfig(vision_config=tower, text_config=text, image_token_index=placeholder)
     torch.manual_seed(0)
     processor = copy.deepcopy(adapter.image_processor)
-    processor.size, processor.crop_size = {"shortest_edge": 14 * side}, {"height": 14 * side, "width": 14 * side}
+    for name in ("size", "crop_size"):
+        given = getattr(processor, name)
+        edges = {edge: 14 * side for edge in ("height", "width", "shortest_edge") if given and given.get(edge)}
+        setattr(processor, name, replace(given, **edges) if edges else given)
     model = LlavaForConditionalGeneration(config).eval()
     return sessions(replace(adapter, model=model, image_processor=processor, grid=Grid(side, side)))
 
