@@ -6,8 +6,9 @@ Each DIR is a checkout: LLaVA-Med at v1.0.0, HuatuoGPT-Vision with its scorer.py
 eval_RAD.ipynb, lmms-eval, VLMEvalKit, MedEvalKit; `--before` a checkout of an older vgtool. Their functions are cut out
 of their files and run as they stand: give checkouts that you trust. Nothing is fetched.
 
-Two tables: answers on which a compatibility rule and its original differ, with each difference; and, over every form of
-stating an answer, what is undecided and what is wrong, by rule and by peer.
+Two tables: answers on which a compatibility rule and its original differ, with each difference (every form, and
+`--drawn` answers put together at random); and, over every form of stating an answer, what is undecided and what is
+wrong, by rule and by peer.
 """
 
 import argparse
@@ -22,101 +23,11 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from generated import LETTERS, OPEN, OPTIONS, YES_NO, cases, drawn
 
 from vgtool.scoring import answers as rules
-
-LETTERS = "ABCDEFGH"
-OPTIONS: tuple[tuple[str, ...], ...] = (
-    ("liver", "kidney", "left lung", "heart"),
-    ("gold", "iron", "lead"),
-    ("CT", "MRI", "X-ray", "Ultrasound"),
-    ("ER+", "ER-"),
-    ("< 5 mm", "5 to 10 mm", "> 10 mm"),
-    ("E. coli", "C. difficile", "S. aureus", "A. baumannii", "B. cereus"),
-    ("lung", "right lung", "left lung", "both lungs"),
-    ("Adenocarcinoma", "Squamous cell carcinoma", "Small cell carcinoma", "Carcinoid"),
-    ("yes", "no"),
-    ("Option A: gold", "Option B: iron", "lead"),
-    ("1", "5", "10", "1.5"),
-)
-STATED = (
-    "{L}", "{l}", "{L}.", "{L})", "({L})", "[{L}]", "{L}:", '"{L}"', "{L}\n", "\n{L}\n", "**{L}**", "*{L}*",
-    "`{L}`", "# {L}",
-    "{L}. {T}", "{L}) {T}", "{L}: {T}", "({L}) {T}", "**{L}. {T}**", "{L} - {T}", "{L} ({T})",
-    "{L}\nThe image shows it.",
-    "{L}. The image shows it.", "{L}, because it is so", "{L}\tit is", "{L}\u00a0", "Ｘ", "The answer is {L}",
-    "The answer is: {L}",
-    "The answer is {L}.", "The answer is ({L}).", "The answer is **{L}**.", "the answer is {l}.",
-    "Answer: {L}", "ANSWER: {L}",
-    "**Answer:** {L}", "Answer: ({L}) {T}", "The correct answer is {L} because it is so",
-    "The correct answer is option {L}.",
-    "Final Answer: {L}", "Option {L}", "Choice: {L}", "It is {L}", "It's {L}.", "I choose {L}",
-    "I would go with ({L}).",
-    "Thus, {L}", "Therefore, the answer is {L}.", "{L} is correct", "{L} is the correct answer.",
-    "Option {L} is the best answer.",
-    "The image is large.\n\n{L}", "The image is large. {L}.", "<answer>{L}</answer>", "<answer> {L} </answer>",
-    "<answer>{L}. {T}</answer>", "\\boxed{{{L}}}", "$\\boxed{{{L}}}$", "\\boxed{{\\text{{{L}}}}}",
-    "{ALL}\nAnswer: {L}",
-    "The answer is not {O}, it is {L}.", "答案是{L}", "答案：{L}", "选{L}", "{L}选项正确", "{T}", "{t}",
-    "{T}.", "It is {T}.",
-    "The answer is {T}", "<answer>{T}</answer>",
-)  # fmt: skip
-"""Ways of stating one option: letter {L}, small {l}, text {T}, another letter {O}, every option {ALL}."""
-NOTHING = (
-    "A lesion is seen", "The answer is a mass", "It is A mass", "I think so", "see panel ({L})",
-    "as in Figure ({L})",
-    "a finding in segment {L}", "The answer is {L}5.", "{L}-spine", "vitamin {L}", "The answer is {L} or {O}",
-    "{L} and {O}",
-    "{L}, {O}", "{L} is not correct", "The answer is not {L}", "answer is {O}. No, the answer is {L}", "{ALL}",
-    "I cannot tell.",
-    "Sorry, I can't help with that.", "", "Z", "The answer is Z", "<answer>{O}</answer><answer>{L}</answer>",
-    "It is not {T}", "{T} or {U}",
-)  # fmt: skip
-"""Ways of stating none."""
-YES_NO = (
-    "Yes", "No", "yes.", "NO!", "Yes, it is", "No, it is not", "normal", "nodule", "unknown",
-    "There is no mass", "not seen", "",
-    "yes and no", "I do not know", "The answer is yes", "<answer>No</answer>", "**Yes**", "eyes", "None",
-    "is it A", "B", "A. yes",
-    "ｙｅｓ", "Yes\u00a0", " Yes", "\tno", "no.no.", "Y", "the answer isnt no", "one",
-    "yes" + "." * 40, "noted", "No\nYes",
-)  # fmt: skip
-OPEN = (
-    "left lung", "the left lung", "Left Lung.", "left-sided", "left sided", "two", "2", "none", "0",
-    "a mass, a cyst", "mass cyst",
-    "1,000 cells", "1000 cells", "isnt seen", "isn't seen", "x" + "." * 40, "lung lung lung", "the the",
-    "A.P. view", "AP view",
-    "dont know", "in the right/left lobe", "right left lobe", "3.5 cm", "35 cm", "", "somebody'd", "c_d",
-    "CT + MRI", "e.g. T2",
-)  # fmt: skip
-
-
-class Case(NamedTuple):
-    """One answer: what it was made of, and the option it states (None: none)."""
-
-    form: str
-    answer: str
-    options: tuple[str, ...]
-    stated: int | None
-
-
-def cases(seed: int = 0) -> Iterator[Case]:
-    """Every form for every option of every row."""
-    rng = random.Random(seed)
-    for options in OPTIONS:
-        listed = "\n".join(f"{LETTERS[i]}. {one}" for i, one in enumerate(options))
-        for at, text in enumerate(options):
-            other = rng.choice([i for i in range(len(options)) if i != at])
-            parts = {"L": LETTERS[at], "l": LETTERS[at].lower(), "T": text, "t": text.upper(), "O": LETTERS[other]}
-            parts |= {"U": options[other], "ALL": listed}
-            for form in STATED:
-                answer = chr(ord(LETTERS[at]) + 0xFEE0) if form == "Ｘ" else form.format(**parts)
-                yield Case(form, answer, options, at)
-                for tail in (" ", "\n", "\nIt is seen in the image.", " <|endoftext|>") if form == "{L}" else ():
-                    yield Case(form + tail, answer + tail, options, at)
-            for form in NOTHING:
-                yield Case(form, form.format(**parts), options, None)
 
 
 def cut_out(file: Path, names: Sequence[str], given: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -203,7 +114,10 @@ def compatibility(args: argparse.Namespace) -> None:
     from vgtool.scoring.originals import llava_med_recall
 
     made = list(dict.fromkeys((case.answer, case.options) for case in cases()))
+    odd, rows = drawn(args.drawn), random.Random(1)
+    made += [(answer, rows.choice(OPTIONS)) for answer in odd]
     plain = list(dict.fromkeys([*YES_NO, *OPEN, *(answer for answer, _ in made)]))
+    print(f"{len(plain):,} different answers, {len(odd):,} of them put together at random\n")
     paper, huatuo = paper_original(args.paper), huatuo_original(args.huatuo)
     closed, recall = llava_med_original(args.llava_med)
     truths = ("yes", "no", "Yes", "left lung", "Normal", "2", "the mass", "isn't seen")
@@ -360,6 +274,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("lmms-eval", "vlmevalkit", "medevalkit", "before"):
         parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--drawn", type=int, default=6000, help="answers put together at random")
     parser.add_argument("--verbose", action="store_true", help="name every form that is missed")
     args = parser.parse_args()
     compatibility(args)

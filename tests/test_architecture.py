@@ -73,7 +73,7 @@ def test_the_shell_completes_commands_options_and_names() -> None:
     assert {"probe", "plan"} <= completed("vgtool p")
     assert "--benchmark" in completed("vgtool probe --ben")
     assert completed("vgtool probe --model phan") == {"phantom-vlm"}
-    assert completed("vgtool refine --benchmark vqa") == {"vqa-rad"}
+    assert completed("vgtool refine --benchmark vqa-r") == {"vqa-rad"}
     assert {"random-keep", "random-heads"} == completed("vgtool refine --method rand")
 
 

@@ -6,24 +6,12 @@ from typing import Any
 
 import layouts
 import pytest
-from layouts import picture, put, put_json, put_lines, put_parquet, put_zip
+from layouts import picture, put, put_json, put_lines, put_zip
+from masked import coco, made, rows
+from newer import mevf
 
 from vgtool.benchmarks.load import load
-from vgtool.errors import VgError
-from vgtool.images import open_image
-
-
-def mevf(root: Path, test: int = 2, train: int = 3) -> None:
-    """data_RAD of MEVF's repository: trainset.json, testset.json, images/."""
-    for name, count, kind in (("testset", test, "freeform"), ("trainset", train, "para")):
-        rows = [
-            {"qid": f"{name}{n}", "phrase_type": kind, "image_name": "synpic1.jpg", "image_organ": "CHEST",
-             "question": f"Is it {n}?", "question_type": "PRES", "answer": "Yes" if n % 2 else "left", "answer_type":
-             "CLOSED" if n % 2 else "OPEN"}
-            for n in range(count)
-        ]  # fmt: skip
-        put_json(root, f"{name}.json", rows)
-    put(root, "images/synpic1.jpg", picture(50, 60, "JPEG"))
+from vgtool.errors import SampleError, VgError
 
 
 @pytest.mark.parametrize("inside", ["", "data_RAD"])
@@ -88,6 +76,79 @@ def test_what_is_not_found_is_named_with_the_places_that_were_looked_in(tmp_path
         load("vqa-rad", data_root=tmp_path)
 
 
+def coco_as_published(root: Path) -> Path:
+    """annotations/instances_val2017.json with val2017/ beside it."""
+    instances = coco(root / "made")
+    (root / "annotations").mkdir()
+    instances.rename(root / "annotations" / "instances_val2017.json")
+    (root / "made" / "images").rename(root / "val2017")
+    return root / "annotations" / "instances_val2017.json"
+
+
+def test_coco_as_published_is_built_from_the_folder_beside_its_annotations(tmp_path: Path) -> None:
+    made(coco_as_published(tmp_path / "coco"), tmp_path / "published", splits={"test": 1.0})
+    made(coco(tmp_path / "flat"), tmp_path / "plain", splits={"test": 1.0})
+    published, plain = (
+        sorted(str([row["question"], row["reference"], row.get("boxes")]) for row in rows(tmp_path / name))
+        for name in ("published", "plain")
+    )
+    assert published == plain and len(plain) > 5
+
+
+def test_an_image_that_build_does_not_find_is_named_with_the_folders_looked_in(tmp_path: Path) -> None:
+    path = coco_as_published(tmp_path / "coco")
+    (tmp_path / "coco" / "val2017" / "0.png").unlink()
+    made(path, tmp_path / "out", splits={"test": 1.0})
+    skipped = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    (said,) = [str(one) for one in skipped if "image_missing" in str(one)]
+    assert all(place in said for place in ("0.png", "val2017", "train2017", "images/val2017", "annotations/images"))
+
+
+@pytest.mark.parametrize("name", ["answers.json", "answer.json", "answer_dict.json", "answer_dict_val.json"])
+@pytest.mark.parametrize("key", ["B", {"question_type": "multiple-choice", "ground_truth": "B"}])
+def test_mmmus_own_key_is_read_under_its_names_and_in_both_forms(name: str, key: Any, tmp_path: Path) -> None:
+    layouts.mmmu_med(tmp_path)
+    put_json(tmp_path, name, {"test_Pharmacy_4": key, "test_Art_1": ["a", "b"]})
+    found = load("mmmu-med", data_root=tmp_path, split="test")
+    assert [sample.reference for sample in found.samples] == ["y"]
+    assert not any("No answer key" in note for note in found.notes)
+
+
+def test_a_key_and_side_files_that_are_not_there_are_named_with_where_they_were_looked_for(tmp_path: Path) -> None:
+    layouts.mmmu_med(tmp_path / "mmmu")
+    notes = load("mmmu-med", data_root=tmp_path / "mmmu", split="test").notes
+    assert any("answers.json or answer.json or answer_dict.json" in n and "the folder itself" in n for n in notes)
+    layouts.slake(tmp_path / "slake")
+    images = layouts.slake_images()
+    put_zip(tmp_path / "slake", "imgs.zip", {name: data for name, data in images.items() if name.endswith(".jpg")})
+    notes = load("slake", data_root=tmp_path / "slake").notes
+    assert "No boxes where neither detection.json nor mask.png is beside the image: 'xmlab1'." in notes
+    put_zip(tmp_path / "slake", "imgs.zip", {name: data for name, data in images.items() if "detection" not in name})
+    (tmp_path / "slake" / "mask.txt").unlink()
+    (said,) = [note for note in load("slake", data_root=tmp_path / "slake").notes if "mask.txt" in note]
+    assert "imgs, the folder itself" in said and "imgs.zip" in said
+
+
+def test_masks_that_are_not_there_are_named_with_where_they_were_looked_for(tmp_path: Path) -> None:
+    layouts.vgmed(tmp_path)
+    polyp = load("vgmed", data_root=tmp_path).samples[1]
+    assert polyp.mask is not None
+    with pytest.raises(SampleError, match=r"mask_missing: .*none\.png.* nor 'none\.png' \(looked in the folder itself"):
+        polyp.mask()
+    found = own(tmp_path, {"mask": "m.png"})
+    assert found.rejected[0].reason == "mask_missing: 'm.png' is not in the data folder (looked in the folder itself)"
+
+
+@pytest.mark.parametrize("form", ["pairs", "nifti"])
+def test_build_says_which_names_it_looked_for(form: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(VgError, match=r"none of names\.json, names\.txt, .*, dataset\.json is in it"):
+        made(tmp_path / "in", tmp_path / "out", form)
+    put(tmp_path / "in", "names.txt", "1 liver\n")
+    with pytest.raises(VgError, match=r"has no images: looked for \..* in folders called images or .*, and masks or"):
+        made(tmp_path / "in", tmp_path / "out", form)
+
+
 # ---- boxes -----------------------------------------------------------------------------------------------------------
 
 
@@ -148,73 +209,3 @@ def test_an_answer_is_a_reference_or_its_row_fails(answer: Any, reference: str |
 def test_id_zero_is_an_id_and_a_list_of_answers_is_of_options(tmp_path: Path) -> None:
     found = own(tmp_path, {"id": 0, "choices": ["liver", "spleen", "heart"], "answer": ["B", "liver"]})
     assert found.samples[0].id == "0" and found.samples[0].reference == '["spleen", "liver"]'
-
-
-# ---- sets published since 2024 ---------------------------------------------------------------------------------------
-
-TEN = [f"option {n}" for n in range(10)]
-
-
-def medxpertqa(root: Path) -> None:
-    rows = [
-        {"id": "MM-26", "question": "Which is it? Answer Choices: (A) a (B) b",
-         "options": {"A": "a", "B": "b", "C": "c", "D": "d", "E": "e"}, "label": "D",
-         "images": ["MM-26-a.jpeg", "MM-26-b.png"], "medical_task": "Diagnosis", "body_system":
-         "Cardiovascular", "question_type": "Reasoning"},
-        {"id": "MM-27", "question": "Which?", "options": {"A": "a", "B": "b"}, "label": "E",
-         "images": ["MM-26-a.jpeg"]},
-    ]  # fmt: skip
-    put_lines(root, "MM/test.jsonl", rows)
-    put_zip(root, "images.zip", {"images/MM-26-a.jpeg": picture(20, 21, "JPEG"), "images/MM-26-b.png": picture(22, 23)})
-
-
-def medframeqa(root: Path) -> None:
-    frames = {f"image_{n}": None for n in range(1, 6)}
-    rows = [
-        frames | {"image_1": stored(20, 21), "image_2": stored(22, 23), "question_id": "q1"}
-        | {"question": "What changes?", "options": "['a', 'b']", "correct_answer": "B", "modality": "CT"}
-    ]  # fmt: skip
-    put_parquet(root, "data/test-00000-of-00001.parquet", rows, tuple(frames))
-
-
-def mmmu_pro(root: Path) -> None:
-    shared = {"image_1": stored(20, 21), "image_2": stored(22, 23)}
-    shared |= {"question": "Which of <image 1>?", "options": str(TEN)}
-    rows = [
-        shared | {"id": f"test_{subject}_{n}", "answer": "J", "subject": subject}
-        for n, subject in enumerate(("Pharmacy", "Art", "Public_Health"))
-    ]
-    put_parquet(root, "standard (10 options)/test-00000-of-00001.parquet", rows, ("image_1", "image_2"))
-
-
-def stored(width: int, height: int) -> dict[str, Any]:
-    return {"bytes": picture(width, height), "path": "x.png"}
-
-
-NEW = {
-    "medxpertqa": (medxpertqa, ["test-MM-26"], "d", tuple("abcde"), "Cardiovascular", 1),
-    "medframeqa": (medframeqa, ["test-q1"], "b", ("a", "b"), "CT", 0),
-    "mmmu-pro-med": (
-        mmmu_pro, ["test-test_Pharmacy_0", "test-test_Public_Health_2"], "option 9", tuple(TEN), "Pharmacy", 0
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NEW)
-def test_a_set_published_since_2024_is_read_by_its_layout(name: str, tmp_path: Path) -> None:
-    write, ids, reference, choices, group, rejected = NEW[name]
-    write(tmp_path)
-    found = load(name, data_root=tmp_path)
-    assert [sample.id for sample in found.samples] == ids and len(found.rejected) == rejected
-    first = found.samples[0]
-    assert (first.reference, first.choices, first.group, first.question_type) == (reference, choices, group, "choice")
-    assert [open_image(one).size for one in (first.image, *first.extra_images)] == [(20, 21), (22, 23)]
-    assert all("is no letter of" in row.reason for row in found.rejected)
-
-
-def test_slakes_knowledge_rows_are_a_protocol(tmp_path: Path) -> None:
-    layouts.slake(tmp_path)
-    rows = [row | {"base_type": "kvqa" if n in (0, 3) else "vqa"} for n, row in enumerate(layouts.SLAKE_ROWS)]
-    put_json(tmp_path, "test.json", rows)
-    found = load("slake", data_root=tmp_path, protocol="knowledge")
-    assert [sample.id for sample in found.samples] == ["test-100", "test-103"] and found.published == 148

@@ -32,20 +32,38 @@ def test_recall_and_f1_of_cases_worked_by_hand() -> None:
     assert [open_ended.exact(a, r) for a, r in PAIRS] == [1, 0, 0, 0, 0]
 
 
-def test_bertscore_of_the_same_text_is_one_and_its_settings_are_named(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random BERT of eight words."""
     pytest.importorskip("bert_score", reason="the bertscore extra is not installed")
+    import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
+    folder = tmp_path_factory.mktemp("bert")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "left", "lung", "heart"]
-    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    (folder / "vocab.txt").write_text("\n".join(words))
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(tmp_path)
-    BertTokenizer(str(tmp_path / "vocab.txt"), model_max_length=64).save_pretrained(tmp_path)
-    scores, note = open_ended.bertscore(["left lung", "heart"], ["left lung", "left lung"], str(tmp_path), 2)
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    return str(folder)
+
+
+def test_bertscore_of_the_same_text_is_one_and_its_settings_are_named(bert: str, tmp_path: Path) -> None:
+    scores, note = open_ended.bertscore(["left lung", "heart"], ["left lung", "left lung"], bert, 2)
     assert scores[0] == pytest.approx(1, abs=1e-4) and scores[1] < scores[0]
     assert "layer 2" in note and "not rescaled" in note
     with pytest.raises(VgError, match="no-such-model"):
         open_ended.bertscore(["a"], ["a"], str(tmp_path / "no-such-model"), 2)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t"])
+def test_bertscore_of_an_empty_answer_is_zero_and_changes_no_other(blank: str, bert: str) -> None:
+    alone, _ = open_ended.bertscore(["left lung"], ["left heart"], bert, 2)
+    both, _ = open_ended.bertscore([blank, "left lung", blank], ["left heart", "left heart", '["a", "b"]'], bert, 2)
+    assert both == pytest.approx([0, alone[0], 0], abs=1e-5)
+    assert open_ended.bertscore([blank], ["lung"], bert, 2)[0] == [0]
+    assert open_ended.bertscore([], [], bert, 2)[0] == []
 
 
 def test_llava_meds_recall_is_its_own_in_cases_worked_by_hand_from_its_functions() -> None:

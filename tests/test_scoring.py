@@ -183,7 +183,7 @@ def test_one_image_has_no_interval_and_why_rows_failed_is_told(tmp_path: Path) -
     answers = {"baseline": ["no", "yes", "failed"], "vgrefine": ["yes", "yes", "failed"]}
     table = accuracy(refine_run(tmp_path / "r", answers))
     assert cells(table, "gain [95 %, by image]")[1] == "+50.0"
-    assert "Failed: 2 image_missing." in table.notes
+    assert "Failed samples: 1 image_missing." in table.notes
 
 
 def test_a_layer_known_on_half_of_the_samples_is_neither_best_nor_most_sensitive(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""What this machine has, and what would stop a run here, each with its fix. No network, and no model is loaded."""
+"""What this machine has, and what would stop a run here, each with its fix. No network, and no model is loaded; of one
+on disk every setting is checked and every weight read once."""
 
 import os
 import shutil
@@ -144,7 +145,10 @@ def model(
     where = source or (hub.embedded_folder(spec) if spec.embedded else hub.cached_folder(spec))
     found = []
     if where is not None and where.is_dir():
+        from vgtool.models.examine import faults
+
         found.append(Finding("model", "ok", f"{spec.name} is on disk"))
+        found += [Finding("model", "stop", error.message, error.hint) for error in faults(spec, where, offline)]
     elif spec.hub is None:
         found.append(Finding("model", "stop", f"{spec.name} is not on disk", "Give a checkpoint folder as --model."))
     else:

@@ -32,6 +32,10 @@ READERS: dict[str, str] = {
     "mmmu": "vgtool.benchmarks.mmmu:read",
     "med-eval": "vgtool.benchmarks.med_eval:read",
     "lettered": "vgtool.benchmarks.lettered:read",
+    "medthinkvqa": "vgtool.benchmarks.medthinkvqa:read",
+    "medbookvqa": "vgtool.benchmarks.medbookvqa:read",
+    "radimagenet-vqa": "vgtool.benchmarks.radimagenet:read",
+    "vqa-med": "vgtool.benchmarks.vqa_med:read",
 }
 """Reader key -> `module:function`. Outside packages add readers through the entry point group `vgtool.readers`."""
 JOIN = "+"
@@ -94,29 +98,10 @@ def load(
         if one not in spec.splits or splits.count(one) > 1:
             raise VgError(f"Benchmark '{name}' has no split '{split}'.", did_you_mean(one, spec.splits))
     _check_box_format(box_format, spec)
-    samples: list[Sample] = []
-    rejected: list[Rejected] = []
-    seen: set[str] = set()
-    counts = dict.fromkeys(splits, 0)
-    read = reader(spec.reader)
     requests = [Request(spec, one, chosen, root, box_format, data_root) for one in splits]
-    rows = ((request.split, row) for request in requests for row in read(request))
-    for origin, row in islice(rows, limit):
-        counts[origin] += 1
-        if row.id in seen:
-            rejected.append(Rejected(f"{row.id}#{len(rejected)}", f"duplicate_id: '{row.id}' appears again"))
-        elif isinstance(row, Sample):
-            samples.append(row)
-        else:
-            rejected.append(row)
-        seen.add(row.id)
-    boxes = [box for sample in samples for box in sample.boxes]
-    stated = {box_format, spec.box_format}.union(*(request.shares for request in requests))
-    if box_format is None and not stated & {*SHARES} and all_shares(boxes):
-        raise VgError(
-            f"All {len(boxes):,} boxes of '{name}' lie within 0 to 1: they are shares of the image, not pixels.",
-            "Read them with --box-format normalised; if they are pixels after all, name their own format so.",
-        )
+    samples, rejected, counts = _read(reader(spec.reader), requests, limit)
+    if box_format is None:
+        _refuse_shares(name, samples, {spec.box_format}.union(*(request.shares for request in requests)))
     read_files = [name for request in requests for name in request.files]
     published = None if limit is not None else expected(spec, chosen, splits, read_files)
     return Benchmark(
@@ -136,6 +121,37 @@ def load(
         counts,
         published,
     )
+
+
+def _read(
+    read: Reader, requests: Sequence[Request], limit: int | None
+) -> tuple[list[Sample], list[Rejected], dict[str, int]]:
+    """Samples, rejected rows, and how many rows each split has. A second row of an id is rejected."""
+    samples: list[Sample] = []
+    rejected: list[Rejected] = []
+    seen: set[str] = set()
+    counts = {request.split: 0 for request in requests}
+    rows = ((request.split, row) for request in requests for row in read(request))
+    for origin, row in islice(rows, limit):
+        counts[origin] += 1
+        if row.id in seen:
+            rejected.append(Rejected(f"{row.id}#{len(rejected)}", f"duplicate_id: '{row.id}' appears again"))
+        elif isinstance(row, Sample):
+            samples.append(row)
+        else:
+            rejected.append(row)
+        seen.add(row.id)
+    return samples, rejected, counts
+
+
+def _refuse_shares(name: str, samples: Sequence[Sample], stated: set[str | None]) -> None:
+    """VgError where boxes that nobody calls shares of their images can be nothing else."""
+    boxes = [box for sample in samples for box in sample.boxes]
+    if not stated & {*SHARES} and all_shares(boxes):
+        raise VgError(
+            f"All {len(boxes):,} boxes of '{name}' lie within 0 to 1: they are shares of the image, not pixels.",
+            "Read them with --box-format normalised; if they are pixels after all, name their own format so.",
+        )
 
 
 def find(name: str, data_root: Path | None, registry: Path | None) -> tuple[BenchmarkSpec, Path | None]:

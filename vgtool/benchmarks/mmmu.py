@@ -33,7 +33,8 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
     """Reader of the registry key `mmmu`. Of a folder with all subjects only those in the entry's `groups` are read."""
     files = files_of(request)
     subjects = request.spec.groups
-    key = _key(files, [str(name) for name in request.spec.options.get("keys", ())])
+    names = [str(name) for name in request.spec.options.get("keys", ())]
+    key = _key(files, names)
 
     def draft(row: Row) -> Draft:
         name = text(row, "id")
@@ -42,6 +43,9 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
             raise SampleError("image_missing", "the row holds no image")
         choices = options_of(row.get("options"))
         answer = key[name] if name in key else text(row, "answer")
+        if answer == NO_ANSWER and not key and not request.notes:
+            where = files.looked(*names[:1])
+            request.notes.append(f"No answer key: {' or '.join(names)} is not beside the rows{where}.")
         asks_letter = text(row, "question_type") == "multiple-choice"
         reference = ""
         if answer != NO_ANSWER:

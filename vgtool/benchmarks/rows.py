@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vgtool.benchmarks.archives import Member
 from vgtool.benchmarks.options import either_or, letter, right_option
 from vgtool.benchmarks.request import Request
-from vgtool.benchmarks.sources import Files, Member
+from vgtool.benchmarks.sources import Files
 from vgtool.benchmarks.tables import Cell, Malformed, digest_of, read_rows
 from vgtool.errors import SampleError, VgError
 from vgtool.images import open_region
@@ -68,6 +69,18 @@ def rows_of(
     keep: Callable[[Path | Member], bool] = lambda path: True,
 ) -> Iterator[Row | Malformed]:
     """The rows of a split, file by file. VgError when there is no file for it."""
+    found = found_for(request, files, keep)
+    for path in found:
+        for row in read_rows(path, images):
+            if isinstance(row, dict):
+                row["file"] = path.name
+            yield row
+
+
+def found_for(
+    request: Request, files: Files, keep: Callable[[Path | Member], bool] = lambda path: True
+) -> list[Path | Member]:
+    """The data files of a split. VgError, with the names that were looked for and where, when there is none."""
     spec = request.spec
     patterns = spec.of_split(spec.data, request.split)
     found = [path for path in files.data(patterns) if keep(path)]
@@ -77,11 +90,7 @@ def rows_of(
         inside = "".join(f" or {name}" for name in files.archives)
         raise VgError(f"No {wanted} for split '{request.split}' in '{request.root}'{inside}.", hint)
     request.files.extend(path.name for path in found)
-    for path in found:
-        for row in read_rows(path, images):
-            if isinstance(row, dict):
-                row["file"] = path.name
-            yield row
+    return found
 
 
 def build(
@@ -215,7 +224,14 @@ def image_of(value: object, files: Files, *others: str) -> tuple[ImageSource, st
     return source, source.name
 
 
-def side_mask(files: Files, *names: str) -> Callable[[], object] | None:
-    """A mask file, read when it is needed: true where it is neither black nor transparent. None where there is none."""
+def side_mask(files: Files, *names: str) -> Callable[[], object]:
+    """A mask file, read when it is needed: true where it is neither black nor transparent. SampleError `mask_missing`
+    then, where there is none."""
     source = files.source(*names)
-    return (lambda: open_region(source)) if source.exists() else None
+
+    def read() -> object:
+        if not source.exists():
+            raise SampleError("mask_missing", f"'{source.name}' is not in the data folder{files.looked(*names)}")
+        return open_region(source)
+
+    return read

@@ -36,6 +36,10 @@ class Objects:
 
     boxes: Detections
     mask: ImageSource | None
+    bare: bool = False
+    """Neither file is beside the image."""
+    unnamed: bool = False
+    """Only a mask is, and nothing says what its values are."""
 
 
 def read(request: Request) -> Iterator[Sample | Rejected]:
@@ -51,9 +55,14 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
     @lru_cache(maxsize=2048)
     def objects(folder: str) -> Objects | SampleError:
         try:
-            return _objects(files, folder, form, values)
+            found = _objects(files, folder, form, values)
         except SampleError as error:
             return error
+        if found.unnamed:
+            request.notes.append(f"mask.txt, which says what mask.png shows, is not there{files.looked('mask.txt')}.")
+        elif found.bare and not any(note.startswith("No boxes") for note in request.notes):
+            request.notes.append(f"No boxes where neither detection.json nor mask.png is beside the image: '{folder}'.")
+        return found
 
     def draft(row: Row) -> Draft:
         image, image_id = image_of(row.get("img_name"), files)
@@ -100,10 +109,10 @@ def _objects(files: Files, folder: str, form: str, values: Callable[[], dict[str
     if found is not None:
         return Objects(detections(found, f"{folder}/detection.json", form), mask if mask.exists() else None)
     if not mask.exists():
-        return Objects({}, None)
+        return Objects({}, None, bare=True)
     pixels = open_mask(mask)
     boxes = {name: (_around(pixels == value),) for name, value in values().items() if (pixels == value).any()}
-    return Objects(boxes, mask)
+    return Objects(boxes, mask, unnamed=not values())
 
 
 def _whole(boxes: tuple[Box, ...] | SampleError) -> tuple[Box, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vgtool.benchmarks.sources import Member
+from vgtool.benchmarks.archives import Member
 from vgtool.errors import VgError
 from vgtool.images import LFS_MARK
 from vgtool.records import ImageSource
@@ -81,7 +81,9 @@ def refuse(name: str) -> NoReturn:
 
 
 def count_rows(path: Path | Member) -> int:
-    """How many rows a data file has, images unread."""
+    """How many rows a data file has, images unread; of a text file, its lines."""
+    if path.suffix.lower() == ".txt":
+        return sum(bool(line.strip()) for line in read_text(path).split("\n"))
     if path.suffix.lower() == ".parquet" and isinstance(path, Path):
         _refuse_pointer(path)
         return _open_parquet(path).metadata.num_rows

@@ -58,7 +58,7 @@ def seen_mask(files: Files, name: str, value: int | None, image: ImageSource, vi
     on the grid of its image. SampleError `mask_missing` where there is none."""
     found: LocatedImage = files.source(name)
     if not found.exists():
-        raise SampleError("mask_missing", f"'{name}' is not in the data folder")
+        raise SampleError("mask_missing", f"'{name}' is not in the data folder{files.looked(name)}")
     source = replace(found, view=View(view.slice, view.axis))
     if value is None:
         return lambda: open_region(source, image=image)

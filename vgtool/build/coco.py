@@ -1,7 +1,8 @@
 """Layout `coco`: FILE.json with images, annotations (polygons, run lengths, else boxes) and categories.
 
-Annotations are in the pixels of the size that their image's entry states. A file of another size, but of the same
-proportions, has them scaled; one that EXIF turns to that size is taken as it is shown.
+Images lie beside the file or in images/, or, as COCO itself is published, in val2017/ and the like beside the folder
+annotations/ that holds the file. Annotations are in the pixels of the size that their image's entry states. A file of
+another size, but of the same proportions, has them scaled; one that EXIF turns to that size is taken as it is shown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from vgtool.images.files import MAX_PIXELS
 from vgtool.records import ImageSource
 
 Row = dict[str, Any]
+PARTS = ("val2017", "train2017", "test2017", "val2014", "train2014", "test2014")
+"""Folders of images beside annotations/."""
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
@@ -40,13 +43,11 @@ def pictures(path: Path, options: Options, report: Report) -> Iterator[Picture]:
         isinstance(raw.get(k), list) for k in ("images", "annotations", "categories")
     ):
         raise VgError(f"'{path.name}' has no images, annotations and categories.", "Give a COCO instances file.")
-    folder = Folder(path.parent)
+    folder = _folder(path)
     classes = _classes(raw["categories"], path)
     for name, listed in sorted(_images(raw, classes, path, report).items()):
         entry = listed.entry
-        places = [folder.root / name, *(folder.root / each / name for each in IMAGE_FOLDERS)]
-        image = next((place for place in places if place.is_file()), places[0])
-        source = folder.source(image)
+        source, image = folder.named(name)
         stated = _size(entry)
         try:
             shown = orientation(source, stated)
@@ -60,7 +61,7 @@ def pictures(path: Path, options: Options, report: Report) -> Iterator[Picture]:
             return annotated(marks, classes, stated or (width, height), (width, height), report)
 
         patient = str(entry.get("patient_id") or entry.get("patient") or "")
-        plain = image if shown == "stored" and image.suffix.lower() != ".dcm" else None
+        plain = image if image is not None and shown == "stored" and image.suffix.lower() != ".dcm" else None
         yield Picture(
             name,
             path.stem,
@@ -71,6 +72,17 @@ def pictures(path: Path, options: Options, report: Report) -> Iterator[Picture]:
             path=plain,
             orientation=shown,
         )
+
+
+def _folder(path: Path) -> Folder:
+    """Where the images of a file may be: in its own folder; or, for a file in annotations/, in those beside that."""
+    if path.parent.name != "annotations":
+        return Folder(path.parent, ("", *IMAGE_FOLDERS))
+    own = path.stem.rpartition("_")[2]  # instances_val2017: val2017
+    parts = dict.fromkeys((own, *PARTS))
+    beside = [f"{top}{part}" for top in ("", "images/") for part in parts]
+    inside = [f"annotations/{each}".rstrip("/") for each in ("", *IMAGE_FOLDERS)]
+    return Folder(path.parent.parent, [*beside, *IMAGE_FOLDERS, "", *inside])
 
 
 def _classes(categories: list[Any], path: Path) -> dict[str, str]:

@@ -41,9 +41,10 @@ MODALITIES = {
 class Folder:
     """A folder that is read; links that lead out of it are refused when they are opened."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, places: Sequence[str] = ("",)) -> None:
+        """`places`: folders in it that names of files may start from."""
         self.root = root
-        self._files = Files([root])
+        self._files = Files([root], places)
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -54,6 +55,10 @@ class Folder:
             return replace(self._files.source(self.name(path)), view=view)
         except SampleError as error:
             return ImageSource(self.name(path), _raising(error), view=view)
+
+    def named(self, name: str) -> tuple[ImageSource, Path | None]:
+        """A file under its name in one of the places, and where it is on disk, if it is."""
+        return self._files.source(name), self._files.on_disk(name)
 
     def files(self, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
         """All its files that end so, by name, hidden ones aside."""
@@ -83,7 +88,13 @@ class Folder:
                 images[key] = path
         if not images or not labels:
             named = self.root.name
-            raise VgError(f"'{named}' has no images/ with labels/ beside it.", "Put them there, under equal names.")
+            both = " or ".join(IMAGE_FOLDERS), " or ".join(dict.fromkeys(MASK_FOLDERS))
+            which = "images" if not images else "label maps"
+            raise VgError(
+                f"'{named}' has no {which}: looked for {', '.join(suffixes)} in folders called {both[0]}, and "
+                f"{both[1]}.",
+                "Put images and label maps there, under equal names.",
+            )
         for key in sorted(key for key in images if key not in labels and key.endswith("_0000")):
             if key[:-5] in labels and key[:-5] not in images:
                 images[key[:-5]] = images.pop(key)
@@ -100,7 +111,10 @@ class Folder:
         path = options.names or names_file(self.root)
         if path is None or not path.is_file():
             named = self.root.name
-            raise VgError(f"'{named}' has no file that names its values.", "Add names.txt, or give --names FILE.")
+            raise VgError(
+                f"'{named}' has no file that names its values: none of {', '.join(NAME_FILES)} is in it.",
+                "Add names.txt, or give --names FILE.",
+            )
         return naming.parse(read_text(path), path.name)
 
     def picture(self, path: Path, key: str, options: Options, layers: Callable[..., list[Layer]]) -> Picture:

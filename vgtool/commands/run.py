@@ -96,17 +96,18 @@ def refine(
     if len(model) * len(benchmark) > 1:
         own = {"method": labels, "heads": heads, "box_mapping": box_mapping}
         _each("refine", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
+    from vgtool.methods.parse import parse
     from vgtool.runs import launch
 
+    methods = {label: parse(label) for label in labels}
     found = rows.load(benchmark[0], registry)
+    _refuse_boxless(methods, found)
     known = {"box_mapping": box_mapping, **({} if at.dtype == "auto" else {"dtype": at.dtype})}
     older = rows.older(benchmark[0], registry)
     here = launch.prepare("refine", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)
     from vgtool.methods.base import expected_facts, read_facts
-    from vgtool.methods.parse import parse
     from vgtool.methods.settings import settings
 
-    methods = {label: parse(label) for label in labels}
     expected = expected_facts(resolve(model[0], registry)[0], heads, [one.image_id for one in found.samples], at.seed)
     here.store.compare("refine", {"methods": ["baseline", *labels], "settings": settings(methods, expected)})
     if (code := launch.already(here, found, ["baseline", *labels], as_json)) is not None:
@@ -120,6 +121,12 @@ def refine(
     partner = other_image(found.samples, at.seed, opened.adapter.alpha)
     task = Refine(opened, methods, facts, found.decoding, mapping=box_mapping, partner=partner)
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))
+
+
+def _refuse_boxless(methods: dict[str, Any], found: Any) -> None:
+    needy = [label for label, method in methods.items() if getattr(method, "needs_boxes", False)]
+    if needy and found.samples and not any(sample.boxes for sample in found.samples):
+        raise VgError(f"--method {needy[0]} needs boxes, and no sample of '{found.name}' has one.", "Leave it out.")
 
 
 def _each(

@@ -98,6 +98,7 @@ def _stored(source: ImageSource, max_pixels: int, under: ImageSource | None = No
             return _Stored(dicom.labels(data, name, max_pixels, source.view).astype(np.int64), "grey")
         with pictures.header(data, name, max_pixels, source.view) as image:
             with reading(name, "mask_truncated", "cannot be decoded in full"):
+                pictures.refuse_part(data, name)
                 deep = pictures.deep(image, data, name, max_pixels, source.view)
                 if deep is None:
                     image.load()

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from vgtool.errors import SampleError
+from vgtool.images import png
 from vgtool.images.files import reading, refuse_large
 from vgtool.images.levels import USED, between, extremes, given, spread
 from vgtool.records import View
@@ -68,6 +69,7 @@ def picture(data: bytes, name: str, max_pixels: int, view: View, upright: bool, 
     """The picture as RGB, alpha laid over white. `bare`: 8-bit colours without their alpha, which PIL's own conversion
     gives, and so most models' code."""
     with header(data, name, max_pixels, view) as image, reading(name, "image_truncated", "cannot be decoded in full"):
+        refuse_part(data, name)
         turn = image.getexif().get(ExifTags.Base.Orientation, 1) if upright else 1
         found = deep(image, data, name, max_pixels, view)
         if found is None:
@@ -81,6 +83,12 @@ def picture(data: bytes, name: str, max_pixels: int, view: View, upright: bool, 
             shown.getexif()[ExifTags.Base.Orientation] = turn
             shown = ImageOps.exif_transpose(shown)
         return shown
+
+
+def refuse_part(data: bytes, name: str) -> None:
+    """SampleError for a PNG that holds a part of its picture."""
+    if lacking := png.missing(data):
+        raise SampleError("image_truncated", f"'{name}' {lacking}")
 
 
 def _on_white(image: Image.Image, name: str) -> Image.Image:

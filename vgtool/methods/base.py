@@ -81,6 +81,8 @@ def read_facts(adapter: "Adapter | _Unloaded", heads: Path | None, image_ids: It
     return replace(facts, without=frozenset(adapter.without))
 
 
+LEFT_OUT = "left_out"
+"""Code of what a method plans for a question that it leaves out by design: no answer, and no failure either."""
 UNKNOWN = 1 << 20
 """Layers and heads of a model whose sizes nobody has told: every layer and head fits."""
 
@@ -243,6 +245,7 @@ class Method(Protocol):
     summary: ClassVar[str]
     # A method may also say `role: ClassVar[Role]` (vgtool.methods.names), one that does not is a claim; and
     # `needs_grid: ClassVar[bool]`, whether it must know where in the image each token stands.
+    # `needs_boxes: ClassVar[bool]`, whether a benchmark without any box has no use for it.
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         """Layers to read, by row. VgError when the method cannot run on this model."""

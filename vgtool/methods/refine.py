@@ -18,7 +18,7 @@ from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping
 from vgtool.methods.answers import Answering, Variant
-from vgtool.methods.base import Facts, Method, Plan, Scenes
+from vgtool.methods.base import LEFT_OUT, Facts, Method, Plan, Scenes
 from vgtool.methods.names import Role, role_of
 from vgtool.methods.questions import COMMON, FLOATS, Question, common, failure, rounds
 from vgtool.methods.reading import Reader, Reading
@@ -150,6 +150,9 @@ class Refine:
             shared |= {"choices": list(sample.choices) if sample.choices else None, "reference": sample.reference}
             for label in self.labels:
                 plan = plans[label][at] if label in plans else Plan()
+                if isinstance(plan, SampleError) and plan.code == LEFT_OUT:
+                    rows.append(shared | {"method": label})
+                    continue
                 if isinstance(plan, SampleError):
                     rows.append(failure(sample, str(plan)) | {"method": label})
                     continue

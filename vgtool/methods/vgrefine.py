@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vgtool.attention.asking import Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import triage
-from vgtool.methods.base import Array, Facts, Plan, Scenes, hide, unusable
+from vgtool.methods.base import LEFT_OUT, Array, Facts, Plan, Scenes, hide, unusable
 
 Chosen = NDArray[np.bool_]
 Refused = dict[int, SampleError]
@@ -182,13 +182,16 @@ class Oracle(VGRefine):
     name: ClassVar[str] = "oracle"
     summary: ClassVar[str] = "ceiling: keeps the ground-truth region (benchmarks with boxes)"
     needs_grid: ClassVar[bool] = True
+    needs_boxes: ClassVar[bool] = True
 
     def chosen(self, scenes: Scenes, values: Array, refused: Refused) -> Chosen:
         scenes.only_image(self.name)
         kept = np.zeros(values.shape, bool)
         for at, region in enumerate(scenes.regions):
             kept[at, region] = True
-            if not region:
+            if not scenes.samples[at].boxes:  # an absent class, or a question about no object: nothing to look at
+                refused[at] = SampleError(LEFT_OUT, "the oracle needs a ground-truth box")
+            elif not region:
                 error = SampleError("no_region", "the oracle needs a ground-truth box that touches an image token")
                 refused[at] = error
         return kept

@@ -267,6 +267,11 @@ class Adapter:
                 raise refused(self.tokenizer.convert_ids_to_tokens(token))
         return prompt
 
+    def spoken(self, text: str) -> set[int]:
+        """Ids that stand in a prompt about an image and go through the embeddings."""
+        prompt, token = self.prompt(text), self.image_token
+        return {*prompt.head, *prompt.tail} | (set() if type(self).embeds or token is None else {token})
+
     def _one_pass(self, head: str, lead: str, text: str, trail: str) -> Prompt:
         assert self.image_token is not None
         before = head + self.tokenizer.convert_ids_to_tokens(self.image_token) + lead

@@ -97,8 +97,8 @@ def _images(checkpoint: Checkpoint) -> Any:
     """The image processor on the PIL backend; on torchvision's where that is its only one."""
     try:
         return checkpoint.image_processor()
-    except ValueError as error:
-        if "torchvision" not in str(error):
+    except VgError as error:
+        if "torchvision" not in error.message:
             raise
     name = checkpoint.spec.name
     try:

@@ -21,7 +21,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, Pr
 from transformers.utils import logging
 
 from vgtool.errors import VgError
-from vgtool.models.files import read_json, refuse_lfs, weight_files
+from vgtool.models.files import processor_type, read_json, refuse_lfs, weight_files
 from vgtool.models.pieces import Pieces, fast
 from vgtool.registry import ModelSpec
 
@@ -115,10 +115,9 @@ class Checkpoint:
                 self.folder, backend=backend, trust_remote_code=False, local_files_only=True, **settings
             )
         except Exception as error:  # unknown types and malformed sizes each raise something else
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise VgError(
-                f"The image processor in '{self.folder}' cannot be read: {reason}.", "Copy it from the original one."
-            ) from None
+            reason = " ".join(str(error).split()).split(". Should have")[0][:300] or type(error).__name__
+            named = f"The image processor in '{self.folder}' ({processor_type(self.folder)})"
+            raise VgError(f"{named} cannot be read: {reason}.", "Copy it from the original one.") from None
 
     def configured(self, kind: Any, fields: Mapping[str, Any], where: str = "config.json", **others: Any) -> Any:
         """A config object of class `kind`. VgError when the fields do not make one."""

@@ -28,6 +28,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def processor_type(folder: Path) -> str:
+    """What a checkpoint's files call its image processor."""
+    inner = read_json(folder / "processor_config.json").get("image_processor")
+    named = read_json(folder / "preprocessor_config.json").get("image_processor_type")
+    named = named or (inner.get("image_processor_type") if isinstance(inner, dict) else None)
+    return str(named or "of no image_processor_type")
+
+
 def refuse_lfs(path: Path) -> None:
     """VgError when a file is the pointer that git leaves in place of a large file."""
     if path.exists():

@@ -36,6 +36,7 @@ class Llava(Adapter):
         config = checkpoint.configured(LlavaConfig, checkpoint.config())
         processor = checkpoint.image_processor()
         layout(processor, 64, 64, Grid(1, 1))  # refuses settings this adapter does not know, before weights are read
+        _fits(config, processor, checkpoint)
         tokenizer = checkpoint.tokenizer()
         silent = checkpoint.spec.prompt is None and not (checkpoint.chat_template() or tokenizer.chat_template)
         silent = silent and config.get_text_config().model_type == "llama"
@@ -56,6 +57,17 @@ class Llava(Adapter):
     def prepare(self, image: Image.Image) -> Vision:
         values = self.image_processor(image, input_data_format="channels_last", return_tensors="pt").pixel_values
         return Vision({"pixel_values": values}, layout(self.image_processor, image.width, image.height, self.grid))
+
+
+def _fits(config: Any, processor: Any, checkpoint: Checkpoint) -> None:
+    """VgError where the pixels are not as many as the tower has places for."""
+    side, (rows, cols) = getattr(config.vision_config, "image_size", None), canvas(processor)
+    if isinstance(side, int) and (rows, cols) != (side, side):
+        raise VgError(
+            f"The image processor of '{checkpoint.spec.name}' makes {rows} x {cols} pixels, and its vision tower takes "
+            f"{side} x {side}.",
+            "Copy preprocessor_config.json from the original checkpoint.",
+        )
 
 
 def _grid(config: Any, processor: Any) -> Grid:

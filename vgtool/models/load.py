@@ -93,11 +93,26 @@ def load(
     folder, commit = hub.locate(spec, source, offline)
     checkpoint = Checkpoint(folder, spec, commit or digest(folder), offline)
     adapter = kind.open(checkpoint, placement(spec, dtype, device, device_map))
+    refuse_unknown_tokens(adapter)
     if lora is not None:
         from vgtool.models import lora as low_rank
 
         low_rank.apply(adapter, lora)
     return adapter
+
+
+def refuse_unknown_tokens(adapter: "Adapter") -> None:
+    """VgError where a prompt holds a token beyond the rows of the embeddings, as with a tokenizer that was grown and
+    weights that were not: the first pass would end in an index error."""
+    rows = adapter.model.get_input_embeddings().weight.shape[0]
+    beyond = sorted(index for index in adapter.spoken("Is there a mass?") if index >= rows)
+    if beyond:
+        token = adapter.tokenizer.convert_ids_to_tokens(beyond[0])
+        raise VgError(
+            f"The prompt of '{adapter.spec.name}' holds the token '{token}' (id {beyond[0]}), and its embeddings have "
+            f"{rows:,} rows.",
+            "Tokenizer and weights are of two models; take the tokenizer's files from the one that was trained.",
+        )
 
 
 def placement(spec: ModelSpec, dtype: str | None, device: str | None, device_map: str | None) -> "Placement":

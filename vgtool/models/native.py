@@ -94,7 +94,8 @@ class Native(Adapter):
         made = cls(model=model, processor=processor, decoder=auto.text_model(model, checkpoint), mark=mark, **words)
         if not type(processor.image_processor).__name__.endswith("Pil"):
             made.backend = "torchvision"
-        made._learn()
+        if model.device.type != "meta":  # where doctor looks, nothing can be measured
+            made._learn()
         return made
 
     # ---- facts -------------------------------------------------------------------------------------------------
@@ -221,6 +222,9 @@ class Native(Adapter):
             if token in self.marks:
                 raise refused(self.tokenizer.convert_ids_to_tokens(token))
         return Prompt(self.lead, tuple(encoded.input_ids[1:]), (max(start - 1, 0), max(stop - 1, 0)))
+
+    def spoken(self, text: str) -> set[int]:
+        return set(self._prepared([Image.new("RGB", (96, 72))])["input_ids"][0].tolist())
 
     # ---- images ------------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def _summary(read: Sequence[Source], found: pl.DataFrame) -> Table:
         failed = rows.filter(pl.col("error").is_not_null())["sample_id"].n_unique()
         said = "no rows" if not samples else _refined(one, found) if one.run.kind == "refine" else _probed(one)
         lines.append([one.run.kind, i["model"], i["benchmark"], i.get("split"), samples, failed, said])
-    columns = ["run", "model", "benchmark", "split", "samples", "with a failure", "in short"]
+    columns = ["run", "model", "benchmark", "split", "samples", "failed", "in short"]
     notes = [f"{one.name}: {note}" for one in read for note in one.run.notes]
     return Table("Summary", columns, lines, list(dict.fromkeys(notes)))
 
@@ -168,11 +168,12 @@ def _probed(one: Source) -> str:
 
 
 def _failures(read: Sequence[Source]) -> list[Table]:
-    """Why rows failed, by the code of the reason; nothing when none did."""
+    """Why samples failed, by the code of the reason; nothing when none did."""
     lines: list[list[Cell]] = []
     for one in read:
-        reasons = one.run.rows["error"].drop_nulls().to_list()
+        failed = one.run.rows.filter(pl.col("error").is_not_null())
+        reasons = failed.unique(["sample_id", "error"], maintain_order=True)["error"].to_list()
         for code, count in Counter(reason.split(":")[0] for reason in reasons).most_common():
             example = next(reason for reason in reasons if reason.split(":")[0] == code)
             lines.append([one.run.kind, one.name, code, count, example[:200]])
-    return [Table("Failed rows", ["run", "of", "code", "rows", "for example"], lines)] if lines else []
+    return [Table("Failed samples", ["run", "of", "code", "samples", "for example"], lines)] if lines else []

@@ -18,8 +18,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vgtool.errors import VgError
-from vgtool.registry import explain, line_of, read_yaml
+from vgtool.registry import explain
 from vgtool.runs.steps import Step, words
+from vgtool.safe_yaml import line_of, read_yaml
 
 
 class _Strict(BaseModel):

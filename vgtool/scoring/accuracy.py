@@ -65,12 +65,21 @@ def _notes(one: Scored) -> list[str]:
     notes = [*one.judging(), *one.run.notes, *failures(one)]
     if one.unanswered:
         notes.append(f"{one.unanswered} samples have no reference and are not scored.")
+    for method in one.methods:
+        if one.role(method) == "ceiling" and (lacking := _lacking(one, method)):
+            notes.append(f"{method} leaves out {lacking} samples, which have no box.")
     if "baseline" not in one.methods and len(one.methods) > 1:
         notes.append(
             "No method is called baseline, so no gain is shown: --against NAME compares every method with one of "
             f"{', '.join(one.methods)}."
         )
     return notes
+
+
+def _lacking(one: Scored, method: str) -> int:
+    """Samples that other methods have rows of, and this one has not."""
+    mine = one.rows.filter(method=method)["sample_id"].n_unique()
+    return one.rows["sample_id"].n_unique() - mine if mine else 0
 
 
 def _gain_notes(one: Scored, frame: pl.DataFrame) -> list[str]:
@@ -95,12 +104,12 @@ def _declared(one: Scored) -> list[str]:
 
 
 def failures(one: Scored) -> list[str]:
-    """Why rows failed, the most frequent reason first; what a malformed row holds is quoted."""
-    errors = one.rows["error"].drop_nulls()
+    """Why samples failed, under any method, the most frequent reason first; what a malformed row holds is quoted."""
+    errors = one.rows.filter(pl.col("error").is_not_null()).unique(["sample_id", "error"], maintain_order=True)["error"]
     if not errors.len():
         return []
     codes = errors.str.split(":").list.first().value_counts(sort=True).rows()
-    told = "Failed: " + ", ".join(f"{count} {code}" for code, count in codes) + "."
+    told = "Failed samples: " + ", ".join(f"{count} {code}" for code, count in codes) + "."
     bad = errors.filter(errors.str.starts_with("malformed_row: ")).str.strip_prefix("malformed_row: ")
     common = bad.value_counts(sort=True).head(3).rows()
-    return [told, *(f"{count} rows: {text}." for text, count in common)]
+    return [told, *(f"{count} samples: {text}." for text, count in common)]

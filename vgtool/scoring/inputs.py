@@ -120,13 +120,14 @@ def _once(frames: Sequence[pl.DataFrame], keys: list[str], path: Path) -> pl.Dat
 
 def judged(run: Run, rule: str | None) -> pl.DataFrame:
     """The rows of a refine run with `outcome`: right, wrong, undecided, unfinished or failed. Rows without a reference
-    (hidden test answers, VGMED) are left out; `unanswered` counts them."""
+    (hidden test answers, VGMED) are left out; `unanswered` counts them. So are those that a method leaves out by design
+    (the oracle's without boxes), which have neither an answer nor an error."""
     name = check_rule(rule or run.identity.get("rule", "strict"))
     known: dict[Any, str] = {}
     outcomes = []
     form = thinking.of(run.identity)
     columns = ["answer", "reference", "question_type", "choices", "question", "error"]
-    rows = run.rows.filter(~_no_reference())
+    rows = run.rows.filter(~_no_reference() & (pl.col("answer").is_not_null() | pl.col("error").is_not_null()))
     for answer, reference, kind, choices, question, error in rows.select(columns).iter_rows():
         if error is not None:
             outcomes.append("failed")

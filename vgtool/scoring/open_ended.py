@@ -66,7 +66,9 @@ def bertscore(
     answers: Sequence[str], references: Sequence[str], model: str, layer: int | None = None
 ) -> tuple[list[float], str]:
     """(F1 of each pair, a line naming model, layer, rescaling and versions). Not rescaled: a baseline exists only for
-    some hub names and changes the numbers silently. VgError without the bertscore extra or without the weights."""
+    some hub names and changes the numbers silently. A pair without a text on one side is 0, as in every other metric
+    here, and is not given to bert-score, which ends on an empty text. VgError without the bertscore extra or without
+    the weights."""
     try:
         import bert_score
         import transformers
@@ -74,13 +76,17 @@ def bertscore(
         raise VgError("--bertscore needs a package that is not here.", "pip install 'vgtool[bertscore]'") from None
     try:
         scorer = bert_score.BERTScorer(model_type=model, num_layers=layer, rescale_with_baseline=False)
-        _, _, scores = scorer.score(
-            [text or " " for text in answers], [[one or " " for one in accepted(text)] for text in references]
-        )
+        wanted = [[one for one in accepted(text) if one.strip()] for text in references]
+        asked = [at for at, text in enumerate(answers) if text.strip() and wanted[at]]
+        scores = [0.0] * len(answers)
+        if asked:
+            _, _, found = scorer.score([answers[at] for at in asked], [wanted[at] for at in asked])
+            for at, value in zip(asked, found.tolist(), strict=True):
+                scores[at] = value
     except (OSError, KeyError) as error:
         raise VgError(
             f"--bertscore '{model}' cannot be loaded: {str(error).splitlines()[0]}",
             "Give a model of bert-score's list, or a local folder with --bertscore-layer.",
         ) from None
     versions = f"bert-score {bert_score.__version__}, transformers {transformers.__version__}"
-    return scores.tolist(), f"BERTScore: {model}, layer {scorer.num_layers}, not rescaled, {versions}."
+    return scores, f"BERTScore: {model}, layer {scorer.num_layers}, not rescaled, empty answers 0, {versions}."

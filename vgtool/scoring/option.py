@@ -22,6 +22,8 @@ _BOXED = regex.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX = regex.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}|\$")
 _BOLD = regex.compile(r"(?<![\w*])\*{1,3}\s*\(?([A-Z])\)?[.:]?\s*\*{1,3}(?![\w*])")
 _MARKS = regex.compile(r"\*+|__|`|^#+\s*", regex.M)
+_END = regex.compile(r"(?:\s*(?:<\|\w+\|>|</s>|<eos>|<end_of_turn>))+\s*\Z")
+"""What a chat ends an answer with, left in by whoever decoded it."""
 _OPENING, _CLOSING = "[{【「『", "]}】」』"
 
 _FOLLOW = (
@@ -80,7 +82,7 @@ _NOT = {
 
 def stated(answer: str) -> str:
     """What an answer states last between tags or in a box, or all of it; NFKC, without emphasis."""
-    text = plain(answer)
+    text = _END.sub("", plain(answer))
     for form in (_TAGS, _BOXED):
         if found := list(dict.fromkeys(one.strip() for one in form.findall(text) if one.strip())):
             text = "\n".join(found)  # two different ones stay two answers
@@ -118,7 +120,9 @@ def _letters(text: str, options: Sequence[str]) -> tuple[set[int], bool]:
         rest = text[first.end() :].strip()
         if (other := place(rest, options)) is not None and other != index:
             return set(), True
-        if regex.fullmatch(r"\p{Ll}+[.!]?", rest) and not _holds(options[index], rest):
+        after = text[first.end() :]
+        gap = text[first.end(1) if first[1] else first.end(2) : len(text) - len(after.lstrip())]
+        if "\n" not in gap and regex.fullmatch(r"\p{Ll}+[.!]?", rest) and not _holds(options[index], rest):
             return set(), False  # a name of two words (C. difficile)
         named.add(index)
         hidden = " " * first.end() + hidden[first.end() :]

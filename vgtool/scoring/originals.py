@@ -1,6 +1,6 @@
 """What other groups' published scorers make of the same answers, faults kept, so that their numbers can be made again.
 
-Nothing is stripped, folded or normalised here that the original leaves alone. `scripts/compare_scorers.py` runs the
+Nothing is stripped, folded or normalised here that the original leaves alone. `perf/scorers.py` runs the
 originals' own functions beside these.
 
     paper       the VQA-RAD notebook of "How Do Medical MLLMs Fail?"

@@ -77,7 +77,7 @@ class Scored:
 
     def judging(self) -> list[str]:
         """How its answers were judged."""
-        said = f"Rule: {self.rule}. Undecided counts as wrong; failed rows are left out."
+        said = f"Rule: {self.rule}. Undecided counts as wrong; failed samples are left out."
         return [said, *thinking.note(self.run.identity)]
 
 

@@ -39,10 +39,11 @@ class Results:
 
     @property
     def failed(self) -> list[str]:
-        """A sentence for each run of answers none of whose rows could be scored, bad values quoted."""
+        """A sentence for each run of answers none of whose samples could be scored, bad values quoted."""
         answers = [one for one in self.runs if one.run.kind == "refine" and (one.rows["outcome"] == "failed").all()]
         return [
-            f"All {one.rows.height} rows of '{one.run.path}' failed, none is scored. {' '.join(failures(one))}".strip()
+            f"All {one.rows['sample_id'].n_unique()} samples of '{one.run.path}' failed, none is scored. "
+            f"{' '.join(failures(one))}".strip()
             for one in answers
             if one.rows.height
         ]

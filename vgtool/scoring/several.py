@@ -46,7 +46,7 @@ def together(runs: Sequence[Scored], allow_mixed: bool) -> Estimates:
         if (plain[label], method, mark) in known
     ]
     notes = [
-        "Accuracy %, 95 % Wilson, rows; failed rows are left out. Plain mean: of benchmarks; weighted: of all rows."
+        "Accuracy %, 95 % Wilson, rows; failed samples are left out. Plain mean: of benchmarks; weighted: of all rows."
     ]
     notes += [f"{one.title}: {note}" for one in runs for note in (*one.judging(), *one.run.notes)]
     if shown:
