@@ -81,3 +81,15 @@ def test_a_benchmark_without_any_box_is_refused_before_anything_is_loaded(root: 
     done = refined(root, "none")
     assert "--method oracle needs boxes, and no sample of 'none.jsonl' has one" in str(done.exception)
     assert not (root / "none").exists()
+
+
+def test_a_probe_without_boxes_beside_answers_is_a_note_and_not_an_error(root: Path, run: Path) -> None:
+    common = ("--model", "phantom-vlm", "--benchmark", root / "none.jsonl", "--offline")
+    assert vgtool("probe", *common, "--out", root / "probe").exit_code == 0
+    done = vgtool("score", run, root / "probe")
+    assert done.exit_code == 0, done.output
+    assert "Accuracy" in done.output
+    said = " ".join(done.output.split())
+    assert "has no grounding metric: 0 samples; 0 whose boxes the model cannot see, 0 failed, 1 without boxes." in said
+    alone = vgtool("score", root / "probe")
+    assert "has no sample with a grounding metric" in str(alone.exception)

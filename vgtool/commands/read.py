@@ -69,7 +69,7 @@ def score(
         every=form in render.DATA,
     )
     deliver(found, form, out, column or ())
-    for sentence in found.failed:
+    for sentence in (*found.unmeasured, *found.failed):
         console.say(sentence)
     if found.failed:
         raise typer.Exit(Exit.SOME_FAILED)

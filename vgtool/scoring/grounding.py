@@ -64,11 +64,12 @@ def layers(one: Scored, seed: int = 0) -> Estimates:
         out += [
             own | {"metric": name, "layer": at if at < depth else None} | row for at, row in enumerate(found)
         ]
-    notes = [_samples_note(one), f"Lowest KL: layer {best_layer(good)}. {CHOSEN} {SCALE}", *one.run.notes]
+    notes = [samples_note(one), f"Lowest KL: layer {best_layer(good)}. {CHOSEN} {SCALE}", *one.run.notes]
     return Estimates(f"Grounding, {one.title}", framed(out), tuple(notes))
 
 
-def _samples_note(one: Scored) -> str:
+def samples_note(one: Scored) -> str:
+    """How many samples have a metric, and why others have none."""
     errors = one.rows["error"].drop_nulls()
     outside = int(errors.str.starts_with("no_region").sum())
     without = one.rows.height - one.measured.height - errors.len()

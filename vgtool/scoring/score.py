@@ -35,7 +35,13 @@ class Results:
     @property
     def notes(self) -> list[str]:
         """What a reader of any number of a run must know."""
-        return [f"{one.names.name}: {note}" for one in self.runs for note in one.run.notes]
+        return [f"{one.names.name}: {note}" for one in self.runs for note in one.run.notes] + self.unmeasured
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """A sentence for each probe run beside others that has nothing to show."""
+        bare = [one for one in self.runs if one.run.kind == "probe" and not one.measured.height]
+        return [f"'{one.run.path}' has no grounding metric: {grounding.samples_note(one)}" for one in bare]
 
     @property
     def failed(self) -> list[str]:
@@ -101,6 +107,8 @@ def estimates(
 ) -> Iterator[Estimates]:
     """Every wanted table that these runs allow."""
     answers, probes = _split(runs)
+    if answers or any(one.measured.height for one in probes):
+        probes = [one for one in probes if one.measured.height]  # of the others Results.unmeasured tells
     for one in answers:
         yield from _of_answers(one, by, seed, wanted, bertscore)
     for one in probes:
