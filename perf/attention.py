@@ -23,13 +23,14 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from vgtool.attention.asking import Ask, Asked, Change
+from vgtool.attention.asks import Ask, Change
 from vgtool.attention.decode import Ending, decode
 from vgtool.attention.engine import Tap, attach, tapped
-from vgtool.attention.session import Session
+from vgtool.attention.session import Asked, Session
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.questions import PACK_TOKENS
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid
 from vgtool.registry import ModelSpec
 

@@ -7,7 +7,7 @@ import sys
 
 from vgtool.records import ImageSource, Sample
 from vgtool.registry import models
-from vgtool.runs import plan
+from vgtool.runs import plan, sizes
 
 PROBED = 55_848
 """Questions: both splits of VGMED and of its natural counterpart."""
@@ -40,7 +40,7 @@ def main() -> None:
         if spec.parameters is None:  # no public checkpoint: as large as its sibling
             sibling = known["huatuogpt-vision-7b"]
             spec = spec.model_copy(update={key: getattr(sibling, key) for key in ("parameters", "layers", "heads")})
-        shape = plan.shape(spec, None)
+        shape = sizes.shape(spec, None)
         plans = [plan.estimate(rows, [], shape, card, methods=methods) for rows, methods in work.values()]
         flops, hours = sum(one.flops for one in plans), [one.seconds / 3600 for one in plans]
         total = [a + b for a, b in zip(total, (flops, *hours), strict=True)]

@@ -708,6 +708,7 @@ WRITERS: dict[str, Callable[[Path], Published]] = {
     "llava-1.5-7b": llava_hf,
     "llava-1.5-7b-original": llava_original,
     "qwen2.5-vl-7b": qwen25,
+    "qwen2.5-vl-3b-vicrop": qwen25,
     "lingshu-7b": qwen25,
     "qwen3-vl-8b": qwen3,
     "internvl3-8b": internvl3,

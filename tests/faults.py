@@ -24,7 +24,7 @@ from PIL import Image
 from vgtool.benchmarks.load import Benchmark, digest
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.task import ImageGroup, Row
-from vgtool.models.adapter import Vision
+from vgtool.models.inputs import Vision
 from vgtool.records import Decoding, Grid, ImageSource, Rejected, Sample
 from vgtool.runs import runner, store, trial
 from vgtool.runs import whole as files

@@ -15,7 +15,7 @@ from PIL import Image
 from vgtool.benchmarks.load import Benchmark
 from vgtool.errors import Exit, SampleError
 from vgtool.grounding.geometry import Geometry
-from vgtool.models.adapter import Vision
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid, ImageSource
 from vgtool.runs import runner
 from vgtool.runs.ahead import WINDOW, Ready, batches, prepared

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests import reference, zoo
-from vgtool.attention import asking, decode, whole
-from vgtool.attention.asking import Ask, Change, Rows
+from vgtool.attention import decode, edits, whole
+from vgtool.attention.asks import Ask, Change, Rows
 from vgtool.attention.engine import Tap, attach, tapped
 from vgtool.attention.session import Session
 from vgtool.methods.base import Facts
@@ -370,7 +370,7 @@ def test_changes_that_differ_only_in_rows_and_tokens_are_one_edit() -> None:
     pai = [parse("pai"), parse("pai"), parse("pai:alpha=0.3")]
     louder = [method.plan(One(facts=Facts(4, 1, (), (), 0)))[0].change for method in pai]  # type: ignore[arg-type]
     changes = [(cutting(0), [5, 6]), (cutting(1, 3), [9]), *((change, [at]) for at, change in enumerate(louder))]
-    cut, same, other = asking.edits_of([*changes, (cutting(), [1])])  # type: ignore[list-item]
+    cut, same, other = edits.edits_of([*changes, (cutting(), [1])])  # type: ignore[list-item]
     assert cut.rows.tolist() == [5, 6, 9] and cut.cut is not None and cut.which is not None
     rows = cut.cut[torch.from_numpy(cut.which)]
     assert rows.int().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 1]], "an empty change edits nothing"

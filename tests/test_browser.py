@@ -1,21 +1,23 @@
-"""The sample browser in a real Chromium: what shows through the heat, addresses, search, order, saving and printing."""
+"""The sample browser in a real Chromium: what shows through the heat, addresses, search, order and saving."""
 
-import io
 import json
-import unicodedata
+import os
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from browser import Browser
-from pypdf import PdfReader
-from test_report import Row, build, count, own_benchmark, pair, pixel, probed, put, refined, settle, show, store, window
+from opened import count, pixel, put, settle, show, window
+from PIL import Image
+from reports import Row, lone, own_benchmark, pair, plain, probed, refined, small_pack, store
 
-from vgtool.reporting.samples import CAP, Pictures
+from vgtool.reporting.album import Pictures
+from vgtool.reporting.maps import CAP
 
 pytestmark = pytest.mark.browser
 __all__ = ["window"]
-GREY = [107, 107, 107]
+CASES = ("empty", "one", "failed", "no-boxes", "no-maps")
 
 
 def first(window: Browser) -> str:
@@ -40,7 +42,7 @@ def test_what_is_not_looked_at_is_clear_and_keeps_the_scans_colours(tmp_path: Pa
     data = own_benchmark(tmp_path / "data", 2)
     names = {"benchmark": str(data), "split": "all"}
     run = store(tmp_path / "p", "probe", [clear(i) for i in range(2)], **names)
-    show(window, build([run], tmp_path / "out", pictures=Pictures()))
+    show(window, plain([run], tmp_path / "out", pictures=Pictures()))
     put(window, "opacity", "100")
     window.js("document.getElementById('boxes').click()")
     assert pixel(window, 10, 40) == [255, 0, 0] and pixel(window, 90, 40) == [0, 0, 255], "the scan's own red and blue"
@@ -60,7 +62,7 @@ def test_what_is_not_looked_at_is_clear_and_keeps_the_scans_colours(tmp_path: Pa
 
 def test_a_ratio_without_bound_is_capped_and_said_in_plain_numbers(tmp_path: Path, window: Browser) -> None:
     run = store(tmp_path / "p", "probe", [clear(i, 1e-22) for i in range(2)])
-    show(window, build([run], tmp_path / "out"))
+    show(window, plain([run], tmp_path / "out"))
     said = text(window, "scale-text")
     assert said.startswith(f"0 is clear, {CAP:.0f} is full: times the general prompt's attention.")
     assert said.endswith("1 tokens above 100 are shown as 100.")
@@ -69,7 +71,7 @@ def test_a_ratio_without_bound_is_capped_and_said_in_plain_numbers(tmp_path: Pat
 
 def test_a_peak_in_the_padding_is_shown_in_the_margin_and_said(tmp_path: Path, window: Browser) -> None:
     rows = [probed(i, hot=(0, 6, 6)) for i in range(2)]  # the first row of tokens lies above the picture
-    show(window, build([store(tmp_path / "p", "probe", rows)], tmp_path / "out"))
+    show(window, plain([store(tmp_path / "p", "probe", rows)], tmp_path / "out"))
     assert "strongest token lies in the padding" in text(window, "note")
     assert pixel(window, 12, -12) == [252, 255, 164]
     put(window, "layer", "1")
@@ -77,7 +79,7 @@ def test_a_peak_in_the_padding_is_shown_in_the_margin_and_said(tmp_path: Path, w
 
 
 def test_every_sample_has_an_address(tmp_path: Path, window: Browser) -> None:
-    page = build(pair(tmp_path), tmp_path / "out")
+    page = plain(pair(tmp_path), tmp_path / "out")
     show(window, page)
     window.keys("#list", "j")
     settle(window)
@@ -101,7 +103,7 @@ def test_the_search_finds_answers_and_references_and_the_list_sorts(tmp_path: Pa
     rare = {"s5": {"answer": "a rare finding"}}
     odd = [row | rare.get(str(row["sample_id"]), {}) for i in range(12) for row in refined(i)]
     runs[1] = store(tmp_path / "odd", "refine", odd)
-    show(window, build(runs, tmp_path / "out"))
+    show(window, plain(runs, tmp_path / "out"))
     put(window, "f-text", "RARE")
     assert count(window) == 1 and "finding 5?" in first(window)
     put(window, "f-text", "")
@@ -115,8 +117,18 @@ def test_the_search_finds_answers_and_references_and_the_list_sorts(tmp_path: Pa
     assert window.complaints() == []
 
 
+def test_a_sample_shows_the_prompt_as_sent_and_its_options_with_letters(tmp_path: Path, window: Browser) -> None:
+    given = {"choices": ["a cyst", "(B) a stone", "neither"], "question_type": "choice"}
+    rows = [row | given for i in range(2) for row in refined(i)]
+    show(window, plain([store(tmp_path / "r", "refine", rows)], tmp_path / "out"))
+    assert text(window, "prompt") == "USER: <image>\nIs there a finding 0? Answer yes or no. ASSISTANT:"
+    options = window.js("return [...document.querySelectorAll('#choices li')].map((e) => e.textContent)")
+    assert options == ["A. a cyst", "(B) a stone", "C. neither"]
+    assert "Reference: yes" in text(window, "choices") and window.complaints() == []
+
+
 def test_two_maps_stand_side_by_side(tmp_path: Path, window: Browser) -> None:
-    show(window, build(pair(tmp_path, 4), tmp_path / "out"))
+    show(window, plain(pair(tmp_path, 4), tmp_path / "out"))
     hidden = "return document.getElementById('canvas-beside').hidden"
     assert window.js(hidden)
     put(window, "beside", "t/1")
@@ -128,7 +140,7 @@ def test_two_maps_stand_side_by_side(tmp_path: Path, window: Browser) -> None:
 
 
 def test_a_sample_is_copied_as_json_and_drawn_as_svg(tmp_path: Path, window: Browser) -> None:
-    show(window, build(pair(tmp_path, 4), tmp_path / "out"))
+    show(window, plain(pair(tmp_path, 4), tmp_path / "out"))
     window.js("document.getElementById('copy').click()")
     row = json.loads(window.js("return document.getElementById('json').value"))
     assert (row["id"], row["reference"], row["boxes"]) == ("s0", "yes", [[25.0, 0.0, 50.0, 25.0]])
@@ -143,27 +155,90 @@ def test_a_sample_is_copied_as_json_and_drawn_as_svg(tmp_path: Path, window: Bro
     assert window.complaints() == []
 
 
-def test_tables_sort_by_their_numbers_and_fold(tmp_path: Path, window: Browser) -> None:
-    show(window, build(pair(tmp_path), tmp_path / "out"))
-    script = "const t = document.querySelector('#tables table'); const b = [...t.tHead.rows[0].cells]"
-    script += ".find((e) => e.textContent.startsWith('right')).querySelector('button'); b.click();"
-    script += "const at = b.parentNode.cellIndex;"
-    script += "return [...t.tBodies[0].rows].map((r) => Number(r.cells[at].textContent))"
-    found = window.js(script)
-    assert found == sorted(found) and len(set(found)) > 1
-    assert window.js(script) == sorted(found, reverse=True) and window.complaints() == []
+def test_the_layer_slider_puts_the_heat_on_the_right_pixels(tmp_path: Path, window: Browser) -> None:
+    show(window, plain(pair(tmp_path, 6), tmp_path / "out"))
+    window.js("document.getElementById('boxes').click()")
+    hot, cold = [252, 255, 164], pixel(window, 12, 12)
+    for layer, x in ((0, 87), (1, 62), (2, 37)):
+        put(window, "layer", str(layer))
+        seen = {at: pixel(window, at, 12) for at in (12, 37, 62, 87)}
+        assert [at for at, colour in seen.items() if colour == hot] == [x], (layer, seen, cold)
+        assert pixel(window, x, 30) != hot  # the row below is another token
+    put(window, "opacity", "0")
+    assert pixel(window, 37, 12) == [107, 107, 107]
+    put(window, "mask", "1")
+    assert pixel(window, 37, 12) == [107, 107, 107] and pixel(window, 37, 37) != [107, 107, 107]
+    assert "8 of 16 tokens kept" in window.js("return document.getElementById('canvas').getAttribute('aria-label')")
+    assert window.complaints() == []
 
 
-@pytest.mark.parametrize("paper", [(21.0, 29.7), (21.59, 27.94)], ids=["A4", "letter"])
-def test_printed_no_cell_is_cut_and_runs_are_unfolded(
-    paper: tuple[float, float], tmp_path: Path, window: Browser
+def test_filters_agree_with_the_runs_own_rows(tmp_path: Path, window: Browser) -> None:
+    show(window, plain(pair(tmp_path), tmp_path / "out"))
+    rows = [row | {"i": i} for i in range(40) for row in refined(i)]
+    right = pl.DataFrame([{"i": r["i"], "method": r["method"], "right": r["answer"] == "yes"} for r in rows])
+    wide = right.pivot(on="method", index="i", values="right")
+    assert count(window) == 40
+    put(window, "f-method", "vgrefine")
+    for outcome, expected in (
+        ("right", wide["vgrefine"].sum()),
+        ("wrong", 40 - wide["vgrefine"].sum()),
+        ("fixed", (wide["vgrefine"] & ~wide["baseline"]).sum()),
+        ("broken", (~wide["vgrefine"] & wide["baseline"]).sum()),
+    ):
+        put(window, "f-outcome", outcome)
+        assert count(window) == expected > 0, outcome
+    window.js("document.getElementById('clear').click()")
+    put(window, "f-group", "1")
+    assert count(window) == 20
+    put(window, "f-type", "0")
+    assert count(window) == len([i for i in range(40) if i % 2 == 1 and i % 3 == 0])
+    window.js("document.getElementById('clear').click()")
+    window.keys("#f-text", "finding 17")
+    assert count(window) == 1 and window.complaints() == []
+
+
+def test_keys_move_and_the_page_asks_for_nothing_beyond_itself(tmp_path: Path, window: Browser) -> None:
+    page = plain(pair(tmp_path), tmp_path / "out")
+    show(window, page)
+    window.keys("#list", "\ue015\ue015")
+    window.keys("#list", "j]")
+    settle(window)
+    assert "finding 3?" in window.js("return document.getElementById('question').textContent")
+    assert window.js("return document.getElementById('layer').value") == "1"
+    asked = [url for url in window.requests() if not url.startswith(("data:", "blob:"))]
+    assert asked == [page.resolve().as_uri()] and window.complaints() == []
+
+
+def test_pictures_lie_under_the_heat_and_chunks_load_from_files(
+    tmp_path: Path, window: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    show(window, build(pair(tmp_path), tmp_path / "out"))
-    window.js("document.documentElement.dataset.theme = 'dark'")
-    wanted = "[...document.querySelectorAll('#tables td, #runs td, #runs th')]"
-    cells = window.js(f"return {wanted}.map((e) => e.textContent)")
-    pages = PdfReader(io.BytesIO(window.printed(*paper))).pages
-    # Compatibility forms undo the ligatures that a PDF is set with.
-    squeezed = "".join("".join(unicodedata.normalize("NFKC", page.extract_text()).split()) for page in pages)
-    lost = [cell for cell in cells if "".join(cell.split()) not in squeezed]
-    assert not lost and "Lookthrough" not in squeezed
+    small_pack(monkeypatch)
+    data = own_benchmark(tmp_path / "data", 4)
+    page = plain(pair(tmp_path, 4, benchmark=str(data), split="all"), tmp_path / "out", pictures=Pictures())
+    show(window, page)
+    put(window, "opacity", "0")
+    assert pixel(window, 10, 40) == [255, 0, 0] and pixel(window, 90, 40) == [0, 0, 255]
+    asked = {url for url in window.requests() if not url.startswith(("data:", "blob:"))} - {page.resolve().as_uri()}
+    assert asked and all(url.startswith((tmp_path / "out" / "data").resolve().as_uri()) for url in asked)
+    assert window.complaints() == []
+    put(window, "opacity", "60")
+    window.js("document.getElementById('browser').scrollIntoView()")
+    settle(window)
+    kept = Path(os.environ.get("VGTOOL_SCREENSHOTS", tmp_path))
+    kept.mkdir(parents=True, exist_ok=True)
+    window.screenshot(kept / "report.png")
+    with Image.open(kept / "report.png") as taken:
+        assert len(taken.convert("RGB").getcolors(1 << 24) or []) > 50
+    (tmp_path / "out" / "data" / "chunk-00000.js").unlink()
+    window.open(page)
+    window.until("!document.getElementById('trouble').hidden || document.getElementById('facts').textContent")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_with_little_in_it_opens_without_a_complaint(case: str, tmp_path: Path, window: Browser) -> None:
+    window.complaints()
+    window.open(plain(lone(tmp_path, case), tmp_path / "out"))
+    settle(window)
+    said = window.js("return document.getElementById('samples').innerText")
+    expected = {"empty": "hold no samples", "failed": "Failed: image_missing", "no-maps": "No heatmap was kept"}
+    assert expected.get(case, "Is there a finding 0?") in said and window.complaints() == []

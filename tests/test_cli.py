@@ -252,7 +252,8 @@ def test_listings_are_short_and_one_entry_is_shown_in_full(capsys: pytest.Captur
         assert not commands.app(command.split(), standalone_mode=False)
         return capsys.readouterr().out
 
-    assert all(len(line) < 130 for line in shown("models").splitlines()) and "Unverified" not in shown("models")
+    for listing in ("models", "benchmarks", "methods"):
+        assert all(len(line) < 140 for line in shown(listing).splitlines()) and "Unverified" not in shown(listing)
     assert "a test subject for the tool" in shown("models phantom-vlm")
     assert "paper: " in shown("benchmarks vqa-rad") and "1,297 of train and test" in shown("benchmarks vqa-rad")
     text = shown("methods vgrefine")

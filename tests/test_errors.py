@@ -26,6 +26,13 @@ from huggingface_hub.errors import GatedRepoError
 def refused(*args, **kwargs):
     raise GatedRepoError.__new__(GatedRepoError)
 huggingface_hub.snapshot_download = refused"""
+NO_ROUTE = """import huggingface_hub
+def lost(*args, **kwargs):
+    try:
+        raise ConnectionError("no route to host")
+    except ConnectionError as error:
+        raise OSError("An error happened, see above") from error
+huggingface_hub.snapshot_download = lost"""
 HEAD = """# What goes wrong, and what is said
 
 Every mistake below was made by `tests/test_errors.py`, which fails when this page and the program differ. Each is one
@@ -70,6 +77,7 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool probe --modle llava-med", "--modle"),
         Case(f"{P} --maps layer", "'layer'"),
         Case(f"{P} --row lst", "'lst'"),
+        Case(f"{P} --ask boxes", "'boxes'"),
         Case("vgtool heads runs/half -o heads.json --metric rato", "'rato'"),
         Case("vgtool build --masks scans --out bench --group modalty", "'modalty'"),
         Case("vgtool build --masks scans --out bench --format nifty", "'nifty'"),
@@ -79,15 +87,20 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool heads -o heads.json", "'run'"),
         Case("vgtool score runs/half --by", "--by"),
         Case("vgtool benchmarks --rows rows.parquet", "rows.parquet"),
+        Case("vgtool score runs/half -q -v", "-q and -v"),
+        Case("vgtool plan --model phantom-vlm --model llava-med", "2 are given"),
     ],
     "A value that cannot be": [
         Case(f"{P} --shard 3/2", "3/2"),
         Case(f"{P} --batch-size many", "many"),
         Case(f"{P} --device tpu9", "tpu9"),
+        Case(f"{P} --reliance --window 7", "7"),
+        Case(f"{P} --ask box", "phantom-vlm"),
         Case(f"{P} --device meta", "meta"),
         Case(f"{P} --device-map balancd", "balancd"),
         Case(f"{P} --box-format corners", "corners"),
         Case("vgtool benchmarks --check boxes.jsonl --box-format xywhh", "xywhh"),
+        Case("vgtool build --masks scans --out bench --splits train=0.8,test=0.5", "train=0.8,test=0.5"),
     ],
     "models.yaml and benchmarks.yaml": [
         Case("vgtool models --registry unknown-key", "adaptr"),
@@ -104,6 +117,7 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool probe --model phantom-vlm --benchmark mine.xlsx", "mine.xlsx"),
         Case("vgtool probe --model empty --benchmark scenes", "empty"),
         Case("vgtool probe --model llama-3 --benchmark scenes", "llama-3"),
+        Case("vgtool probe --model healthgpt --benchmark scenes", "healthgpt"),
         Case(f"{R} --heads none.json", "none.json"),
         Case(f"{R} --heads answers.jsonl", "answers.jsonl"),
         Case(R, "vgrefine"),
@@ -121,6 +135,9 @@ CASES: dict[str, list[Case]] = {
         Case(f"{P} --out runs/probe --split test", '"calibration"', said="after the same on the split `calibration`"),
         Case("vgtool score runs/half", "runs/half", said="after `--shard 1/2` only"),
         Case("vgtool heads runs/half -o heads.json", "runs/half"),
+        Case("vgtool look runs/probe scenes-0001", "scenes-0001"),
+        Case("vgtool look runs/probe scenes-calibration-0000-tone --layer 9", "layer=9"),
+        Case("vgtool look runs/probe scenes-calibration-0000-tone --model phantom-vlm", "--model"),
         Case(f"{P} --out /proc/nothing", "/proc/nothing"),
         Case(
             "vgtool probe --model phantom-vlm --benchmark scenes --out runs/full",
@@ -146,6 +163,7 @@ CASES: dict[str, list[Case]] = {
             "before its terms are accepted",
         ),
         Case("vgtool benchmarks --fetch vqa-rad --offline", "vqa-rad"),
+        Case("vgtool benchmarks --fetch vqa-rad", "no route to host", NO_ROUTE, "without a network"),
     ],
 }
 
@@ -175,6 +193,7 @@ def furnish(home: Path) -> None:
         "mine.xlsx": "a sheet",
         "empty/readme.txt": "",
         "llama-3/config.json": json.dumps({"model_type": "llava_llama", "vocab_size": 128256}),
+        "healthgpt/com_hlora_weights.bin": "weights",
     }
     for name, text in texts.items():
         (home / name).parent.mkdir(exist_ok=True)

@@ -6,7 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from vgtool.reporting import fonts
-from vgtool.reporting.figures import Drawn, draw
+from vgtool.reporting.figures.draw import draw
+from vgtool.reporting.figures.style import Drawn
 
 
 def labelled(text: str) -> Figure:
@@ -37,6 +38,6 @@ def test_a_figure_says_in_its_caption_what_it_could_not_draw(
 ) -> None:
     monkeypatch.setattr(fonts, "OTHERS", ())
     given = [Drawn("a", "Accuracy.", labelled("肝脏")), Drawn("b", "Accuracy.", labelled("liver"))]
-    told, plain = (caption for caption, _ in draw([], [], None, 0, tmp_path, given))
+    told, plain = (one.caption for one in draw(given, tmp_path))
     assert told.startswith("Accuracy. No installed font has 肝脏, drawn as boxes") and plain == "Accuracy."
     assert (tmp_path / "a.pdf").is_file()

@@ -108,6 +108,7 @@ def nearest(width: int, height: int, side: int, most: int) -> tuple[int, int]:
     return best
 
 
+@pytest.mark.usefixtures("rows_first")
 @pytest.mark.parametrize("most", [6, 12])
 def test_tiles_and_thumbnail_are_those_of_the_published_code(most: int, tmp_path: Path) -> None:
     made = published.intern_chat(tmp_path / "model", max_dynamic_patch=most)

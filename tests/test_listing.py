@@ -122,7 +122,8 @@ def test_fetch_offline_asks_the_disk_only_and_names_what_is_missing(
 
 
 @pytest.mark.parametrize(
-    "fault,said", [(OSError(28, "full"), "No room on disk"), (ConnectionError("no route"), "could not be fetched")]
+    "fault,said",
+    [(OSError(28, "full"), "No room on disk"), (ConnectionError("no route"), "could not be fetched: no route.")],
 )
 def test_a_failed_fetch_is_one_sentence(
     fault: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

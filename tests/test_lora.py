@@ -103,6 +103,17 @@ def test_an_adapter_that_would_be_merged_wrongly_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_h_lora_and_a_quantised_base_are_refused_by_name(library: Library, tmp_path: Path) -> None:
+    adapter = library.fresh("llava-med")
+    adapter_folder(tmp_path / "lora", None, "model.layers.1.self_attn.q_proj", 16, 16)
+    adapter.model.config.quantization_config = {"quant_method": "gptq"}
+    with pytest.raises(VgError, match=r"--lora: 'llava-med' is quantised \(gptq\), so that no merge is exact"):
+        lora.apply(adapter, tmp_path / "lora")
+    (tmp_path / "com_hlora_weights.bin").write_bytes(b"weights")
+    with pytest.raises(VgError, match="holds H-LoRA weights without their language model"):
+        library.fresh("llava-med", lora=tmp_path)
+
+
 TARGETS = ["q_proj", "v_proj", "up_proj", "linear_1", "fc1"]
 ADAPTERS: dict[str, dict[str, Any]] = {
     "LORA": {},

@@ -270,7 +270,8 @@ def test_vicrop_equals_an_eager_reference_with_a_window_found_by_loops(
             box = brute_window(values, image.width, image.height, 112)
             boxes.add(box)
             visions = tuple(opened.adapter.prepare(shown) for shown in (image, image.crop(box)))
-            text, first = Eager(opened, ImageGroup((sample,), (image,), visions)).answer(sample.prompt)
+            shown_both = ImageGroup((sample,), (image,), visions)
+            text, first = Eager(opened.beside, shown_both).answer(sample.prompt)  # no line break between
             row = rows[sample.id, "vicrop"]
             assert (row["answer"], row["confidence"]) == (text, pytest.approx(first, abs=1e-5))
     assert len(boxes) > 2 and all(x1 - x0 < 512 for x0, _, x1, _ in boxes)
@@ -417,6 +418,7 @@ def test_controls_of_a_prompt_with_two_images_take_both_into_account(
 
 def test_blank_and_noise_replace_every_image_at_its_own_size(opened: Sessions, groups: list[ImageGroup]) -> None:
     shown = tuple(group.images[0] for group in groups[:3])
+
     def scenes(*samples: Sample) -> SimpleNamespace:
         group = ImageGroup(samples, shown, ())
         return SimpleNamespace(groups=[group], group=np.zeros(1, int), facts=Facts(6, 6, (), (), 3))
@@ -444,6 +446,17 @@ def test_vicrop_crops_where_a_models_input_follows_the_image(size: tuple[int, in
     assert window(values, scene, least=2000) == (0, 0, width, height)  # type: ignore[arg-type]
 
 
+def test_vicrops_map_spans_the_image_where_it_is_asked_to() -> None:
+    geometry = Geometry.pad(1000, 500, 336, Grid(24, 24))  # rows 6 to 17 lie on the image
+    values = np.zeros((24, 24))
+    values[8, 3] = 1.0
+    facts = Facts(32, 32, (), (), 0)
+    scene = SimpleNamespace(image=Image.new("RGB", (1000, 500)), geometry=geometry, facts=facts)
+    seen, whole = (window(values, scene, 100, over) for over in (False, True))  # type: ignore[arg-type]
+    assert seen[1] <= 8.5 * 1000 / 24 - 250 <= seen[3], "padding taken off"
+    assert whole[1] <= 8.5 * 500 / 24 <= whole[3] and not seen[1] <= 8.5 * 500 / 24 <= seen[3]
+
+
 def test_more_heads_than_are_ranked_are_refused_when_they_are_asked_for(opened: Sessions) -> None:
     facts = Facts(opened.adapter.layers, opened.adapter.heads, RANKED, (KNOCKOUT,), 0)
     assert len(parse("vgrefine").heads(facts)) == len(RANKED), "the default takes what there is"  # type: ignore[attr-defined]
@@ -453,8 +466,9 @@ def test_more_heads_than_are_ranked_are_refused_when_they_are_asked_for(opened: 
 
 def test_the_rivals_defaults_are_their_originals() -> None:
     pai, adaptvis, vicrop = parse("pai"), parse("adaptvis"), parse("vicrop")
-    assert asdict(pai) == {"alpha": 0.2, "gamma": 1.1, "start": 2, "first": "louder"}  # type: ignore[call-overload]
-    published = {"threshold": 0.4, "unsure": 0.5, "sure": 1.5, "layers": 32, "decode": "off"}
+    published = {"alpha": 0.2, "gamma": 1.1, "start": 2, "first": "louder", "overview": "on"}
+    assert asdict(pai) == published  # type: ignore[call-overload]
+    published = {"threshold": 0.4, "unsure": 0.5, "sure": 1.5, "layers": 32, "decode": "off", "overview": "on"}
     assert asdict(adaptvis) == published  # type: ignore[call-overload]
     assert vicrop.where(Facts(32, 32, (), (), 0)) == 14  # type: ignore[attr-defined]
     assert vicrop.where(Facts(36, 16, (), (), 0, follows_image=True)) == 22  # type: ignore[attr-defined]

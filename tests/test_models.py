@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.library import KINDS, NAMES, PLACEHOLDER, QUESTION, SHAPES, Library, 
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.images import open_image
-from vgtool.models import hub
+from vgtool.models import hub, pixels
 from vgtool.models.adapter import Adapter
 from vgtool.models.load import load
 from vgtool.records import Box, ImageSource
@@ -91,6 +92,8 @@ FEATURES = {
     "vila-m3-13b": vila_features,
     "medrega": medrega_features,
 }
+
+
 def twin_logits(published: checkpoints.Published, name: str, vision: Any, head: Any, tail: Any) -> Tensor:
     """The twin's last logits: fed as its own processor would, or as the original repository does (embeddings)."""
     twin, tensors = published.twin, dict(vision.tensors)
@@ -190,6 +193,7 @@ def test_a_model_that_does_not_fit_its_cards_is_one_sentence(
 # ---- pixels --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("rows_first")
 @pytest.mark.parametrize("shape", [*SHAPES.values(), (90, 3), (1, 1)])
 def test_pixels_equal_the_original_pipelines(shape: tuple[int, int], library: Library) -> None:
     image = picture(*shape)
@@ -207,6 +211,7 @@ def test_pixels_equal_the_original_pipelines(shape: tuple[int, int], library: Li
         assert (found - expected).abs().max() < 1e-5, name
 
 
+@pytest.mark.usefixtures("rows_first")
 def test_a_tower_that_crops_is_prepared_as_clips_own_processor_does(library: Library, tmp_path: Path) -> None:
     folder = copied(library, "llava-med", tmp_path)
     edit(folder / "config.json", image_aspect_ratio="square")
@@ -228,9 +233,10 @@ def test_a_transparent_picture_is_seen_as_the_family_has_it(mode: str, library: 
     dropped = Image.open(tmp_path / "a.png").convert("RGB")
     over = Image.alpha_composite(Image.new("RGBA", (60, 40), "white"), Image.open(tmp_path / "a.png").convert("RGBA"))
     expected = {"drop": dropped, "white": over.convert("RGB")}
-    for name in ("huatuogpt-vision-7b", "llava-med", "vila-m3-8b", "medrega", "qwen2.5-vl-7b", "llava-1.5-7b"):
+    dropping = ("huatuogpt-vision-7b", "llava-med", "vila-m3-8b", "medrega", "citrus-v-8b", "hulu-med-7b")
+    for name in (*dropping, "qwen2.5-vl-7b", "llava-1.5-7b"):
         adapter = library.adapter(name)
-        assert adapter.alpha == ("white" if name in ("qwen2.5-vl-7b", "llava-1.5-7b") else "drop")
+        assert adapter.alpha == ("drop" if name in dropping else "white")
         seen = open_image(source, alpha=adapter.alpha)
         assert np.array_equal(np.asarray(seen), np.asarray(expected[adapter.alpha]))
 
@@ -242,6 +248,34 @@ def test_a_budget_of_pixels_bounds_qwens_grid(library: Library) -> None:
     assert library.adapter("qwen2.5-vl-7b").prepare(picture(1000, 1000)).tokens == 36 * 36
     with pytest.raises(SampleError, match="image_shape"):
         adapter.prepare(picture(800, 2))
+
+
+def test_qwens_grid_and_canvas_have_the_images_width_and_height(library: Library) -> None:
+    """56 x 28 patches of 14 px, merged two by two."""
+    geometry = library.adapter("qwen2.5-vl-7b").prepare(picture(784, 392)).geometry
+    assert (geometry.grid.rows, geometry.grid.cols) == (14, 28)
+    assert geometry.grid_box() == (0, 0, 784, 392)
+    assert geometry.canvas_width == 784
+
+
+@pytest.mark.usefixtures("rows_first")
+def test_qwens_own_package_resizes_to_whole_cells_before_the_processor(library: Library) -> None:
+    published, shown = library.published["qwen2.5-vl-3b-vicrop"], picture(1010, 705)
+    adapter = load(models()["qwen2.5-vl-3b-vicrop"], source=published.folder, device="cpu")
+    first = shown.resize((1008, 700), Image.Resampling.BICUBIC)  # 36 x 25 cells of 28
+    once = adapter.image_processor(first, input_data_format="channels_last", return_tensors="pt")
+    seen = adapter.prepare(shown)
+    assert torch.equal(seen.tensors["pixel_values"], once.pixel_values)
+    assert seen.tokens <= 256 and (seen.geometry.width, seen.geometry.height) == (1010, 705)
+    alone = adapter.image_processor(shown, input_data_format="channels_last", return_tensors="pt")
+    assert not torch.equal(alone.pixel_values, once.pixel_values)
+
+
+@pytest.mark.parametrize("size,digest", [((512, 768), "7016bf8cea41b93d"), ((768, 512), "8cd04f5c8d870a63")])
+def test_pixels_are_those_of_pillow_12_under_any_pillow(size: tuple[int, int], digest: str) -> None:
+    """Digests of `Image.resize((336, 336), BICUBIC)` under Pillow 12.2.0; Pillow 13 gives others for the first."""
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    assert sha256(pixels.squash(Image.fromarray(values), 336).tobytes()).hexdigest()[:16] == digest
 
 
 def test_internvl_tiles_can_be_turned_off(library: Library) -> None:

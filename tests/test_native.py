@@ -1,5 +1,6 @@
 """Any model of the auto classes: rows and answers against the untouched model, geometry against what is known."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from functools import cache
@@ -15,15 +16,16 @@ from transformers import AutoModelForImageTextToText
 from typer.testing import CliRunner
 
 from tests import families
-from vgtool.attention.asking import Ask
+from vgtool.attention.asks import Ask
 from vgtool.attention.sharing import Sessions, sessions
 from vgtool.commands import app
 from vgtool.errors import SampleError, VgError
-from vgtool.models import gridfit, stripes
+from vgtool.models import entering, gridfit, native, stripes, written
 from vgtool.models.adapter import Adapter
 from vgtool.models.load import load, resolve
 from vgtool.registry import ModelSpec
 
+ROOT = Path(__file__).parent.parent
 QUESTION = "Is there a mass? Answer the question using a single word or phrase."
 WIDE, TALL = (120, 90), (75, 160)
 KINDS = {
@@ -81,7 +83,7 @@ def own_inputs(adapter: Any, image: Image.Image) -> dict[str, Any]:
     text = adapter.tokenizer.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
-    return dict(adapter.processor(text=[text], images=[image], return_tensors="pt"))
+    return dict(adapter.writer.processor(text=[text], images=[image], return_tensors="pt"))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -173,6 +175,11 @@ def test_a_model_without_a_grid_answers_and_says_which_methods_need_one(library:
     command("report", str(tmp_path / "r"), "--out", str(tmp_path / "report"))
 
 
+def test_a_model_whose_layers_have_heads_of_several_sizes_is_probed(library: Library, tmp_path: Path) -> None:
+    model = str(library.folder("gemma4"))
+    command("probe", "--model", model, "--benchmark", "scenes", "--limit", "1", "--out", str(tmp_path / "run"))
+
+
 def test_models_says_what_a_folder_is(library: Library) -> None:
     folder = str(library.folder("qwen3_5"))
     facts = {row["fact"]: row["value"] for row in json.loads(command("models", folder, "--size", "120x90", "--json"))}
@@ -187,7 +194,7 @@ def test_models_says_what_a_folder_is(library: Library) -> None:
 # ---- geometry ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "qwen3_vl", "internvl", "gemma3"])
+@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "gemma3"])
 @pytest.mark.parametrize("size", [(96, 96), WIDE, TALL], ids=["square", "wide", "tall"])
 def test_measured_geometry_equals_the_hand_written(name: str, size: tuple[int, int], library: Library) -> None:
     spec, folder = resolve(str(library.folder(name)))
@@ -198,6 +205,9 @@ def test_measured_geometry_equals_the_hand_written(name: str, size: tuple[int, i
     assert np.abs(box).max() <= vision.shape.stripe
     order = np.arange(own.geometry.tokens) if own.order is None else own.order.numpy()
     assert (np.array(vision.shape.cells) - min(vision.shape.cells) == order - order.min()).all()
+
+
+PHANTOM = ROOT / "vgtool/models/phantom/weights"
 
 
 @pytest.mark.parametrize("name,grid,overview", [("idefics3", (4, 4), 4), ("llava_next", (6, 8), 16)])
@@ -221,7 +231,7 @@ def test_a_bright_patch_changes_the_named_token_most(name: str, library: Library
             bright = dark.copy()
             bright[y0:y1, x0:x1] = 255
             change = (adapter.first_states(Image.fromarray(bright)) - base).norm(dim=-1)
-            cells = torch.tensor(vision.shape.cells) + len(adapter.lead)
+            cells = torch.tensor(vision.shape.cells) + len(adapter.around.lead)
             assert int(change[cells].argmax()) == token
 
 
@@ -249,6 +259,56 @@ def test_a_shape_is_measured_once_and_read_again_by_the_next_run(
         library.fresh("llava").prepare(picture(TALL))
 
 
+def test_a_second_image_of_a_shape_costs_no_pass_of_the_model(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, calls = library.fresh("idefics3"), list[int]()
+    monkeypatch.setattr(native, "entering", lambda *args: calls.append(1) or entering.entering(*args))
+    first: Any = adapter.prepare(picture((100, 70)))
+    assert len(calls) == first.shape.passes
+    again: Any = adapter.prepare(picture((100, 70), seed=2))
+    assert len(calls) == first.shape.passes and again.shape is first.shape
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "idefics3"])
+@pytest.mark.parametrize("size", [(3, 3), (2, 40), (300, 1)])
+def test_an_image_smaller_than_its_cells_is_placed_whole_or_costs_its_own_row(
+    name: str, size: tuple[int, int], library: Library
+) -> None:
+    """A processor enlarges it, or refuses it by a sentence; cells then are parts of pixels."""
+    try:
+        vision: Any = library.loaded(name).prepare(picture(size))
+    except SampleError as error:
+        assert f"{size[0]} x {size[1]} pixels" in str(error)
+        return
+    geometry = vision.geometry
+    if geometry.placed:
+        x0, y0, x1, y1 = geometry.grid_box()
+        assert x0 <= 0.5 and y0 <= 0.5 and x1 >= size[0] - 0.5 and y1 >= size[1] - 0.5
+
+
+def test_the_first_token_that_a_processor_writes_itself_is_no_images(library: Library) -> None:
+    """As Molmo 2's does."""
+    writer: Any = library.loaded("llava").writer  # type: ignore[attr-defined]
+    first = writer.tokenizer.bos_token
+
+    def processor(text: list[str], **others: Any) -> Any:
+        return writer.processor(text=[first + one for one in text], **others)
+
+    around = dataclasses.replace(writer, processor=processor).around()
+    plain = writer.around()
+    assert around.lead == (writer.tokenizer.bos_token_id, *plain.lead)
+    assert dataclasses.replace(around, lead=plain.lead) == plain
+
+
+def test_what_stands_between_two_images_is_told_or_they_are_prepared_otherwise_together() -> None:
+    assert written.separating([1, 2, 9, 1, 3], [[1, 2], [1, 3]]) == (9,)
+    assert written.separating([1, 2, 1, 3], [[1, 2], [1, 3]]) == ()
+    assert written.separating([1, 2, 9, 1, 3, 9, 4], [[1, 2], [1, 3], [4]]) == (9,)
+    for inner in ([1, 2, 9, 1, 4], [1, 2, 1], [1, 2, 9, 1, 3, 4]):
+        assert written.separating(inner, [[1, 2], [1, 3]]) is None
+
+
 def spans(starts: Any, stops: Any, side: int) -> stripes.Spans:
     start, stop = np.asarray(starts, float), np.asarray(stops, float)
     return stripes.Spans(start, stop, np.where(stop > start, 1.0, 0.0), 1.0, side)
@@ -264,6 +324,19 @@ def test_cells_of_padding_complete_their_rows() -> None:
     assert (fitted.grid.rows, fitted.grid.cols, fitted.how) == (4, 4, "pad")
     assert fitted.order.tolist() == list(range(16)) and len(fitted.overview) == 0
     assert fitted.x == (0.0, 10.0) and fitted.y == (-10.0, 10.0)
+
+
+@pytest.mark.parametrize("corner", [1.0, 0.1])
+def test_rows_and_columns_that_the_images_edges_cut_belong_to_the_grid(corner: float) -> None:
+    """Cells of 28 px over an image of 120 x 90, padded right and below: 8 px of the last column, 6 of the last row."""
+    col, row = np.tile(np.arange(5), 4), np.repeat(np.arange(4), 5)
+    x = spans(col * 28, np.minimum(col * 28 + 28, 120), 120)
+    y = spans(row * 28, np.minimum(row * 28 + 28, 90), 90)
+    for axis in (x, y):
+        axis.answer[-1] = corner
+    fitted = gridfit.fit(stripes.Seen(np.arange(20), x, y, 0))
+    assert (fitted.grid.rows, fitted.grid.cols, fitted.how, len(fitted.overview)) == (4, 5, "fit", 0)
+    assert np.allclose(fitted.x, (0, 28)) and np.allclose(fitted.y, (0, 28))
 
 
 def test_a_column_major_grid_is_read_in_image_order() -> None:
@@ -324,6 +397,11 @@ def test_a_text_model_is_no_image_model(library: Library, tmp_path: Path) -> Non
     assert "no image-text model" in refused(edited(library, "llava", tmp_path, "config.json", model_type="llama"))
 
 
+def test_an_encoder_decoder_is_named(library: Library, tmp_path: Path) -> None:
+    folder = edited(library, "llava", tmp_path, "config.json", is_encoder_decoder=True)
+    assert "(model_type 'llava') is an encoder-decoder" in refused(folder)
+
+
 def test_a_missing_chat_template_asks_for_a_prompt(library: Library, tmp_path: Path) -> None:
     folder = edited(library, "llava", tmp_path, "config.json")
     (folder / "chat_template.jinja").unlink()
@@ -368,3 +446,39 @@ def test_a_class_token_in_the_grid_is_refused_by_llava_and_set_apart_by_native(t
     adapter = load(spec.model_copy(update={"adapter": "native"}), source=folder, device="cpu", offline=True)
     vision = adapter.prepare(picture((96, 96)))
     assert vision.geometry.grid.tokens == 16 and vision.overview == 1
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "internvl"])
+@pytest.mark.parametrize("adapter", ["", "native"])
+def test_a_config_that_names_no_end_loads_and_ends_where_the_tokenizer_does(
+    name: str, adapter: str, library: Library, tmp_path: Path
+) -> None:
+    raw = json.loads((library.folder(name) / "config.json").read_text())
+    for part in (raw, raw["text_config"]):
+        part.pop("eos_token_id", None)
+    folder = edited(library, name, tmp_path, "config.json")
+    (folder / "config.json").write_text(json.dumps(raw))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    spec, source = resolve(str(folder))
+    spec = spec.model_copy(update={"adapter": adapter or spec.adapter})
+    loaded = load(spec, source=source, device="cpu", offline=True)
+    assert loaded.tokenizer.eos_token_id in loaded.eos
+
+
+def test_an_entry_without_notes_runs(tmp_path: Path) -> None:
+    entry = {"title": "Ours", "adapter": "llava"}
+    (tmp_path / "models.yaml").write_text(json.dumps({PHANTOM.name: entry}))
+    command("probe", "--model", str(PHANTOM), "--registry", str(tmp_path), "--benchmark", "scenes", "--limit", "1",
+            "--out", str(tmp_path / "run"))  # fmt: skip
+
+
+def test_a_text_model_that_reads_ids_in_every_layer_is_refused_in_a_class_that_hands_it_none(tmp_path: Path) -> None:
+    text = {"model_type": "gemma4_text", "vocab_size": 512, "vocab_size_per_layer_input": 512, "hidden_size": 32,
+            "hidden_size_per_layer_input": 8, "intermediate_size": 48, "num_hidden_layers": 2, "num_key_value_heads": 2,
+            "num_attention_heads": 4, "head_dim": 8, "global_head_dim": 8, "num_kv_shared_layers": 0,
+            "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 512}  # fmt: skip
+    families.write("llava", tmp_path / "model", **{"text_config!": text})
+    spec, folder = resolve(str(tmp_path / "model"))
+    with pytest.raises(VgError, match="reads token ids again in later layers, and the adapter llava feeds embeddings"):
+        sessions(load(spec, source=folder, device="cpu", offline=True))
+    assert "without providing `input_ids`" in refused(folder)

@@ -1,6 +1,7 @@
 """Checkpoints as trainers and hubs leave them: read right, or refused in one sentence, never a traceback."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +113,26 @@ def test_an_image_processor_in_processor_config_alone_is_read(library: Library, 
     assert processor.image_processor.size == library.adapter("llava-1.5-7b").image_processor.size  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("where", ["", "text_config"])
-def test_quantised_weights_are_refused_wherever_they_are_named_and_null_is_none(
-    where: str, library: Library, tmp_path: Path
+@pytest.mark.parametrize("name,where,by,said", [
+    ("llava-1.5-7b", "", {"quant_method": "awq"}, "is quantised by awq and cannot be loaded: "),
+    ("llava-1.5-7b", "text_config", {"quant_method": "gptq", "bits": 4}, "is quantised by gptq and cannot be loaded: "),
+    ("llava-1.5-7b", "", {"load_in_4bit": True}, "is quantised by bitsandbytes and cannot be loaded: "),
+    ("llava-1.5-7b", "", {"quant_method": "fp8"}, "is quantised by fp8, which vgtool does not load. Known: awq, "),
+    ("llava-1.5-7b", "", {"bits": 4}, "is quantised by unknown, which vgtool does not load"),
+    ("llava-med", "", {"quant_method": "gptq", "bits": 4}, r"is quantised \(gptq\) in a layout that is not transf"),
+    ("medrega", "llm_config", {"quant_method": "awq"}, r"is quantised \(awq\) in a layout that is not transformers'"),
+])  # fmt: skip
+def test_a_quantised_checkpoint_that_cannot_be_loaded_says_by_what_it_is_quantised(
+    name: str, where: str, by: dict[str, Any], said: str, library: Library, tmp_path: Path
 ) -> None:
-    folder = copied(library, "llava-1.5-7b", tmp_path)
+    folder = copied(library, name, tmp_path)
     config = json.loads((folder / "config.json").read_text())
-    (config[where] if where else config)["quantization_config"] = {"quant_method": "awq"}
+    (config[where] if where else config)["quantization_config"] = by
     checkpoints.write(folder / "config.json", config)
-    assert "quantised" in refused(folder, "llava-1.5-7b")
+    assert re.search(said, refused(folder, name))
     (config[where] if where else config)["quantization_config"] = None
     checkpoints.write(folder / "config.json", config)
-    assert load(models()["llava-1.5-7b"], source=folder, device="cpu").layers == 4
+    assert load(models()[name], source=folder, device="cpu").layers == 4
 
 
 @pytest.mark.parametrize("name", ["qwen3-vl-8b", "internvl3-8b", "llava-1.5-7b"])

@@ -1,5 +1,6 @@
 """What goes into a prompt token for token, and what ends an answer."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests import checkpoints
 from tests.library import NAMES, PLACEHOLDER, QUESTION, Library, copied, edit, picture
 from vgtool.errors import SampleError, VgError
+from vgtool.models.chat import trimmed
 from vgtool.models.load import load
 from vgtool.registry import models
 
@@ -66,9 +68,7 @@ HAND: dict[str, tuple[list[str], list[str]]] = {
     ),
 }
 HAND["lingshu-7b"] = HAND["aloe-vision-7b"] = HAND["qwen2.5-vl-7b"]
-INTERN = (
-    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
-)
+INTERN = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 HAND["lingshu-i-8b"] = HAND["chiron-o1-8b"] = (
     [IM[0], f"system\n{INTERN}", IM[1], "\n", IM[0], "user\n", "<img>"],
     ["</img>", f"\n{QUESTION}", IM[1], "\n", IM[0], "assistant\n"],
@@ -77,7 +77,7 @@ for name in ("medmo-4b", "medmo-8b", "healthgpt-pro-4b", "healthgpt-pro-8b"):
     HAND[name] = HAND["qwen3-vl-8b"]
 for name in ("medgemma-1.5-4b", "medgemma-27b"):
     HAND[name] = HAND["medgemma-4b"]
-for name in ("lingshu-32b", "huatuogpt-vision-7b-qwen2.5vl"):
+for name in ("lingshu-32b", "huatuogpt-vision-7b-qwen2.5vl", "qwen2.5-vl-3b-vicrop"):
     HAND[name] = HAND["qwen2.5-vl-7b"]
 
 
@@ -141,6 +141,60 @@ def test_prompts_are_the_originals_token_for_token(name: str, library: Library) 
     assert list(prompt.tail) == tail
     text = adapter.tokenizer.decode(prompt.tail[slice(*prompt.question)])
     assert QUESTION in text and len(text) <= len(QUESTION) + 2
+
+
+def test_medrega_numbers_several_images_as_its_multi_image_chat(library: Library) -> None:
+    adapter, encode = library.adapter("medrega"), library.published["medrega"].encode
+    pieces = [IM[0], "system\nAnswer the questions.", IM[1], IM[0], "user\n<image 1> (图1):", "<img>"]
+    prompt = adapter.prompt(QUESTION, images=3)
+    assert list(prompt.head) == [token for piece in pieces for token in encode(piece)]
+    assert prompt.tail == adapter.prompt(QUESTION).tail
+    for number in (2, 3):
+        between = ["</img>", f"<image {number}> (图{number}):", "<img>"]
+        assert list(adapter.between(number)) == [token for piece in between for token in encode(piece)]
+
+
+@pytest.mark.parametrize("name,between", [
+    ("llava-1.5-7b", []),
+    ("llava-1.5-7b-original", []),
+    ("qwen2.5-vl-7b", ["<|vision_end|>", "<|vision_start|>"]),
+    ("internvl3-8b", ["</img>", "<img>"]),
+    ("medrega", ["</img>", "<img>"]),
+])  # fmt: skip
+def test_images_side_by_side_have_no_line_break_between_them(name: str, between: list[str], library: Library) -> None:
+    adapter, encode = library.adapter(name).beside(), library.published[name].encode
+    assert list(adapter.between()) == [token for piece in between for token in encode(piece)]
+    assert adapter.model is library.adapter(name).model
+    assert adapter.prompt(QUESTION) == library.adapter(name).prompt(QUESTION)
+
+
+@pytest.mark.parametrize("name,tokens,part", [("llava-med", 36, ""), ("vila-m3-13b", 16, "llm/")])
+def test_a_prompt_that_the_originals_code_would_cut_off_is_refused(
+    name: str, tokens: int, part: str, library: Library, tmp_path: Path
+) -> None:
+    whole = library.adapter(name).prompt(QUESTION)
+    length = len(whole.head) + tokens + len(whole.tail)
+    folder = copied(library, name, tmp_path)
+    edit(folder / f"{part}config.json", tokenizer_model_max_length=length)
+    adapter = load(models()[name], source=folder, device="cpu")
+    assert adapter.prompt(QUESTION) == whole
+    with pytest.raises(SampleError, match=f"prompt_too_long: {length + 1} tokens.*{length}"):
+        adapter.prompt(f"{QUESTION}?")
+    with pytest.raises(SampleError, match="prompt_too_long"):
+        adapter.prompt(QUESTION, images=2)
+
+
+@pytest.mark.parametrize("template,trims", [
+    ("user: {}\nassistant:", "none"),
+    ("user:{}", "none"),
+])  # fmt: skip
+def test_a_template_that_keeps_blanks_trims_none(template: str, trims: str) -> None:
+    assert trimmed(template.format) == trims
+
+
+@pytest.mark.parametrize("cut,trims", [(str.strip, "both"), (str.lstrip, "left"), (str.rstrip, "right")])
+def test_a_template_that_drops_blanks_says_which(cut: Callable[[str], str], trims: str) -> None:
+    assert trimmed(lambda text: f"user: {cut(text)} assistant:") == trims
 
 
 def test_medgemmas_prompt_is_its_processors(library: Library) -> None:
@@ -210,14 +264,16 @@ def test_an_image_placeholder_in_a_question_is_refused(name: str, library: Libra
     ("medrega", "  Is it red? \n", "  Is it red? \n"),
     ("vila-m3-13b", "  Is it red? \n", "  Is it red? \n"),
     ("llava-1.5-7b-original", "  Is it red? \n", "  Is it red? \n"),
-    ("llava-1.5-7b", "  Is it red? \n", "Is it red?"),
+    ("llava-1.5-7b", "  Is it red? \n", "  Is it red? \n"),
+    ("medgemma-4b", "  Is it red? \n", "Is it red?"),  # its chat template trims
 ])  # fmt: skip
 def test_a_question_is_cleaned_as_the_familys_own_code_cleans_it(
     name: str, text: str, seen: str, library: Library
 ) -> None:
     adapter = library.adapter(name)
     assert adapter.wording(text) == seen
-    ids = [token for piece in (f"\n{seen}",) for token in library.published[name].encode(piece)][:-3]
+    before = "\n\n" if name == "medgemma-4b" else "\n"
+    ids = library.published[name].encode(f"{before}{seen}")[:-3]
     start = list(adapter.prompt(text).tail).index(ids[0])
     assert list(adapter.prompt(text).tail)[start : start + len(ids)] == ids
 

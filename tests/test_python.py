@@ -18,12 +18,15 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
 
 import vgtool
 from tests.reference import Watch, watching
 from vgtool.benchmarks.load import load as rows
 from vgtool.commands import app
 from vgtool.images import open_image
+from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTEBOOK = DOCS / "look.ipynb"
@@ -45,7 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert run(f"probe {model} scenes --limit 30 --maps heads --out runs/scenes") == 0
         assert run("heads runs/scenes -k 4 -o heads.json") == 0
         assert run(f"refine {model} phantom --limit 20 --heads heads.json --out runs/refined") == 0
-        assert run(f"probe {model} phantom --limit 1 --maps heads --out runs/one") == 0
+        assert run(f"probe {model} phantom --limit 1 --maps heads --out runs/probed") == 0
     finally:
         os.chdir(before)
     return root
@@ -106,26 +109,54 @@ def test_the_notebook_gives_what_it_shows(model: vgtool.Model, monkeypatch: pyte
     assert any("image/png" in cell["outputs"][0]["data"] for cell in book["cells"] if cell["cell_type"] == "code")
 
 
-def test_maps_are_those_of_an_eager_forward(model: vgtool.Model) -> None:
-    sample = rows("phantom", limit=1).samples[0]
-    look = model.look("scan.png", sample.question)
+def eager(model: vgtool.Model, text: str) -> tuple[np.ndarray, float]:
+    """Attention of a prompt's last token to the image in a plain eager forward [layers, heads, rows, cols], and the
+    largest probability of its next token."""
     one = model.adapter
-    vision, prompt = one.prepare(Image.open("scan.png").convert("RGB")), one.prompt(sample.prompt)
+    vision, prompt = one.prepare(Image.open("scan.png").convert("RGB")), one.prompt(text)
     inputs = one.inputs([vision], prompt.head, prompt.tail)
     with torch.inference_mode(), watching(one.model, Watch()) as watch:
         logits = one.model(**inputs.kwargs, use_cache=False).logits
     first = len(prompt.head)
-    eager = torch.stack([weights[0, :, -1, first : first + 64] for weights in watch.seen])
-    assert np.allclose(look.attention.reshape(6, 6, 64), eager.numpy(), atol=1e-6)
-    assert look.confidence == pytest.approx(float(logits[0, -1].softmax(-1).max()), abs=1e-5)
-    one_head = look.attention[3, 2].astype(float) / look.general[3, 2]
-    assert np.allclose(look.relative[3, 2], one_head, rtol=1e-6, equal_nan=True)
+    rows = torch.stack([weights[0, :, -1, first : first + 64] for weights in watch.seen])
+    return rows.numpy().reshape(6, 6, 8, 8), float(logits[0, -1].softmax(-1).max())
+
+
+def test_maps_relative_attention_and_metrics_of_every_head_are_those_of_eager_forwards(model: vgtool.Model) -> None:
+    sample = rows("phantom", limit=1).samples[0]
+    look = model.look("scan.png", sample.question, boxes=sample.boxes)
+    (asked, sure), (described, _) = (
+        eager(model, f"{question} {QUESTION_SUFFIX}") for question in (sample.question, GENERAL_QUESTION)
+    )
+    assert np.allclose(look.attention, asked, atol=1e-6) and np.allclose(look.general, described, atol=1e-6)
+    assert look.confidence == pytest.approx(sure, abs=1e-5)
+    assert look.metrics is not None and look.relative.shape == (6, 6, 8, 8)
+    means, compared, measured = [asked.mean(1), described.mean(1)], 0, 0
+    inside = np.zeros(64)
+    inside[list(look.region)] = 1 / len(look.region)
+    for layer in range(6):
+        for above, below, found, at in (
+            (means[0], means[1], look.metrics.layers, (layer,)),
+            *((asked, described, look.metrics.heads, (layer, head)) for head in range(6)),
+        ):
+            # a token that the general prompt ignores has no bounded quotient: rounding decides there
+            sound = below[at] > 1e-5
+            drawn = look.layer(layer) if len(at) == 1 else look.relative[at]
+            assert np.allclose(drawn[sound], above[at][sound] / below[at][sound], rtol=1e-2)
+            compared += sound.sum()
+            if np.isfinite(drawn).all() and drawn.sum() > 0.1:  # the definition's 1e-8 counts where nearly nothing is
+                share = drawn.ravel() / drawn.sum()
+                assert found.ratio[at] == pytest.approx(share @ inside * 64, rel=1e-5)
+                assert found.kl[at] == pytest.approx(rel_entr(inside, np.clip(share, 1e-12, 1)).sum(), abs=1e-5)
+                assert found.js[at] == pytest.approx(jensenshannon(inside, share) ** 2, abs=1e-4)
+                measured += 1
+    assert compared > 300 and measured > 20, (compared, measured)
     assert look.prompt.replace(" ", "").endswith("phrase.ASSISTANT:")
 
 
 def test_a_look_is_the_row_of_a_run(model: vgtool.Model) -> None:
     sample = rows("phantom", limit=1).samples[0]
-    row = pl.read_parquet("runs/one/parts/*.parquet").row(0, named=True)
+    row = pl.read_parquet("runs/probed/parts/*.parquet").row(0, named=True)
     picture = Image.open("scan.png")
     for image in ("scan.png", Path("scan.png"), picture, np.asarray(picture.convert("RGB"))):
         look = model.look(image, sample.question, boxes=sample.boxes)
@@ -203,12 +234,54 @@ def test_grids_that_differ_come_as_nested_lists(tmp_path: Path) -> None:
         (lambda model: model.refine("scan.png", "?", "vgrefin", heads="heads.json"), "Did you mean 'vgrefine'"),
         (lambda model: model.refine("scan.png", "?"), "needs ranked heads"),
         (lambda model: model.refine("scan.png", "?", "pai").figure(), "has no map to draw"),
+        (lambda model: vgtool.sample("runs/probed", "none"), "has no sample 'none'"),
+        (lambda model: vgtool.picture("runs"), "'runs' is a folder, and no slice is named"),
+        (lambda model: vgtool.picture("scan.png", slice=3), "cannot be shown to a model"),
+        (lambda model: vgtool.picture("scan.png", window=[9, 1]), "window [9, 1] is neither"),
     ],
 )
 def test_a_mistake_is_a_sentence(make: Any, said: str, model: vgtool.Model) -> None:
     with pytest.raises(vgtool.VgError) as error:
         make(model)
     assert said in str(error.value)
+
+
+# ---- a sample of finished runs --------------------------------------------------------------------------------------
+
+
+def test_a_sample_of_a_run_holds_what_its_rows_and_its_benchmark_hold() -> None:
+    sample = rows("phantom", limit=1).samples[0]
+    probed = pl.read_parquet("runs/probed/parts/*.parquet").row(0, named=True)
+    answers = pl.read_parquet("runs/refined/parts/*.parquet").filter(pl.col("sample_id") == sample.id)
+    found = vgtool.sample("runs/probed", sample.id, beside=["runs/refined"])
+    assert (found.question, found.prompt) == (sample.question, sample.prompt)
+    assert (found.reference, found.image_id) == (sample.reference, sample.image_id)
+    assert found.image is not None and found.image.tobytes() == open_image(sample.image).tobytes()
+    assert [one.method for one in found.answers] == ["baseline", "vgrefine"]
+    for one, row in zip(found.answers, answers.sort("method").iter_rows(named=True), strict=True):
+        assert (one.answer, one.insertion, one.deletion) == (row["answer"], row["insertion"], row["deletion"])
+        assert one.verdict == ("right" if row["answer"] == sample.reference else "wrong")
+        assert (None if one.kept is None else np.flatnonzero(one.kept).tolist()) == row["kept"]
+    above, below = (np.array(probed[name]).reshape(6, 8, 8) for name in ("attention", "general_attention"))
+    assert np.allclose(found.layer(3), above[3] / below[3], rtol=1e-6)
+    assert np.allclose(found.layer(), above.mean(0) / below.mean(0), rtol=1e-6)
+    assert found.metrics is not None and found.shown(None) == int(np.argmin(probed["layer_kl"]))
+    assert np.allclose(found.metrics.layers.ratio, probed["layer_ratio"])
+    assert vgtool.sample("runs/probed", sample.id).reference == sample.reference, "of the benchmark: a probe keeps none"
+    with pytest.raises(vgtool.VgError, match="'runs/scenes' has no sample"):
+        vgtool.sample("runs/probed", sample.id, beside=["runs/scenes"])
+
+
+def test_a_sample_whose_benchmark_is_not_at_hand_is_shown_without_its_picture(tmp_path: Path) -> None:
+    record = json.loads(Path("runs/probed/run.json").read_text())
+    record["identity"]["benchmark"] = "gone.jsonl"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "parts").symlink_to(Path("runs/probed/parts").absolute())
+    (tmp_path / "one" / "run.json").write_text(json.dumps(record))
+    found = vgtool.sample(tmp_path / "one", rows("phantom", limit=1).samples[0].id)
+    assert found.image is None and found.prompt is None and "gone.jsonl" in found.missing and found.reference is None
+    found.figure(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").size[0] > 300
 
 
 # ---- vgtool look ---------------------------------------------------------------------------------------------------
@@ -246,3 +319,36 @@ def test_a_mistake_of_look_is_told_before_the_model_is_loaded(monkeypatch: pytes
             app([*LOOK, *more], standalone_mode=False)
     with pytest.raises(vgtool.VgError, match=r"none\.png"):
         app(["look", "none.png", "?"], standalone_mode=False)
+
+
+def test_look_at_a_sample_of_a_run_tells_reference_verdict_and_where_and_draws_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vgtool.runs import launch
+
+    monkeypatch.setattr(launch, "load", lambda *args: pytest.fail("loaded"))
+    sample = rows("phantom", limit=1).samples[0]
+    words = ["look", "runs/probed", sample.id, "--beside", "runs/refined"]
+    figures = [word for name in ("b.pdf", "b.svg", "b.png") for word in ("-o", name)]
+    assert not app([*words, *figures, "--layer", "2"], standalone_mode=False)
+    shown = capsys.readouterr().out
+    answers = pl.read_parquet("runs/refined/parts/*.parquet").filter(pl.col("sample_id") == sample.id)
+    for row in answers.iter_rows(named=True):
+        verdict = "right" if row["answer"] == sample.reference else "wrong"
+        assert f"{row['method']}: {row['answer']} ({verdict}" in shown
+    assert f"reference: {sample.reference}" in shown and f"prompt: {sample.prompt}" in shown
+    ratio = pl.read_parquet("runs/probed/parts/*.parquet")["layer_ratio"][0][2]
+    assert f"layer 2, attention ratio {ratio:.2f}" in shown
+    assert Path("b.pdf").read_bytes()[:4] == b"%PDF" and "<svg" in Path("b.svg").read_text()
+    drawn = np.asarray(Image.open("b.png").convert("RGB")).astype(int)
+    assert (abs(drawn[..., 0] - drawn[..., 2]) > 40).any(), "in colour"
+    assert not app([*words, "--json"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    assert found["reference"] == sample.reference and len(found["relative"]) == 6 and len(found["ratio"]) == 6
+    assert [one["verdict"] for one in found["answers"]].count(None) == 0
+    assert not app(["look", "runs/refined", sample.id, "--method", "vgrefine", "-o", "k.png"], standalone_mode=False)
+    assert "kept: 32 of 64 tokens" in capsys.readouterr().out
+    with pytest.raises(vgtool.VgError, match="no answer of method 'pai'"):
+        app(["look", "runs/refined", sample.id, "--method", "pai"], standalone_mode=False)
+    with pytest.raises(vgtool.VgError, match="is for a run"):
+        app(["look", "scan.png", "?", "--beside", "runs/probed"], standalone_mode=False)

@@ -339,6 +339,9 @@ def test_columns_are_chosen_by_name(results: Results) -> None:
     tables = render.chosen([view(part) for part in results.tables], ["method", "gain", "accuracy"])
     assert list(tables[0].columns) == ["method", "gain [95 %, by image]", "accuracy %"]
     assert all("layer" not in table.columns for table in tables), "a table without any of them is left out"
+    gains = render.chosen([view(part) for part in results.tables], ["gain"])
+    assert [table.columns[0] for table in gains[:2]] == ["method", "group"], "what a row is about stays"
+    assert not [table for table in tables if len(table.columns) == 1], "and is no table by itself"
 
 
 # ---- the command -------------------------------------------------------------------------------------------------
@@ -415,7 +418,7 @@ def test_all_rows_failed_is_exit_3_with_the_bad_values_quoted_and_no_interval(tm
     path.write_text("\n".join(map(json.dumps, rows)))
     done = command(path)
     assert done.exit_code == 3
-    assert "All 3 rows" in done.stderr and "'riddle'" in done.stderr
+    assert "All 3 samples" in done.stderr and "'riddle'" in done.stderr
     assert "100.0" not in done.stdout
 
 

@@ -167,7 +167,7 @@ def tables(root: Path) -> tuple[list[pl.DataFrame], bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("VGTOOL_TEST_STUDY") != "1", reason="opt-in: minutes long, tables.md differs")
+@pytest.mark.skipif(os.environ.get("VGTOOL_TEST_STUDY") != "1", reason="opt-in: minutes long")
 def test_a_study_of_two_models_and_two_benchmarks_killed_twice_ends_in_the_same_results(
     here: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ def test_medregas_prompt_follows_its_tokenizer_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change,said", [
     ({"tokenizer": "quick"}, "Known: slow, fast"),
-    ({"strip": "left"}, "both, right, none"),
+    ({"strip": "up"}, "both, left, right, none"),
 ])  # fmt: skip
 def test_an_unknown_way_to_read_is_refused(change: dict[str, str], said: str, tmp_path: Path) -> None:
     made = checkpoints.llava_med(tmp_path / "model")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vgtool
 from vgtool.benchmarks.load import Benchmark, load
 from vgtool.images import open_image
 
@@ -39,6 +40,19 @@ def test_slices_of_a_series_folder_are_counted_by_position(tmp_path: Path) -> No
     for at, sample in enumerate(found.samples):
         assert np.array_equal(shade(sample), spread(volume()[at], 0, 900)), at
     assert len({sample.image_id for sample in found.samples}) == len({s.image.name for s in found.samples}) == 5
+
+
+def test_a_slice_of_a_series_is_a_picture_to_look_at(tmp_path: Path) -> None:
+    scan(tmp_path / "ct")
+    for at in range(5):
+        image = np.asarray(vgtool.picture(tmp_path / "ct", slice=at, window=(0, 900)))[..., 0]
+        assert np.array_equal(image, spread(volume()[at], 0, 900)), at
+    link = tmp_path / "elsewhere"
+    link.symlink_to(tmp_path / "ct" / "IM1.dcm")
+    assert vgtool.picture(link, window=(0, 900)).size == image.shape[::-1]
+    for given, said in (({"slice": 5}, "slice 5 is none of 0 to 4"), ({}, "no slice is named")):
+        with pytest.raises(vgtool.VgError, match=said):
+            vgtool.picture(tmp_path / "ct", **given)
 
 
 def test_a_series_inside_an_archive_is_read_in_place(tmp_path: Path) -> None:

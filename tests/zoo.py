@@ -12,7 +12,8 @@ import torch
 import transformers as tf
 
 from vgtool.grounding.geometry import Geometry
-from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Inputs, Vision
 from vgtool.records import Grid
 from vgtool.registry import ModelSpec
 

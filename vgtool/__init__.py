@@ -11,15 +11,21 @@ from vgtool.version import __version__
 if TYPE_CHECKING:
     from vgtool.api.look import Look, Metrics, Refined
     from vgtool.api.model import Model, load
+    from vgtool.api.picture import picture
     from vgtool.api.results import read, score
+    from vgtool.api.sample import Recorded, sample
     from vgtool.errors import VgError
 
-__all__ = ["Look", "Metrics", "Model", "Refined", "VgError", "__version__", "load", "read", "score"]
+
+__all__ = ["Look", "Metrics", "Model", "Recorded", "Refined", "VgError"]
+__all__ += ["__version__", "load", "picture", "read", "sample", "score"]
 
 _WHERE = {
     **dict.fromkeys(("Look", "Metrics", "Refined"), "vgtool.api.look"),
     **dict.fromkeys(("Model", "load"), "vgtool.api.model"),
     **dict.fromkeys(("read", "score"), "vgtool.api.results"),
+    **dict.fromkeys(("Recorded", "sample"), "vgtool.api.sample"),
+    "picture": "vgtool.api.picture",
     "VgError": "vgtool.errors",
 }
 

@@ -1,8 +1,9 @@
-"""Results to stdout, talk to stderr, control characters of data stripped from both."""
+"""Results to stdout, talk to stderr, control characters of data stripped from both. -q and -v set how much talk."""
 
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
 
 from rich.console import Console
 
@@ -24,9 +25,38 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in str(text))
 
 
+class Talk(IntEnum):
+    """How much is said on stderr."""
+
+    QUIET = 0
+    USUAL = 1
+    VERBOSE = 2
+
+
+talk = Talk.USUAL
+
+
+def hush(level: Talk) -> None:
+    """Say this much from now on."""
+    global talk
+    talk = level
+
+
+def warn(text: str) -> None:
+    """One line that is said under -q as well: an error, or what a reader of the results must know."""
+    err.print(clean(text), markup=False, highlight=False, soft_wrap=True)
+
+
 def say(text: str) -> None:
     """One line of talk."""
-    err.print(clean(text), markup=False, highlight=False, soft_wrap=True)
+    if talk >= Talk.USUAL:
+        warn(text)
+
+
+def detail(text: str) -> None:
+    """One line that is said under -v only."""
+    if talk >= Talk.VERBOSE:
+        warn(text)
 
 
 def show(text: object) -> None:

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from vgtool.errors import VgError
 from vgtool.models import hub
 from vgtool.registry import ModelSpec
-from vgtool.runs import plan
+from vgtool.runs import sizes
 
 Level = Literal["ok", "note", "stop"]
 SHOWN = ("torch", "transformers", "accelerate", "huggingface-hub", "polars", "pyarrow", "numpy", "pillow")
@@ -171,7 +171,7 @@ def model(
 
 def _memory(spec: ModelSpec, where: Path | None, on: Device) -> list[Finding]:
     try:
-        weights = plan.shape(spec, where).parameters
+        weights = sizes.shape(spec, where).parameters
     except VgError as error:
         return [Finding("memory", "note", error.message, error.hint)]
     dtype = "float32" if on.name == "cpu" else spec.dtype

@@ -58,6 +58,15 @@ class SampleError(Exception):
         return f"{self.code}: {self.detail}" if self.detail else self.code
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of the root of a chain of exceptions: why, where a library only says that it failed."""
+    seen = {id(error)}
+    while (below := error.__cause__ or error.__context__) is not None and id(below) not in seen and str(below).strip():
+        error = below
+        seen.add(id(error))
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: the nearest known one, or all of them when none is near."""
     known = sorted(known)

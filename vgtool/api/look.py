@@ -1,7 +1,5 @@
 """What a look at one image gives: the answer, the attention behind it, metrics, and a figure."""
 
-import io
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vgtool.api.figure import draw, png
 from vgtool.errors import VgError
 from vgtool.grounding.metrics import Grounding, grounding, relative_attention
 
 Maps = NDArray[np.float32]
-KINDS = ("pdf", "svg", "png")
-STYLE: Any = {"font.size": 7.5, "pdf.fonttype": 42, "svg.hashsalt": "vgtool", "text.parse_math": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +49,14 @@ class Shown:
     """What the grid covers of the image; beyond it where it was padded."""
 
     def _draw(self, heat: NDArray[Any], above: str, below: str, path: str | Path | None) -> Any:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-
-        from vgtool.reporting.heat import panel
-
-        kind = None if path is None else kind_of(path)
-        with rc_context(STYLE):
-            figure = Figure(figsize=(3.35, 3.35 * self.image.height / self.image.width + 0.6), layout="constrained")
-            axis = figure.subplots()
-            pixels = np.asarray(self.image)
-            panel(axis, pixels, heat, self.image.size, self.grid_box, self.boxes)
-            axis.set_title("\n".join(textwrap.wrap(above, 52)), fontsize=7.5)
-            axis.set_xlabel("\n".join(textwrap.wrap(below, 60)), fontsize=7)
-            if path is not None:
-                dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[kind or "png"]
-                try:
-                    figure.savefig(path, dpi=220, metadata=dates)
-                except OSError as error:
-                    raise VgError(f"Cannot write '{path}': {error.strerror or error}.", "Name another file.") from None
-        return figure
+        return draw(self.image, self.image.size, heat, self.grid_box, self.boxes, above, below, path)
 
     def figure(self, path: str | Path | None = None) -> Any:
         raise NotImplementedError
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        figure, buffer = self.figure(), io.BytesIO()
-        FigureCanvasAgg(figure).print_png(buffer)
-        return buffer.getvalue()
+        return png(self.figure())
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,15 +92,9 @@ class Look(Shown):
 
     def layer(self, at: int | None = None) -> NDArray[np.float64]:
         """Relative attention of a layer's head means [rows, cols]; of all layers' together when none is named."""
-        layers = len(self.attention)
-        if at is not None and not -layers <= at < layers:
-            raise VgError(f"layer={at}, but the model has {layers} layers.", f"Give 0 to {layers - 1}.")
-        axes = 1 if at is None else 0
-        chosen = slice(None) if at is None else at
-        above, below = (one.astype(np.float64)[chosen].mean(axes) for one in (self.attention, self.general))
-        if at is None:
-            above, below = above.mean(0), below.mean(0)
-        return relative_attention(above, below)
+        chosen = slice(None) if at is None else slice_of(at, len(self.attention))
+        means = (one[chosen].astype(np.float64).mean((0, 1)) for one in (self.attention, self.general))
+        return relative_attention(*means)
 
     def figure(self, path: str | Path | None = None, *, layer: int | None = None) -> Any:
         """The image, the heat of a layer over it and the boxes, as a matplotlib figure; also written to `path` (pdf,
@@ -180,12 +148,11 @@ class Refined(Shown):
         return f"Refined({self.method!r}: {self.answer!r}, plain {self.baseline!r}{kept})"
 
 
-def kind_of(path: str | Path) -> str:
-    """What a figure's file is to be, by its ending. VgError when it cannot be."""
-    kind = Path(path).suffix.lower().lstrip(".")
-    if kind not in KINDS:
-        raise VgError(f"'{path}' does not end in .{' or .'.join(KINDS)}.", "Name the figure's file so.")
-    return kind
+def slice_of(layer: int, layers: int) -> slice:
+    """One layer of so many; from the end where negative. VgError when there is no such layer."""
+    if not -layers <= layer < layers:
+        raise VgError(f"layer={layer}, but the model has {layers} layers.", f"Give 0 to {layers - 1}.")
+    return slice(layer % layers, layer % layers + 1)
 
 
 def on_grid(values: Sequence[float] | NDArray[Any] | None, rows: int, cols: int) -> NDArray[np.float32] | None:

@@ -8,16 +8,15 @@ import numpy as np
 from PIL import Image
 
 from vgtool.api.look import Look, Refined, on_grid
+from vgtool.api.picture import Pixels
+from vgtool.api.picture import picture as as_picture
 from vgtool.errors import SampleError, VgError, did_you_mean
-from vgtool.images import open_image
 from vgtool.records import Box, ImageSource, Sample
 
 if TYPE_CHECKING:
     from vgtool.attention.sharing import Sessions
 
-Pixels = str | Path | Image.Image | np.ndarray
 Boxes = Iterable[Sequence[float] | Box]
-MARK = "<image>"
 
 
 def load(
@@ -77,7 +76,7 @@ class Model:
 
         word(row, ("last", "question", "text"), "row")
         word(box_mapping, ("exact", "stretch"), "box_mapping")
-        picture = opened(image)
+        picture = as_picture(image)
         sample = asked(question, boxes or (), protocol, choices)
         settings: dict[str, Any] = {"maps": "heads", "row": row, "mapping": box_mapping}
         found = self._rows(Probe(self.sessions, **settings), sample, picture)[0]
@@ -106,7 +105,7 @@ class Model:
         """Answer under a method, written as for `--method` (`vgrefine:percentile=80`), beside the plain answer. heads:
         a head file of `vgtool heads`; the model's published heads when not given. The rest is as in `look`."""
         word(box_mapping, ("exact", "stretch"), "box_mapping")
-        picture, sample = opened(image), asked(question, boxes or (), protocol, choices)
+        picture, sample = as_picture(image), asked(question, boxes or (), protocol, choices)
         task = self._refining({method: seed}, heads, max_new_tokens, box_mapping)
         plain, found = self._rows(task, sample, picture)
         rows, cols = found["grid_rows"], found["grid_cols"]
@@ -148,31 +147,7 @@ class Model:
         return rows
 
     def _sent(self, sample: Sample) -> str:
-        prompt = self.adapter.prompt(sample.prompt)
-        head, tail = (self.adapter.tokenizer.decode(list(ids)) for ids in (prompt.head, prompt.tail))
-        return f"{head}{MARK}{tail}"
-
-
-def opened(image: Pixels) -> Image.Image:
-    """The picture as RGB, in stored pixels. VgError when there is none to be had."""
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
-            raise VgError(
-                f"An array of {image.dtype} {image.shape} is no picture.",
-                "Give uint8 [height, width] or [height, width, 3].",
-            )
-        return Image.fromarray(image).convert("RGB")
-    path = Path(image)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise VgError(f"Cannot read '{path}': {error.strerror}.", "Check the path.") from None
-    try:
-        return open_image(ImageSource(path.name, lambda: data))
-    except SampleError as error:
-        raise VgError(f"'{path}' cannot be shown to a model: {error}.", "Give a picture that opens.") from None
+        return str(self.adapter.sent(self.adapter.prompt(sample.prompt)))
 
 
 def asked(question: str, boxes: Boxes, protocol: str | None, choices: Sequence[str] | None) -> Sample:

@@ -50,7 +50,7 @@ def _attention(
         if layer != tap.stop:  # where a pass ends, nobody asks for more than weights
             query = rows[:, pack.queries.to(device).view(-1)].view(heads, *shape, dim).transpose(0, 1)
             value = _gathered(value, pack.keys.to(device))
-    call = Call(tap, rows, key, value, attention_mask, kwargs.get("scaling") or dim**-0.5, shape)
+    call = Call(tap, rows, key, value, attention_mask, kwargs.get("scaling") or dim**-0.5, shape, layer)
     at = tuple(i for i, edit in enumerate(tap.edits) if layer in edit.layers)
     mask = _edited(call, at)
     single = {i: call.pick(i, tap.edits[i].rows) for i in at if not tap.edits[i].masks}
@@ -65,11 +65,23 @@ def _attention(
         out = out[pack.where.to(out.device)]
     for i, picked in single.items():
         out[picked.rows] = call.output(picked, changed[i]).to(out.dtype)
-    if tap.explain:
-        picked = call.pick("read", tap.rows)
-        own, found = out[picked.rows].float(), call.output(picked, call.weights(picked, mask, ()))
-        tap.unexplained[layer] = float((found - own).abs().max() / own.abs().max().clamp(min=1e-6))
+    if layer in tap.maps:
+        if tap.traced is not None:
+            out = _traced(call, tap.traced, layer, out)
+        if tap.explain:
+            picked = call.pick("read", tap.rows)
+            own, found = out[picked.rows].float(), call.output(picked, call.weights(picked, mask, ()))
+            tap.unexplained[layer] = float((found - own).abs().max() / own.abs().max().clamp(min=1e-6))
     return out.view(batch, length, heads, -1), None
+
+
+def _traced(call: Call, traced: dict[int, Tensor], layer: int, out: Tensor) -> Tensor:
+    """The output [R, H, D] with zeros of the read rows' weights carried along, noted in `traced`."""
+    picked = call.pick("read", call.tap.rows)
+    columns = call.columns(picked)[:, None].expand(-1, call.rows.shape[0], -1)
+    traced[layer] = torch.zeros(columns.shape, device=out.device, requires_grad=True)
+    weights = torch.zeros(*columns.shape[:2], call.key.shape[2], device=out.device).scatter(2, columns, traced[layer])
+    return out.index_add(0, picked.rows, call.output(picked, weights).to(out.dtype))
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:

@@ -1,7 +1,7 @@
 """What the continuations of some images share: their heads and image tokens, through the model once, and its cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from vgtool.attention.tap import Tap, stopping, tapped
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Vision
 
 
 @dataclass(slots=True)
@@ -26,8 +27,12 @@ class Prefix:
     """Tokens before the first image token."""
     columns: Tensor
     """Where in each prefix its grid tokens stand, image-space order [N]."""
+    overview: Tensor
+    """Where in each prefix its overview tokens stand (thumbnail tiles)."""
     next_position: tuple[int, ...]
     """Of each image, the rope position of the first token that would follow."""
+    sinks: dict[Any, Any] = field(default_factory=dict)
+    """By kind, sink dimensions and which columns are sinks, once they were asked for (vgtool.attention.sinks)."""
 
 
 class Behind(DynamicLayer):
@@ -87,7 +92,8 @@ def encode(adapter: Adapter, scenes: Sequence[Sequence[Vision]], head: Sequence[
         flat.append((_laid(layer.keys), _laid(layer.values)))
         layer.keys = layer.values = None  # one layer at a time is there twice
     columns = torch.cat([*inputs.columns, empty])
-    return Prefix(flat, len(scenes), inputs.length, len(head), columns, inputs.next_positions)
+    overview = torch.cat([*inputs.overview, empty])
+    return Prefix(flat, len(scenes), inputs.length, len(head), columns, overview, inputs.next_positions)
 
 
 def _laid(states: Tensor) -> Tensor:

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgtool.attention.asking import Ask, Change
+from vgtool.attention.asks import Ask, Change
 from vgtool.attention.session import Session
 from vgtool.attention.tap import Edit, Tap, tapped
-from vgtool.models.adapter import Adapter, Prompt, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Prompt, Vision
 
 STEPS = 2
 """Tokens decoded."""

@@ -10,7 +10,7 @@ A pass is one row [q1 | q2 | ...] without padding, rope positions restarting for
 `whole.WholeSession` is the same interface over whole-prompt passes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -21,12 +21,49 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.asking import Ask, Asked, Change, edits_of
+from vgtool.attention.asks import Ask, Change
+from vgtool.attention.edits import edits_of, picked
 from vgtool.attention.layers import kept, narrowed, resumed
 from vgtool.attention.packing import Ints, Part, pack
 from vgtool.attention.prefix import Prefix, behind, encode, joined
+from vgtool.attention.sinks import Flags, Kind, of_pass, of_step, watching
 from vgtool.attention.tap import Edit, Tap, stopping, tapped
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.attention.targets import likelihoods, scored_rows
+from vgtool.attention.tilt import tilted
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Vision
+
+
+@dataclass(slots=True)
+class Asked:
+    """Questions that have been through the model: what was read, and what a continuation needs."""
+
+    asks: tuple[Ask, ...]
+    logits: Tensor
+    """At each question's last prompt token, float32 [Q, vocabulary]."""
+    maps: dict[int, Tensor]
+    """Layer -> float32 [Q, H, N], rows read; image-space token order."""
+    cache: list[Any]
+    """What the session that made it continues from: per layer, keys and values of the pass's columns [1, Hk, S, D]."""
+    hidden: dict[int, Tensor]
+    """Layer -> its input [1, S, hidden], for the layers asked to be kept."""
+    changes: tuple[Change | None, ...]
+    """What each question's attention was edited by."""
+    likelihood: Tensor
+    """Log-probability of each question's target in nats, float64 [Q]; 0 where it has none."""
+    sinks: dict[Kind, Flags] = field(default_factory=dict)
+    """Which of the pass's columns are sinks, where a change asks."""
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """[start, stop) of each question's columns in the pass."""
+        return spans_of(self.asks)
+
+
+def spans_of(asks: Sequence[Ask]) -> list[tuple[int, int]]:
+    """[start, stop) of each question's rows in a pass."""
+    stops = list(accumulate(len(ask.tail) for ask in asks))
+    return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
 @dataclass(slots=True)
@@ -73,7 +110,9 @@ class Session:
         columns = sum(len(ask.tail) for ask in asked.asks[:count])
         cache = [tuple(joined([one[:, :, :columns]]) for one in pair) for pair in asked.cache]
         maps = {layer: one[:count] for layer, one in asked.maps.items()}
-        return Asked(asked.asks[:count], asked.logits[:count], maps, cache, {}, asked.changes[:count])
+        sinks = {kind: {layer: one[:columns] for layer, one in flags.items()} for kind, flags in asked.sinks.items()}
+        asks, changes, likelihood = asked.asks[:count], asked.changes[:count], asked.likelihood[:count]
+        return Asked(asks, asked.logits[:count], maps, cache, {}, changes, likelihood, sinks)
 
     def _pass(
         self,
@@ -85,45 +124,51 @@ class Session:
         keep: frozenset[int],
         changes: tuple[Change | None, ...],
     ) -> Asked:
-        tap, fed, lasts = self._ready(asks, read, changes)
+        tap, fed, scored = self._ready(asks, read, changes)
         cache: Any = behind(self.adapter, self.prefix.cache, low)
         inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
-        narrow = self._narrow(asks, cache, tap, changes)
-        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden), narrow:
-            logits = self.adapter.forward(fed, lasts, cache)
+        tap.sinks = of_pass(self, changes)
+        told = [*tap.sinks.values(), *tilted(self, asks, tap, spans_of(asks))]
+        seen, narrow = watching(inner, [one.see for one in told]), self._narrow(asks, cache, tap, changes)
+        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden), seen, narrow:
+            logits = self.adapter.forward(fed, scored, cache)
         own = [(layer.keys, layer.values) for layer in cache.layers]
         maps = {layer: values.cpu() for layer, values in tap.maps.items()}
-        return Asked(asks, logits[0], maps, own, hidden, changes)
+        last, likelihood = likelihoods(asks, logits[0])
+        sinks = {kind: one.own(sum(len(ask.tail) for ask in asks)) for kind, one in tap.sinks.items()}
+        return Asked(asks, last, maps, own, hidden, changes, likelihood, sinks)
 
     def _narrow(
         self, asks: tuple[Ask, ...], cache: Any, tap: Tap, changes: tuple[Change | None, ...]
     ) -> AbstractContextManager[None]:
-        """The last layer for the last row of each question alone, and for those that are read there."""
+        """The last layer for the rows of each question whose logits are wanted, and for those that are read there.
+        What is tilted knows its rows by their place in the whole pass."""
         inner: Any = self.adapter.text.layers
         layer = len(inner) - 1
         first = [min(ask.rows(ask.read), default=len(ask.tail)) if layer in tap.read else len(ask.tail) for ask in asks]
-        sizes = [max(len(ask.tail) - row, 1) for ask, row in zip(asks, first, strict=True)]
+        sizes = [max(len(ask.tail) - row, len(scored_rows(ask))) for ask, row in zip(asks, first, strict=True)]
         stops = list(accumulate(len(ask.tail) for ask in asks))
-        if 2 * sum(sizes) > stops[-1]:
+        if 2 * sum(sizes) > stops[-1] or tap.tilts:
             return nullcontext()
         here = tuple(change if change and layer in change.layers else None for change in changes)
         short = self._tapping(Places.of(self.prefix, asks), sizes, tap.read & {layer}, here)
-        short.stop = layer
+        short.stop, short.sinks = layer, tap.sinks
         rows = np.concatenate([np.arange(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)])
         return narrowed(inner[layer], cache.layers[layer], rows, tap, short)
 
     def _ready(
         self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]
     ) -> tuple[Tap, dict[str, Any], list[int]]:
-        """A pass: what it reads and edits, what goes in, and the last row of each question."""
+        """A pass: what it reads and edits, what goes in, and the rows whose logits are wanted."""
         places = Places.of(self.prefix, asks)
         sizes = [len(ask.tail) for ask in asks]
         tap = self._tapping(places, sizes, read, changes)
         ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
         rope = np.concatenate([np.arange(size) + at for size, at in zip(sizes, places.rope, strict=True)])
         fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
-        return tap, fed, [stop - 1 for stop in accumulate(sizes)]
+        spans = spans_of(asks)
+        return tap, fed, [at + row for ask, (at, _) in zip(asks, spans, strict=True) for row in scored_rows(ask)]
 
     def _tapping(
         self, places: "Places", sizes: Sequence[int], read: frozenset[int], changes: Sequence[Change | None]
@@ -147,7 +192,7 @@ class Session:
     def _tap(self, parts: Sequence[Part], edits: Sequence[Edit]) -> Tap:
         prefix, adapter = self.prefix, self.adapter
         groups = pack(parts, prefix.images, prefix.length, prefix.head, adapter.device, adapter.dtype)
-        return Tap(prefix.columns, edits=edits, pack=groups)
+        return Tap(prefix.columns, edits=edits, pack=groups, overview=prefix.overview)
 
     # ---- answers -----------------------------------------------------------------------------------------------
 
@@ -167,7 +212,9 @@ class Session:
         columns = [np.arange(stop - len(ask.tail), stop) for ask, stop in zip(asks, stops, strict=True)]
         changes = [change for one in packs for change in one.changes]
         cache = behind(self.adapter, before)
-        return Decoding(self, cache, places, columns, stops[-1], changes, torch.cat([one.logits for one in packs]))
+        logits = torch.cat([one.logits for one in packs])
+        sinks = [(sum(len(ask.tail) for ask in one.asks), one.sinks) for one in packs]
+        return Decoding(self, cache, places, columns, stops[-1], changes, logits, sinks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +255,8 @@ class Decoding:
     changes: Sequence[Change | None]
     logits: Tensor
     """Of the next token, float32 [Q, vocabulary]."""
+    sinks: Sequence[tuple[int, Mapping[Kind, Flags]]] = ()
+    """How many columns each pass has, and which are sinks; side by side."""
 
     def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
         """Append one token to each of `rows` (questions still open) and return their next logits."""
@@ -222,14 +271,9 @@ class Decoding:
             parts.append(Part(ask.image, np.array([at]), self.columns[row], places.first[row], ask.blind))
         self.total += len(rows)
         tap = session._tap(parts, edits_of(held))
+        tap.sinks = of_step(session, [change for change, _ in held], self.sinks, self.total)
+        told = tilted(session, [places.asks[row] for row in rows], tap, [(at, at + 1) for at in range(len(rows))])
         fed = session.adapter.continuation(tokens[None], torch.tensor([rope]).to(device))
-        with tapped(tap):
+        inner: Any = session.adapter.text.layers
+        with tapped(tap), watching(inner, [one.see for one in told]):
             return session.adapter.forward(fed, range(len(rows)), self.cache)[0]
-
-
-def picked(states: Tensor, index: Tensor, dim: int) -> Tensor:
-    """Some columns of keys, values or hidden states, in memory as they were."""
-    index = index.to(states.device)
-    if dim != 2:
-        return states.index_select(dim, index)
-    return states.transpose(1, 2).index_select(1, index).transpose(1, 2)

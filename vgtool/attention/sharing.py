@@ -5,7 +5,7 @@ same prompt in two parts. A model whose image tokens see the question (PaliGemma
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from vgtool.attention.selfcheck import alike, difference
 from vgtool.attention.session import Session
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import VgError
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Vision
 from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX
 
 GENERAL_PROMPT = f"{GENERAL_QUESTION} {QUESTION_SUFFIX}"
@@ -35,6 +36,11 @@ class Sessions:
 
     batches: bool = True
     """Whether images of one form give in one batch what each gives alone."""
+
+    @property
+    def beside(self) -> "Sessions":
+        """Of the same model, with images side by side."""
+        return replace(self, adapter=self.adapter.beside())
 
     @property
     def kernel(self) -> str:
@@ -60,7 +66,7 @@ def sessions(adapter: Adapter) -> Sessions:
         raise VgError(
             f"The text model of '{adapter.spec.name}' reads token ids again in later layers, and the adapter "
             f"{adapter.spec.adapter} feeds embeddings.",
-            "Read it with an entry of your own that says adapter: native, in DIR/models.yaml, and add --registry DIR.",
+            f"{type(adapter.model).__name__} does not hand them on; use the model in a class of its own.",
         )
     pixels = np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
     vision = adapter.prepare(Image.fromarray(pixels))

@@ -33,11 +33,17 @@ class Edit:
     """New scaled scores of the rows' image columns from the old, float32 [r, H, N] (PAI, AdaptVis)."""
     renormalise: bool = True
     """False: the cut zeroes weights after softmax (the paper's elementwise product), so a row no longer sums to 1."""
+    overview: bool = False
+    """True: `rescore` takes the overview tokens behind the image's own [r, H, N + overview]."""
+    reweigh: Any = None
+    """New weights after softmax, float32 [r, H, K] (vgtool.attention.sinks.Redistribute)."""
+    tilt: Any = None
+    """Who is tilted (vgtool.attention.tilt.Tilt)."""
 
     @property
     def masks(self) -> bool:
         """Whether a mask says it all; else the rows' weights are worked out one by one."""
-        return self.rescore is None and self.renormalise
+        return self.renormalise and all(one is None for one in (self.rescore, self.reweigh, self.tilt))
 
 
 @dataclass(slots=True)
@@ -62,6 +68,15 @@ class Tap:
     """Result: layer -> largest difference between weights @ values and the output, over the largest output."""
     maps: dict[int, Tensor] = field(default_factory=dict)
     """Result: layer -> float32 [slots, H, N] on the layer's device, rows normalised over all keys they may see."""
+    overview: Tensor | None = None
+    """Where a group's keys are its image's overview tokens, long; with edits that rescore them."""
+    sinks: dict[Any, Any] = field(default_factory=dict)
+    """By kind, which columns are sinks (vgtool.attention.sinks.Sinks), with edits that reweigh."""
+    tilts: dict[int, Any] = field(default_factory=dict)
+    """By id of an edit, what tilts it (vgtool.attention.tilt.Tilting)."""
+    traced: dict[int, Tensor] | None = None
+    """Given: for every layer read, what is added to the rows' weights on the image columns [R, H, N]: zeros, by which
+    the pass can be differentiated."""
     _picked: dict[Any, Picked] = field(default_factory=dict)
     _masked: list[tuple[tuple[int, ...], Tensor | None, Tensor]] = field(default_factory=list)
 
@@ -101,6 +116,7 @@ class Call:
     scaling: float
     shape: tuple[int, int]
     """(G, S)"""
+    layer: int
 
     def pick(self, name: Any, rows: Sequence[int] | Ints) -> Picked:
         """The rows of a pass that are read, or edited by one edit; arranged once for all layers of a device."""
@@ -115,6 +131,20 @@ class Call:
         """Image columns of each row, [R, N]."""
         columns = self.tap.columns.to(self.key.device)
         return columns.expand(len(picked.rows), -1) if columns.dim() == 1 else columns[picked.group]
+
+    def sinks(self, picked: Picked, kind: Any) -> Tensor:
+        """Which keys of each row are sinks here, bool [R, K]."""
+        flags, pack = self.tap.sinks[kind].flags[self.layer].to(self.key.device), self.tap.pack
+        if pack is None:
+            return flags[: self.key.shape[2]].expand(len(picked.rows), -1)
+        return flags[pack.keys.to(flags.device)][picked.group]
+
+    def with_overview(self, columns: Tensor) -> Tensor:
+        """Image columns [R, H, N] with those of the overview tokens behind them."""
+        if self.tap.overview is None:
+            return columns
+        extra = self.tap.overview.to(columns.device)
+        return torch.cat([columns, extra.expand(*columns.shape[:2], -1)], 2)
 
     def scores(self, picked: Picked) -> Tensor:
         """Scaled scores against every key of the group, float32 [R, H, K]. Grouped heads share their keys."""
@@ -141,9 +171,15 @@ class Call:
         scores, columns = self.scores(picked), self.columns(picked)[:, None].expand(-1, self.rows.shape[0], -1)
         for edit in edits:
             if edit.rescore is not None:
-                scores = scores.scatter(2, columns, edit.rescore(scores.gather(2, columns)))
+                at = self.with_overview(columns) if edit.overview else columns
+                scores = scores.scatter(2, at, edit.rescore(scores.gather(2, at)))
+            if edit.tilt is not None:
+                at, tilting = self.with_overview(columns), self.tap.tilts[id(edit)]
+                scores = scores.scatter(2, at, tilting(scores.gather(2, at), self.layer))
         weights = masked(scores, self.allowed(picked, mask)).softmax(-1)
         for edit in edits:
+            if edit.reweigh is not None:
+                weights = edit.reweigh(weights, self.with_overview(columns), self.sinks(picked, edit.reweigh.kind))
             if edit.cut is not None and not edit.renormalise:
                 kept = weights.gather(2, columns) * ~cut_of(edit, weights.device)[:, None]
                 weights = weights.scatter(2, columns, kept)

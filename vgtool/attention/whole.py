@@ -5,16 +5,21 @@ reading and editing. Exact for every family, and as slow as not sharing is.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
 
-from vgtool.attention.asking import Ask, Asked, Change, edits_of
+from vgtool.attention.asks import Ask, Change
+from vgtool.attention.session import Asked, edits_of
+from vgtool.attention.sinks import Kind, Sinks, dimensions, massive, watching
 from vgtool.attention.tap import Tap, tapped
-from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.attention.targets import likelihoods, scored_rows
+from vgtool.errors import SampleError
+from vgtool.models.adapter import Adapter
+from vgtool.models.inputs import Inputs, Vision
 
 
 @dataclass(slots=True)
@@ -24,6 +29,7 @@ class _Thread:
     cache: Cache
     inputs: Inputs
     columns: Tensor
+    sinks: dict[Kind, Sinks] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -49,32 +55,53 @@ class WholeSession:
     def first(self, asked: Asked, count: int) -> Asked:
         """As Session.first."""
         maps = {layer: one[:count] for layer, one in asked.maps.items()}
-        return Asked(asked.asks[:count], asked.logits[:count], maps, asked.cache[:count], {}, asked.changes[:count])
+        asks, changes, likelihood = asked.asks[:count], asked.changes[:count], asked.likelihood[:count]
+        return Asked(asks, asked.logits[:count], maps, asked.cache[:count], {}, changes, likelihood)
 
     def _passes(self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]) -> Asked:
         done = [self._pass(ask, change, read) for ask, change in zip(asks, changes, strict=True)]
         maps = {layer: torch.cat([maps[layer] for _, maps, _ in done]) for layer in read}
-        return Asked(asks, torch.cat([logits for logits, _, _ in done]), maps, [t for _, _, t in done], {}, changes)
+        last, likelihood = likelihoods(asks, torch.cat([logits for logits, _, _ in done]))
+        return Asked(asks, last, maps, [thread for _, _, thread in done], {}, changes, likelihood)
 
     def _pass(self, ask: Ask, change: Change | None, read: frozenset[int]) -> tuple[Tensor, dict[int, Tensor], _Thread]:
+        if change is not None and change.tilt is not None:
+            raise SampleError("no_shared_prefix", "tilting needs an image whose prefix questions share")
         visions = () if ask.blind else self.scenes[ask.image]
         inputs = self.adapter.inputs(visions, self.head, ask.tail)
         device, first = self.adapter.device, inputs.length - len(ask.tail)
         columns = torch.cat([*inputs.columns, torch.empty(0, dtype=torch.long, device=device)])
         rows = [first + row for row in ask.rows(ask.read)]
         edits = edits_of([(change, [first + row for row in ask.rows(change.rows)])] if change else [])
-        tap = Tap(columns, read, rows, np.zeros(len(rows), np.int64), edits)
-        cache = self.adapter.cache()
-        with tapped(tap):
-            logits = self.adapter.forward(inputs.kwargs, [inputs.length - 1], cache)
+        tap = Tap(columns, read, rows, np.zeros(len(rows), np.int64), edits, overview=overview_of(inputs))
+        cache, seen = self.adapter.cache(), []
+        if change is not None and change.reweigh is not None:
+            tap.sinks = self._sinks(change.reweigh.kind, inputs)
+            seen = [one.see for one in tap.sinks.values()]
+        with tapped(tap), watching(self.adapter.text.layers, seen):  # type: ignore[arg-type]
+            kwargs = self.adapter.answered(inputs.kwargs, max(len(ask.target) - 1, 0))
+            logits = self.adapter.forward(kwargs, [first + row for row in scored_rows(ask)], cache)
         maps = {layer: values.cpu() for layer, values in tap.maps.items()}
-        return logits[0], maps, _Thread(cache, inputs, columns)
+        return logits[0], maps, _Thread(cache, inputs, columns, tap.sinks)
+
+    def _sinks(self, kind: Kind, inputs: Inputs) -> dict[Kind, Sinks]:
+        """What a pass will see of its sinks; dimensions that are not listed take another pass."""
+        states, layers = dict[int, Tensor](), self.adapter.text.layers
+        if kind[1] is None:
+            with watching(layers, [lambda at, hidden: states.update({at: massive(hidden, kind[0])})]):  # type: ignore[arg-type]
+                self.adapter.forward(inputs.kwargs, [inputs.length - 1])
+        return {kind: Sinks(kind[0], dimensions(kind, states), {})}
 
     def state(self, packs: Sequence[Asked]) -> "Decoding":
         """All questions of `packs`, each over its own cache. The packs' caches grow: take one state per pack."""
         threads = [thread for pack in packs for thread in pack.cache]
         changes = [change for pack in packs for change in pack.changes]
         return Decoding(self, threads, changes, torch.cat([pack.logits for pack in packs]))
+
+
+def overview_of(inputs: Inputs) -> Tensor | None:
+    """Columns of the overview tokens of all images; None without any."""
+    return torch.cat(inputs.overview) if inputs.overview else None
 
 
 @dataclass(slots=True)
@@ -95,5 +122,10 @@ class Decoding:
         made = thread.cache.get_seq_length() - thread.inputs.length
         position = torch.tensor([[thread.inputs.next_position + made]], device=adapter.device)
         edits = edits_of([(change, [0])] if change and change.decode else [])
-        with tapped(Tap(thread.columns, edits=edits)):
+        tap = Tap(thread.columns, edits=edits, overview=overview_of(thread.inputs))
+        for kind, known in thread.sinks.items():  # no generated token is one
+            tap.sinks[kind] = Sinks(kind[0], known.dims, {})
+            for layer, flags in known.flags.items():
+                tap.sinks[kind].flags[layer] = torch.cat([flags, flags.new_zeros(made + 1)])
+        with tapped(tap):
             return adapter.forward(adapter.continuation(token[None, None], position), [0], thread.cache)[0]

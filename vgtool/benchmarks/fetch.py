@@ -7,8 +7,9 @@ Archives stay packed. Nothing is fetched unless it is asked for.
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from vgtool import cached
 from vgtool.benchmarks.sources import Files
-from vgtool.errors import StorageError, VgError
+from vgtool.errors import StorageError, VgError, reason_of
 from vgtool.registry import BenchmarkSpec
 
 
@@ -45,11 +46,11 @@ def rows_on_disk(spec: BenchmarkSpec, data_root: Path | None) -> int | None:
 
 
 def _cached(spec: BenchmarkSpec) -> Path | None:
+    if spec.hub is None or not cached.holds("datasets", spec.hub):
+        return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if spec.hub is None:
-        return None
     try:
         return Path(snapshot_download(spec.hub, repo_type="dataset", revision=spec.revision, local_files_only=True))
     except (LocalEntryNotFoundError, ValueError):  # ValueError: no well-formed hub id, which --fetch explains
@@ -89,7 +90,8 @@ def fetch(spec: BenchmarkSpec, *, split: str | None, data_root: Path | None, off
         if getattr(error, "errno", None) in (28, 122):
             hint = "Set HF_HOME or --data-root to a larger disk; the same command goes on from here."
             raise StorageError(f"No room on disk for {', '.join(wanted)} of {spec.hub}.", hint) from None
-        why = "is not on disk, and offline use forbids fetching it" if offline else "could not be fetched"
+        lost = f"could not be fetched: {reason_of(error)}"
+        why = "is not on disk, and offline use forbids fetching it" if offline else lost
         hint = f"Or fetch it elsewhere: `hf download --repo-type dataset {spec.hub}`, and name it with --data-root."
         raise VgError(f"{spec.hub} {why}.", hint) from None
     found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]

@@ -1,5 +1,6 @@
 """What `vgtool benchmarks` shows: each entry, and how many of its rows are on disk."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from vgtool.registry import BenchmarkSpec
 
 SHOWN = ("benchmark", "domain", "rows on disk", "splits", "protocols", "license")
 """What the table shows; JSON has every key."""
+WIDTH = 34
+"""Characters of a cell; the rest stands where one entry is shown in full."""
 
 
 def rows(specs: Iterable[BenchmarkSpec], data_root: Path | None) -> list[dict[str, Any]]:
@@ -38,5 +41,5 @@ def shown(listed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         cells["splits"] = ", ".join(f"{name} {count:,}" if count else name for name, count in row["splits"].items())
         cells["protocols"] = ", ".join(row["protocols"])
         cells["rows on disk"] = "-" if row["rows on disk"] is None else row["rows on disk"]
-        out.append(cells)
+        out.append({key: textwrap.shorten(str(cell), WIDTH, placeholder=" ...") for key, cell in cells.items()})
     return out

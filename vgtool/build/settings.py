@@ -74,4 +74,6 @@ def shares(text: str) -> dict[str, float]:
         if not 0 < number < float("inf") or name.strip() in found:
             raise VgError(f"--splits has '{part}'.", "Write for example train=0.8,test=0.2.")
         found[name.strip()] = number
+    if (total := sum(found.values())) > 1 + 1e-9:
+        raise VgError(f"--splits '{text}' add up to {total:g}, more than the whole.", "Make them add up to 1.")
     return found

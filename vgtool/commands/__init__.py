@@ -5,6 +5,7 @@ A family of commands is a file; what they share is in options.py. A mistake is o
 
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -57,8 +58,10 @@ def _common(
 
 def main() -> None:
     """Entry point: a user's mistake is one sentence and its exit code; a bug keeps its traceback."""
+    words = sys.argv[1:] or ["--help"]
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="vgtool", standalone_mode=False) or Exit.DONE)
+        refuse_twice(words)
+        sys.exit(app(words, prog_name="vgtool", standalone_mode=False) or Exit.DONE)
     except VgError as error:
         _end(error, error.exit_code)
     except UsageError as error:
@@ -70,8 +73,20 @@ def main() -> None:
 
 
 def _end(problem: object, code: int) -> None:
-    console.say(f"Error: {problem}")
+    console.warn(f"Error: {problem}")
+    if isinstance(problem, VgError) and (cause := problem.__context__) is not None:
+        console.detail(f"Because of {type(cause).__name__}: {cause}")
     sys.exit(code)
+
+
+def refuse_twice(words: Sequence[str]) -> None:
+    """VgError for a second --model or --benchmark where one is taken: the parser would silently keep the last."""
+    for name in ("--model", "--benchmark"):
+        count = sum(word == name or word.startswith(f"{name}=") for word in words)
+        if count > 1 and words[0] in (commands := typer.main.get_command(app).commands):  # type: ignore[attr-defined]
+            taken = [param for param in commands[words[0]].params if name in param.opts]
+            if taken and not taken[0].multiple:
+                raise VgError(f"`vgtool {words[0]}` takes one {name}, and {count} are given.", "Run it once for each.")
 
 
 def misread(error: Any) -> VgError:

@@ -70,6 +70,6 @@ def build(
     text = json.dumps(built.counts, indent=1) if as_json else render(count.tables(built.counts), "table").strip()
     console.show(text)
     if built.failures:
-        console.say(f"{built.failures:,} inputs skipped; {out / 'skipped.jsonl'} names each.")
+        console.warn(f"{built.failures:,} inputs skipped; {out / 'skipped.jsonl'} names each.")
     console.say(f"Run it with `vgtool probe --registry {out} --benchmark {settings.name}`.")
     raise typer.Exit(Exit.SOME_FAILED if built.failures else Exit.DONE)

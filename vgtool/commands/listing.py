@@ -95,7 +95,7 @@ def benchmarks(
         else:
             console.show(console.table([counts["benchmark"], "", "count"], checking.lines(counts)))
             for line in checking.remarks(counts):
-                console.say(line)
+                console.warn(line)
         raise typer.Exit(Exit.DONE if checking.is_clean(counts) else Exit.SOME_FAILED)
     if fetch is not None:
         return
@@ -104,6 +104,10 @@ def benchmarks(
         return
     listed = listing.rows(entries(registry).values(), which.data_root)
     _list(listed if as_json else listing.shown(listed), as_json)
+    if not as_json:
+        console.say(
+            "`vgtool benchmarks NAME` shows one in full, with its protocols and what to know before running it."
+        )
 
 
 def methods(
@@ -138,7 +142,7 @@ def methods(
 
 
 def _defaults(parameters: list[dict[str, Any]]) -> str:
-    return " ".join(f"{one['name']}={one['default']}" for one in parameters)
+    return textwrap.shorten(" ".join(f"{one['name']}={one['default']}" for one in parameters), 36, placeholder=" ...")
 
 
 def doctor(

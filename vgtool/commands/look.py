@@ -1,71 +1,141 @@
-"""The command that looks at one image: look."""
+"""The command that looks at one image, or at one sample of finished runs: look."""
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vgtool import console
-from vgtool.commands.options import Heads, Json, LoadOptions, Mapping, Methods, Model, Registry, Row, Seed, whole
-from vgtool.errors import VgError
+from vgtool.commands.options import (
+    DataRoot,
+    Heads,
+    Json,
+    LoadOptions,
+    Mapping,
+    Methods,
+    Registry,
+    Row,
+    Seed,
+    model_names,
+    whole,
+)
+from vgtool.errors import VgError, did_you_mean
+
+MODEL = "huatuogpt-vision-7b"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewOptions:
+    """Which picture of a file or series, and in which window."""
+
+    slice: Annotated[
+        int | None, whole("Slice of a volume or of a folder that is a DICOM series, from 0.", "--slice")
+    ] = None
+    axis: Annotated[str | None, typer.Option(help="Of a volume: sagittal, coronal or axial.")] = None
+    window: Annotated[
+        str | None, typer.Option(help="LOW,HIGH; the number or name of a window that the file states; or full.")
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskOptions(LoadOptions):
+    """How a model is loaded and asked."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"Name in models.yaml, or a checkpoint folder ({MODEL}).", autocompletion=model_names),
+    ] = None
+    box: Annotated[
+        list[str] | None, typer.Option(help="Where the answer is, X0,Y0,X1,Y1 in pixels; repeat for several.")
+    ] = None
+    heads: Heads = None
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="How it is asked: plain, BENCHMARK/PROTOCOL, a text with {question}; else as in the paper."),
+    ] = None
+    choice: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat for each.")] = None
+    row: Row = "last"
+    box_mapping: Mapping = "exact"
+    seed: Seed = 0
 
 
 def look(
     *,
-    image: Annotated[Path, typer.Argument(help="Picture, DICOM or NIfTI file.")],
-    question: Annotated[str, typer.Argument(help="What to ask about it.")],
-    model: Model = "huatuogpt-vision-7b",
-    box: Annotated[
-        list[str] | None, typer.Option(help="Where the answer is, X0,Y0,X1,Y1 in pixels; repeat for several.")
-    ] = None,
+    image: Annotated[Path, typer.Argument(help="Picture, DICOM or NIfTI file, DICOM series; or a run folder.")],
+    question: Annotated[str, typer.Argument(help="What to ask about it; or the id of a sample of that run.")],
+    asked: AskOptions,
+    view: ViewOptions,
     method: Methods = None,
-    heads: Heads = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(help="How it is asked: plain, BENCHMARK/PROTOCOL, a text with {question}; else as in the paper."),
-    ] = None,
-    choice: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat for each.")] = None,
     layer: Annotated[int | None, whole("Layer to show; of lowest KL with boxes, else all.", "--layer")] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="With a run: another one of the same rows (answers beside a probe's maps); repeat."),
+    ] = None,
+    data_root: DataRoot = None,
     out: Annotated[
         list[Path] | None, typer.Option("-o", "--out", help="Figure, FILE.pdf, .svg or .png; repeat for several.")
     ] = None,
-    row: Row = "last",
-    box_mapping: Mapping = "exact",
-    how: LoadOptions,
-    seed: Seed = 0,
     registry: Registry = None,
     as_json: Json = False,
 ) -> None:
     """One image, one question: the answer, where the model looked, and the figure for a paper.
 
-    Example: vgtool look scan.png "Is the lesion bright?" --model phantom-vlm --box 20,30,60,70 -o look.pdf
-    """
-    from vgtool.api.look import kind_of
+    Of a finished run, RUN ID: what was asked and answered, whether it was right, and where the model looked; no model.
 
-    boxes = [numbers(text) for text in box or ()]
+    Example: vgtool look scan.png "Is the lesion bright?" --model phantom-vlm --box 20,30,60,70 -o look.pdf
+    Example: vgtool look runs/scenes scenes-calibration-0000-side -o look.pdf
+    """
+    from vgtool.api.figure import kind_of
+
     for path in out or ():
         kind_of(path)
-    from vgtool.api import words
-    from vgtool.api.model import load, opened
+    if (image / "run.json").is_file():
+        for one in (asked, view):
+            _refuse(one, f"asks a model, and '{image}' is a finished run")
+        _sample(image, question, beside or (), data_root, registry, layer, method or (), out or (), as_json)
+        return
+    if beside:
+        raise VgError(f"--beside '{beside[0]}' is for a run, and '{image}' is none.", "Name a run folder first.")
+    if not image.exists():
+        raise VgError(f"There is no picture, series or run folder '{image}'.", "Check the path.")
+    _ask(image, question, asked, view, registry, layer, method or (), out or (), as_json)
 
-    picture = opened(image)
-    loaded = load(
-        model,
-        dtype=how.dtype,
-        device=how.device,
-        device_map=how.device_map,
-        offline=how.offline,
-        lora=how.lora,
-        registry=registry,
-    )
-    asked: dict[str, Any] = {"boxes": boxes, "protocol": protocol, "choices": choice}
-    seen = loaded.look(picture, question, row=row, box_mapping=box_mapping, **asked)
-    refined = [
-        loaded.refine(picture, question, one, heads=heads, box_mapping=box_mapping, seed=seed, **asked)
-        for one in method or ()
-    ]
-    for path in out or ():
+
+def _refuse(given: Any, why: str) -> None:
+    """VgError for the first option of a group that was given."""
+    for one in dataclasses.fields(given):
+        if getattr(given, one.name) not in (one.default, [], None):
+            raise VgError(f"--{one.name.replace('_', '-')} {why}.", "Leave it out, or name a picture.")
+
+
+def _ask(
+    image: Path,
+    question: str,
+    asked: AskOptions,
+    view: ViewOptions,
+    registry: Path | None,
+    layer: int | None,
+    methods: Sequence[str],
+    out: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """One question to a model."""
+    boxes = [numbers(text) for text in asked.box or ()]
+    from vgtool.api import words
+    from vgtool.api.model import load
+    from vgtool.api.picture import picture
+
+    shown = picture(image, slice=view.slice, axis=view.axis, window=window_of(view.window))
+    how = {field.name: getattr(asked, field.name) for field in dataclasses.fields(LoadOptions)}
+    loaded = load(asked.model or MODEL, registry=registry, **how)
+    put: dict[str, Any] = {"boxes": boxes, "protocol": asked.protocol, "choices": asked.choice}
+    put |= {"box_mapping": asked.box_mapping}
+    seen = loaded.look(shown, question, row=asked.row, **put)
+    refined = [loaded.refine(shown, question, one, heads=asked.heads, seed=asked.seed, **put) for one in methods]
+    for path in out:
         seen.figure(path, layer=layer)
         console.say(f"Written: {path}.")
     if as_json:
@@ -75,6 +145,47 @@ def look(
     for one in refined:
         lines += ["", *words.refined_lines(one, seen.region)]
     console.show("\n".join(lines))
+
+
+def _sample(
+    run: Path,
+    name: str,
+    beside: Sequence[Path],
+    data_root: Path | None,
+    registry: Path | None,
+    layer: int | None,
+    methods: Sequence[str],
+    out: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """One sample of finished runs."""
+    from vgtool.api import words
+    from vgtool.api.sample import sample
+
+    found = sample(run, name, beside=beside, data_root=data_root, registry=registry)
+    known = [one.method for one in found.answers]
+    for method in methods:
+        if method not in known:
+            raise VgError(f"'{run}' has no answer of method '{method}'.", did_you_mean(method, known))
+    if layer is not None:
+        found.layer(layer)
+    for path in out:
+        found.figure(path, layer=layer, method=methods[0] if methods else None)
+        console.say(f"Written: {path}.")
+    if as_json:
+        console.show(json.dumps(words.sample_json(found)))
+    else:
+        console.show("\n".join(words.sample_lines(found, layer, methods)))
+
+
+def window_of(text: str | None) -> list[float] | int | str | None:
+    """A window as a row of a data file names it."""
+    if text is None or "," not in text:
+        return int(text) if text is not None and text.isdecimal() else text
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise VgError(f"--window '{text}' is not LOW,HIGH.", "Write for example --window=-160,240.") from None
 
 
 def numbers(text: str) -> list[float]:

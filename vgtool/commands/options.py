@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from vgtool import console
 from vgtool.errors import VgError, did_you_mean
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def whole(about: str, *names: str, least: int = 0, most: int = sys.maxsize) -> A
     return typer.Option(*names, help=about, parser=check, metavar="N")
 
 
-def _model_names(incomplete: str) -> list[str]:
+def model_names(incomplete: str) -> list[str]:
     from vgtool.registry import models
 
     return [name for name in models() if name.startswith(incomplete)]
@@ -70,15 +71,16 @@ def _method_names(incomplete: str) -> list[str]:
 MapsKind = Literal["layers", "heads", "none"]
 RowKind = Literal["last", "question", "text"]
 RegionKind = Literal["box", "mask"]
+AskKind = Literal["box"]
 MappingKind = Literal["exact", "stretch"]
 
-Model = Annotated[str, typer.Option(help="Name in models.yaml, or a checkpoint folder.", autocompletion=_model_names)]
+Model = Annotated[str, typer.Option(help="Name in models.yaml, or a checkpoint folder.", autocompletion=model_names)]
 Models = Annotated[
     list[str],
     typer.Option(
         "--model",
         help="Name in models.yaml, or a checkpoint folder; repeat for a run each.",
-        autocompletion=_model_names,
+        autocompletion=model_names,
     ),
 ]
 Benchmarks = Annotated[
@@ -134,12 +136,14 @@ Shard = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="Run folder; of several runs, the one above. runs/KIND-MODEL-BENCHMARK else.")
 ]
-Seed = Annotated[int, whole("Seed of whatever is random: controls, bootstrap; nothing in a probe.", "--seed")]
+Seed = Annotated[int, whole("Seed of whatever is random: controls, tokens outside a region, bootstrap.", "--seed")]
 Offline = Annotated[bool, typer.Option(help="Load from disk only.")]
 Partial = Annotated[bool, typer.Option(help="Accept unfinished runs.")]
 Rule = Annotated[
     str | None, typer.Option(help="strict, paper, huatuo or llava-med; the protocol's own when not given.")
 ]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results, warnings and errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say how: versions, timings, failed samples.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
 
@@ -165,6 +169,34 @@ class RowOptions:
     def older(self, name: str, registry: Path | None) -> Callable[[int], str]:
         """The digest of a benchmark's first N rows."""
         return lambda rows: dataclasses.replace(self, limit=rows).load(name, registry).digest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WitnessOptions:
+    """What a probe asks beside where the model looks."""
+
+    reliance: Annotated[
+        bool, typer.Option("--reliance", help="Measure how far the answer depends on the region (knockout).")
+    ] = False
+    window: Annotated[
+        int | None, whole("Layers of a window of the reliance curve; a quarter of the depth else.", "--window", least=1)
+    ] = None
+    windows: Annotated[int, whole("Windows of the reliance curve, evenly over the depth; 0 for none.", "--windows")] = 8
+    draws: Annotated[int, whole("Random choices of as many tokens outside the region.", "--draws", least=1)] = 1
+
+    relevance: Annotated[
+        bool, typer.Option("--relevance", help="Metrics and maps of attention times its gradient (a backward pass).")
+    ] = False
+    sinks: Annotated[
+        bool, typer.Option("--sinks", help="Share of the image attention that is on sink tokens, per layer.")
+    ] = False
+    ask: Annotated[
+        AskKind | None, one_of(AskKind, "Ask the model itself where the object is (trained models alone).", "--ask")
+    ] = None
+
+    def typed(self) -> dict[str, Any]:
+        """As a command takes them again."""
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,7 +230,7 @@ class RunOptions(LoadOptions):
 
 
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command, with the fields of every option group among its parameters in that group's place."""
+    """The command, with the fields of every option group among its parameters in that group's place, and -q and -v."""
     params: list[inspect.Parameter] = []
     groups: dict[str, tuple[type[Any], Sequence[str]]] = {}
     for param in inspect.signature(command, eval_str=True).parameters.values():
@@ -210,7 +242,15 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
         groups[param.name] = kind, [field.name for field in fields]
         params += fields
 
+    talk = {"quiet": Quiet, "verbose": Verbose}
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    params += [inspect.Parameter(name, by_name, default=False, annotation=kind) for name, kind in talk.items()]
+
     def call(**values: Any) -> Any:
+        quiet, verbose = values.pop("quiet"), values.pop("verbose")
+        if quiet and verbose:
+            raise VgError("-q and -v contradict each other.", "Give one of them.")
+        console.hush(console.Talk.QUIET if quiet else console.Talk.VERBOSE if verbose else console.Talk.USUAL)
         taken = {}
         for name, (kind, fields) in groups.items():
             taken[name] = kind(**{field: values.pop(field) for field in fields})

@@ -47,14 +47,15 @@ def score(
 
     Example: vgtool score runs/phantom-refined --by question_type --format markdown
     """
-    from vgtool.scoring import render
-    from vgtool.scoring.frame import TABLES
-    from vgtool.scoring.output import deliver
-    from vgtool.scoring.score import score as scored
+    from vgtool.scoring.tables import TABLES
 
     if "list" in (table or ()):
         console.show("\n".join(f"{name:14} {about}" for name, about in TABLES.items()))
         return
+    from vgtool.scoring import render
+    from vgtool.scoring.output import deliver
+    from vgtool.scoring.score import score as scored
+
     form = render.format_of("json" if as_json else form, out)
     found = scored(
         runs or [],
@@ -70,7 +71,7 @@ def score(
     )
     deliver(found, form, out, column or ())
     for sentence in (*found.unmeasured, *found.failed):
-        console.say(sentence)
+        console.warn(sentence)
     if found.failed:
         raise typer.Exit(Exit.SOME_FAILED)
 
@@ -94,8 +95,8 @@ def report(
 
     Example: vgtool report runs/scenes runs/phantom runs/phantom-refined --out report
     """
+    from vgtool.reporting.album import Pictures
     from vgtool.reporting.page import write
-    from vgtool.reporting.samples import Pictures
 
     pictures = Pictures(data_root, registry) if images else None
     page = write(runs or [], out, rule=rule, partial=partial, seed=seed, heads=heads, pictures=pictures)

@@ -25,6 +25,7 @@ from vgtool.commands.options import (
     Row,
     RowOptions,
     RunOptions,
+    WitnessOptions,
     one_of,
     whole,
 )
@@ -43,6 +44,7 @@ def probe(
     row: Row = "last",
     box_mapping: Mapping = "exact",
     region: Region = "box",
+    beside: WitnessOptions,
     at: RunOptions,
     registry: Registry = None,
     as_json: Json = False,
@@ -52,22 +54,27 @@ def probe(
     Example: vgtool probe --model phantom-vlm --benchmark scenes --out runs/scenes
     """
     if len(model) * len(benchmark) > 1:
-        own = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
+        own: dict[str, Any] = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
+        own |= beside.typed()
         _each("probe", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
     from vgtool.runs import launch
 
     found = rows.load(benchmark[0], registry)
     known: dict[str, Any] = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
     known |= {} if at.dtype == "auto" else {"dtype": at.dtype}
+    known |= {name: None for name in ("reliance", "ask", "sinks") if not getattr(beside, name)}
+    known |= {"relevance": beside.relevance}
     older = rows.older(benchmark[0], registry)
     here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)
     if (code := launch.already(here, found, [""], as_json)) is not None:
         raise typer.Exit(code)
     from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
+    from vgtool.methods.witnesses import Asking, Witnesses
 
     placed = here.device(at.device, at.device_map)
     opened = launch.load(model[0], registry, at.dtype, placed, at.device_map, at.offline, at.lora)
-    task = Probe(opened, maps=maps, row=row, mapping=box_mapping, region=region)
+    witnesses = Witnesses(opened, Asking(**beside.typed(), seed=at.seed), found.decoding, maps)
+    task = Probe(opened, maps=maps, row=row, mapping=box_mapping, region=region, witnesses=witnesses)
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))
 
 
@@ -175,8 +182,10 @@ def heads(
     from vgtool.grounding import heads as head_files
     from vgtool.scoring.ranking import rank_run
 
-    file = rank_run(run, k, metric, partial, console.say)
+    file = rank_run(run, k, metric, partial, console.warn)
     head_files.write(out, file)
+    if len(file.ranked) < k:
+        console.warn(f"-k {k}, but only {len(file.ranked)} heads could be ranked: all of them are kept.")
     console.say(f"{len(file.ranked)} heads and knockout layer {file.knockout_layers[0]} written to {out}.")
 
 
@@ -188,6 +197,9 @@ def plan(
     method: Methods = None,
     maps: Maps = "layers",
     shards: Annotated[int, whole("Processes or cards to deal the images to.", "--shards", least=1)] = 1,
+    image_tokens: Annotated[
+        int | None, whole("Tokens of an image, where the grid follows it.", "--image-tokens", least=1)
+    ] = None,
     card: Annotated[str, typer.Option(help="h200, h100, a100, a100-40gb, l40s, rtx4090 or cpu-core.")] = "h200",
     registry: Registry = None,
     as_json: Json = False,
@@ -202,15 +214,19 @@ def plan(
     from vgtool.models import hub
     from vgtool.models.load import resolve
     from vgtool.runs import plan as plans
+    from vgtool.runs import sizes
 
     spec, source = resolve(model, registry)
     folder = source or (hub.embedded_folder(spec) if spec.embedded else hub.cached_folder(spec))
     chosen, asked = plans.card(card), [parse(text) for text in method or ()]
+    shape = sizes.shape(spec, folder)
+    if image_tokens is not None:
+        shape = dataclasses.replace(shape, image_tokens=image_tokens, assumed="")
     loaded = rows.load(benchmark, registry)
     found = plans.estimate(
         loaded.samples,
         loaded.rejected,
-        plans.shape(spec, folder),
+        shape,
         chosen,
         shards=shards,
         methods=len(asked),
@@ -225,6 +241,8 @@ def plan(
         console.show(f"{name:8} {text}")
     for index, (samples, images, tokens) in enumerate(found.shards, 1):
         console.show(f"shard {index}/{shards}: {samples:,} samples, {images:,} images, {tokens:,} tokens read")
+    if found.assumed:
+        console.warn(f"{found.assumed}. `vgtool models {model} --size WxH` counts them; then give --image-tokens.")
 
 
 def slurm(context: typer.Context) -> None:
@@ -234,4 +252,4 @@ def slurm(context: typer.Context) -> None:
     """
     from vgtool.runs import slurm
 
-    raise typer.Exit(slurm.run(context.args, console.say))
+    raise typer.Exit(slurm.run(context.args, console.warn))

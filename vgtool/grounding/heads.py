@@ -58,7 +58,8 @@ def sensitive_layer(layer_kl: NDArray[np.float64]) -> int:
     mean = known_mean(layer_kl)
     if np.isnan(mean).all():
         raise VgError(
-            "No layer has a grounding metric on more than half of the samples.", "Its attention is not finite."
+            "No layer has a grounding metric on more than half of the samples.",
+            "Its attention is not finite, or none of it reaches the image.",
         )
     return int(np.nanargmin(mean))
 

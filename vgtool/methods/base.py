@@ -7,21 +7,25 @@ wants to read, and plans all questions of some images at once; the refine task r
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from vgtool.attention.asking import Change, Rows
+from vgtool.attention.asks import Change, Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.task import ImageGroup
-from vgtool.models.adapter import Adapter
 from vgtool.records import Grid, Sample
 from vgtool.registry import ModelSpec
+
+if TYPE_CHECKING:  # methods are listed, and a run is planned, without torch
+    from PIL import Image
+
+    from vgtool.models.adapter import Adapter
+    from vgtool.models.inputs import Vision
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -112,7 +116,7 @@ class Scene:
     """One question on one image, after the baseline has read it."""
 
     sample: Sample
-    images: tuple[Image.Image, ...]
+    images: "tuple[Image.Image, ...]"
     geometries: tuple[Geometry, ...]
     """Of each image; its tokens follow those of the images before it."""
     question: Callable[[Rows], Maps]
@@ -126,7 +130,7 @@ class Scene:
     facts: Facts
 
     @property
-    def image(self) -> Image.Image:
+    def image(self) -> "Image.Image":
         """The image that boxes and maps are shown on: the first."""
         return self.images[0]
 
@@ -218,13 +222,20 @@ class Plan:
 
     change: Change | None = None
     gamma: float | None = None
-    """Guidance against the prompt without its image (PAI)."""
+    """Guidance against the prompt without its image (PAI), or with what `distort` makes of it (VCD)."""
+    floor: float = 0.1
+    """Under guidance, tokens less likely than this share of the likeliest are out."""
+    distort: "Callable[[Vision, int], Vision] | None" = None
+    """A prepared image and its place in the prompt -> what guidance is against, for every question of this image and
+    `key` the same."""
     blind: bool = False
     """Answer without the image."""
-    images: tuple[Image.Image, ...] | None = None
+    images: "tuple[Image.Image, ...] | None" = None
     """Answer about these images instead."""
+    beside: bool = False
+    """They stand side by side, without the line breaks that the model's chat puts between two."""
     key: str = ""
-    """Questions of one image whose `images` share a key share one session."""
+    """Questions of one image whose `images`, or `distort`, share a key share one session."""
     kept: Sequence[int] | Ints | None = None
     """Image tokens that stay visible."""
     triage: Array | None = None

@@ -19,7 +19,7 @@ CONTROLS = (
 )
 """Built-in methods that are no claims."""
 CEILINGS = ("oracle",)
-NAMES = ("vgrefine", "pai", "adaptvis", "vicrop", *CONTROLS)
+NAMES = ("vgrefine", "pai", "adaptvis", "vicrop", "vcd", "var", "cai", *CONTROLS)
 
 
 def role_of(method: str) -> Role:

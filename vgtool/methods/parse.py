@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vgtool.errors import VgError, did_you_mean
-from vgtool.methods import pictures, rivals, vgrefine
+from vgtool.methods import cai, pictures, rivals, var, vcd, vgrefine
 from vgtool.methods.base import Method
 
 BUILT_IN: Sequence[type[Any]] = (
@@ -19,6 +19,9 @@ BUILT_IN: Sequence[type[Any]] = (
     rivals.Pai,
     rivals.AdaptVis,
     rivals.ViCrop,
+    vcd.Vcd,
+    var.Var,
+    cai.Cai,
     vgrefine.RandomKeep,
     vgrefine.RandomHeads,
     vgrefine.Centre,

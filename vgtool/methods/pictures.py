@@ -5,18 +5,20 @@ And the picture that `swap` looks at instead: another one of the same benchmark.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from zlib import crc32
 
 import numpy as np
 from PIL import Image
 
-from vgtool.attention.asking import Rows
+from vgtool.attention.asks import Rows
 from vgtool.errors import SampleError
-from vgtool.images import Alpha, open_image
 from vgtool.methods.base import Facts, Plan, Scenes
 from vgtool.methods.task import ImageGroup
 from vgtool.records import Sample
+
+if TYPE_CHECKING:
+    from vgtool.images import Alpha
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +72,11 @@ class NoImage(_Picture):
         return [Plan(blind=True)] * len(scenes)
 
 
-def other_image(samples: Sequence[Sample], seed: int, alpha: Alpha = "white") -> Callable[[Sample], Image.Image]:
+def other_image(samples: Sequence[Sample], seed: int, alpha: "Alpha" = "white") -> Callable[[Sample], Image.Image]:
     """Gives each sample another image of its benchmark, by seed and sample id alone; one that cannot be opened is
     passed over for the next."""
+    from vgtool.images import open_image
+
     images = {sample.image_id: sample.image for sample in samples}
     ids = sorted(images)
 

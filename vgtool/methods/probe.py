@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from vgtool.attention.asking import Ask, Rows
+from vgtool.attention.asks import Ask, Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping, Geometry
@@ -17,6 +17,7 @@ from vgtool.grounding.metrics import groundings, relative_attention
 from vgtool.methods.names import Role
 from vgtool.methods.questions import COMMON, FLOATS, Question, common, failure, rounds
 from vgtool.methods.task import ImageGroup, Row
+from vgtool.methods.witnesses import COLUMNS, NOTHING, Witnesses
 from vgtool.records import Rejected, Sample
 
 Region = Literal["box", "mask"]
@@ -29,7 +30,6 @@ class Probe:
 
     kind = "probe"
     labels: tuple[str, ...] = ("",)
-    notes: Sequence[str] = ()
     roles: Mapping[str, Role] = {}
     schema = pa.schema(
         [
@@ -39,6 +39,7 @@ class Probe:
             *((name, FLOATS) for name in ("attention", "general_attention")),
             *((name, FLOATS) for name in ("head_attention", "general_head_attention")),
             ("warning", pa.string()),
+            *COLUMNS,
         ]
     )
 
@@ -50,6 +51,7 @@ class Probe:
         row: Rows,
         mapping: BoxMapping,
         region: Region = "box",
+        witnesses: Witnesses | None = None,
     ) -> None:
         self.sessions, self.adapter = sessions, sessions.adapter
         self.maps, self.row, self.mapping, self.region = maps, row, mapping, region
@@ -58,6 +60,8 @@ class Probe:
                 f"'{self.adapter.spec.name}' cannot be probed: {why}, so no region of the image is any of them.",
                 "vgtool refine answers with it, with methods that need no grid.",
             )
+        self.witnesses = witnesses
+        self.notes: Sequence[str] = witnesses.notes if witnesses else ()
         self.prompt = lru_cache(4096)(self.adapter.prompt)  # benchmarks ask the same of many images
 
     def identity(self) -> Mapping[str, Any]:
@@ -68,6 +72,7 @@ class Probe:
             "region": self.region,
             "attention": self.sessions.kernel,
             "prompts": {"general": GENERAL_PROMPT},
+            **(self.witnesses.identity() if self.witnesses else NOTHING),
         }
 
     def failed(self, sample: Sample | Rejected, reason: str) -> Sequence[Row]:
@@ -80,20 +85,29 @@ class Probe:
         passes, failed = rounds(groups, self.prompt, max_questions)
         rows: list[Row] = [failure(sample, str(error)) for sample, error in failed]
         with torch.inference_mode():
-            general = self.prompt(GENERAL_PROMPT)
+            general = self.prompt(GENERAL_PROMPT, len(groups[0].images))
             asks = [Ask(general.tail, general.question, self.row, image=at) for at in range(len(groups))]
             session = self.sessions.open([group.visions for group in groups], general.head)
             below: np.ndarray | None = None
             for questions in passes:
                 wanted = [Ask(q.prompt.tail, q.prompt.question, self.row, image=q.image) for q in questions]
-                found = session.look([*wanted, *(asks if below is None else ())], self.adapter.readable)
-                if len(wanted) > 1 and not all(bool(torch.isfinite(one).all()) for one in found.values()):
+                wanted += asks if below is None else ()
+                asked = session.ask(wanted, self.adapter.readable) if self._answers else None
+                found = session.look(wanted, self.adapter.readable) if asked is None else asked.maps
+                if len(questions) > 1 and not all(bool(torch.isfinite(one).all()) for one in found.values()):
                     # what one question has may have spread to others
                     raise SampleError("not_finite", "attention holds NaN or infinity")
                 maps = stacked(found, self.adapter.layers)
-                below = maps[len(wanted) :] if below is None else below
-                rows += self._rows(questions, groups, maps[: len(wanted)], below)
+                below = maps[len(questions) :] if below is None else below
+                mine = self._rows(questions, groups, maps[: len(questions)], below)
+                if self.witnesses is not None:
+                    self.witnesses.testify(mine, session, asked, questions, groups, (maps, below))
+                rows += mine
         return rows
+
+    @property
+    def _answers(self) -> bool:
+        return self.witnesses is not None and self.witnesses.answers
 
     def _region(self, sample: Sample, geometry: Geometry) -> list[int]:
         """Tokens under the boxes, or under the mask; none for a sample that shows neither (an absent class)."""
@@ -135,7 +149,8 @@ class Probe:
             measured = self._measured(above, below, [regions[at] for at in here])
             for at, values in zip(here, measured, strict=True):
                 group = groups[questions[at].image]
-                rows.append(common(questions[at].sample, group, regions[at]) | values)
+                sent = self.adapter.sent(questions[at].prompt)
+                rows.append(common(questions[at], group, regions[at], sent) | values)
                 rows[-1]["domain"] = questions[at].sample.domain
         return rows
 

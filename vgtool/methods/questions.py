@@ -9,7 +9,7 @@ import pyarrow as pa
 from vgtool.errors import SampleError
 from vgtool.images.levels import USED
 from vgtool.methods.task import ImageGroup, Row
-from vgtool.models.adapter import Prompt
+from vgtool.models.inputs import Prompt
 from vgtool.records import Rejected, Sample
 
 PACK_TOKENS = 512
@@ -21,6 +21,7 @@ COMMON = [
     ("group", pa.string()),
     ("question_type", pa.string()),
     ("question", pa.string()),
+    ("prompt", pa.string()),
     ("width", pa.int32()),
     ("height", pa.int32()),
     ("window", pa.string()),
@@ -44,26 +45,26 @@ class Question:
 
 
 def rounds(
-    groups: Sequence[ImageGroup], prompt: Callable[[str], Prompt], most: int | None
+    groups: Sequence[ImageGroup], prompt: Callable[[str, int], Prompt], most: int | None
 ) -> tuple[Iterator[list[Question]], list[tuple[Sample, SampleError]]]:
     """What goes into each pass: of every image as many questions as fit; and samples whose prompt cannot be made."""
     failed: list[tuple[Sample, SampleError]] = []
-    packs = [_packs(at, group.samples, prompt, most, failed) for at, group in enumerate(groups)]
+    packs = [_packs(at, group, prompt, most, failed) for at, group in enumerate(groups)]
     return ([one for pack in some for one in pack] for some in zip_longest(*packs, fillvalue=())), failed
 
 
 def _packs(
     image: int,
-    samples: Sequence[Sample],
-    prompt: Callable[[str], Prompt],
+    group: ImageGroup,
+    prompt: Callable[[str, int], Prompt],
     most: int | None,
     failed: list[tuple[Sample, SampleError]],
 ) -> list[list[Question]]:
     packs: list[list[Question]] = []
     used = 0
-    for sample in samples:
+    for sample in group.samples:
         try:
-            question = Question(image, sample, prompt(sample.prompt))
+            question = Question(image, sample, prompt(sample.prompt, len(group.images)))
         except SampleError as error:
             failed.append((sample, error.with_traceback(None)))
             continue
@@ -76,8 +77,9 @@ def _packs(
     return packs
 
 
-def common(sample: Sample, group: ImageGroup, region: Sequence[int]) -> Row:
-    """The columns that probe and refine rows share."""
+def common(question: Question, group: ImageGroup, region: Sequence[int], sent: str) -> Row:
+    """The columns that probe and refine rows share; `sent`: the prompt as it was sent."""
+    sample = question.sample
     geometry = group.visions[0].geometry
     return {
         "sample_id": sample.id,
@@ -85,6 +87,7 @@ def common(sample: Sample, group: ImageGroup, region: Sequence[int]) -> Row:
         "group": sample.group,
         "question_type": sample.question_type,
         "question": sample.question,
+        "prompt": sent,
         "width": geometry.width,
         "height": geometry.height,
         "window": group.images[0].info.get(USED),

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vgtool.attention.asking import Ask, Asked, Rows
-from vgtool.attention.session import Session
+from vgtool.attention.asks import Ask, Rows
+from vgtool.attention.session import Asked, Session
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import SampleError
@@ -18,7 +18,7 @@ from vgtool.grounding.geometry import BoxMapping
 from vgtool.methods.base import Array, Facts, Ints, Maps, Scenes
 from vgtool.methods.questions import Question
 from vgtool.methods.task import ImageGroup
-from vgtool.models.adapter import Prompt
+from vgtool.models.inputs import Prompt
 from vgtool.records import Sample
 
 AnySession = Session | WholeSession
@@ -38,7 +38,7 @@ class Reader:
     mapping: BoxMapping
     partner: Callable[[Sample], Image.Image]
     """Another image of the benchmark."""
-    prompt: Callable[[str], Prompt] = field(init=False)
+    prompt: Callable[[str, int], Prompt] = field(init=False)
     """Remembered: benchmarks ask the same of many images."""
 
     def __post_init__(self) -> None:
@@ -46,12 +46,10 @@ class Reader:
 
     def open(self, groups: Sequence[ImageGroup]) -> "Reading":
         """Images of one form through the model."""
-        head = self.prompt(GENERAL_PROMPT).head
+        head = self.prompt(GENERAL_PROMPT, len(groups[0].images)).head
         return Reading(self, groups, self.sessions.open([group.visions for group in groups], head))
 
-    def elsewhere(
-        self, questions: Sequence[Question]
-    ) -> tuple[list[tuple[Scenes, Ints]], dict[int, SampleError]]:
+    def elsewhere(self, questions: Sequence[Question]) -> tuple[list[tuple[Scenes, Ints]], dict[int, SampleError]]:
         """Each question on another image: scenes of one form each with the places of their questions, and failures."""
         lacking: dict[int, SampleError] = {}
         by_form: dict[object, list[tuple[int, ImageGroup]]] = {}
@@ -89,7 +87,7 @@ class Reading:
         rows are the questions'. SampleError when it is not finite."""
         maps: dict[Rows, dict[int, Array]] = {}
         base: Asked | None = None
-        general = self.reader.prompt(GENERAL_PROMPT)
+        general = self.reader.prompt(GENERAL_PROMPT, len(self.groups[0].images))
         for row, layers in self.reader.reads.items():
             asks = [Ask(q.prompt.tail, q.prompt.question, row, image=q.image) for q in questions]
             fresh = row not in self.general and bool(layers)

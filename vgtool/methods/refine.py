@@ -12,12 +12,11 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from vgtool.attention.asking import Rows
-from vgtool.attention.decode import Ending
+from vgtool.attention.asks import Rows
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import BoxMapping
-from vgtool.methods.answers import Answering, Variant
+from vgtool.methods.answers import Answering, Variant, ending_of
 from vgtool.methods.base import LEFT_OUT, Facts, Method, Plan, Scenes
 from vgtool.methods.names import Role, role_of
 from vgtool.methods.questions import COMMON, FLOATS, Question, common, failure, rounds
@@ -80,12 +79,8 @@ class Refine:
                 reads[row] = reads.get(row, frozenset()) | layers
             keep |= method.starts(facts)
         self.reader = Reader(sessions, facts, reads, keep, mapping, partner)
-        stop = (*self.adapter.stop, *decoding.stop)
-        self.penalty = float(self.adapter.generation.get("repetition_penalty") or 1.0)
         self.thinking = self.adapter.spec.thinking
-        most = decoding.thinking_tokens if self.thinking else decoding.max_new_tokens
-        least, held = self.adapter.min_new_tokens, self.adapter.held
-        self.ending = Ending(self.adapter.tokenizer, self.adapter.eos, most, stop, self.penalty, least, held)
+        self.ending = ending_of(self.adapter, decoding)
 
     def only(self, labels: Collection[str]) -> "Refine":
         methods = {label: method for label, method in self.methods.items() if label in labels}
@@ -106,7 +101,7 @@ class Refine:
             "decoding": {
                 "greedy": True,
                 "max_new_tokens": self.ending.max_new_tokens,
-                "repetition_penalty": self.penalty,
+                "repetition_penalty": self.ending.penalty,
                 "min_new_tokens": self.ending.min_new_tokens,
                 "thinking": self.thinking and self.thinking.model_dump(),
             },
@@ -138,7 +133,12 @@ class Refine:
         ]
         head, images = questions[0].prompt.head, len(reading.groups)
         work = Answering(
-            reading.session, questions, base, self.ending, images, lambda scenes: self.sessions.open(scenes, head)
+            reading.session,
+            questions,
+            base,
+            self.ending,
+            images,
+            lambda scenes, beside: (self.sessions.beside if beside else self.sessions).open(scenes, head),
         )
         same = {variant.question for variant in variants if variant.plan.unchanged}
         plain = range(len(questions)) if BASELINE in self.labels else sorted(same)
@@ -146,7 +146,7 @@ class Refine:
         rows = []
         for at, (question, region) in enumerate(zip(questions, scenes.regions, strict=True)):
             sample = question.sample
-            shared = common(sample, reading.groups[question.image], region)
+            shared = common(question, reading.groups[question.image], region, self.adapter.sent(question.prompt))
             shared |= {"choices": list(sample.choices) if sample.choices else None, "reference": sample.reference}
             for label in self.labels:
                 plan = plans[label][at] if label in plans else Plan()

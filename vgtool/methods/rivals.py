@@ -8,15 +8,21 @@ ViCrop, relative attention (arXiv 2502.17422): ask again with a crop of where th
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
 
-from vgtool.attention.asking import Change, Rows
+from vgtool.attention.asks import Change, Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.metrics import relative_attention
 from vgtool.methods.base import Array, Facts, Plan, Scene, Scenes, unusable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Rescore = Callable[[Tensor], Tensor]
+
+OVERVIEW = "thumbnail tokens too: the originals take every token of the image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,8 @@ class Pai:
         default="louder",
         metadata={"help": "the prompt's last row, before the first token; plain as the released code has it"},
     )
+
+    overview: Literal["on", "off"] = field(default="on", metadata={"help": OVERVIEW})
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         return {}
@@ -51,17 +59,18 @@ class Pai:
     def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
         layers = self._layers(scenes.facts)
         rows: Rows = "last" if self.first == "louder" else "none"
-        change = Change(layers=layers, rescore=_louder(self.alpha), rows=rows, decode=True)
+        rescore, overview = _louder(self.alpha), self.overview == "on"
+        change = Change(layers=layers, rescore=rescore, rows=rows, overview=overview, decode=True)
         return [Plan(change if self.alpha else None, gamma=None if self.gamma == 1 else self.gamma)] * len(scenes)
 
 
 @cache  # equal changes of scores are one object, so that the session can make one edit of them
-def _louder(alpha: float) -> Callable[[Tensor], Tensor]:
+def _louder(alpha: float) -> "Rescore":
     return lambda scores: scores + alpha * scores.abs()
 
 
 @cache
-def _scaled(weight: float) -> Callable[[Tensor], Tensor]:
+def _scaled(weight: float) -> "Rescore":
     return lambda scores: scores * weight
 
 
@@ -77,6 +86,7 @@ class AdaptVis:
     sure: float = field(default=1.5, metadata={"help": "weight from the threshold on"})
     layers: int = field(default=32, metadata={"help": "scaled: so many, from the first"})
     decode: Literal["off", "on"] = field(default="off", metadata={"help": "scale generated tokens' rows too"})
+    overview: Literal["on", "off"] = field(default="on", metadata={"help": OVERVIEW})
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:
         return {}
@@ -86,11 +96,9 @@ class AdaptVis:
 
     def plan(self, scenes: Scenes) -> list[Plan | SampleError]:
         layers = frozenset(layer for layer in scenes.facts.readable if layer < self.layers)
-        decode = self.decode == "on"
+        how: Any = {"rows": "last", "decode": self.decode == "on", "overview": self.overview == "on"}
         plans = {
-            weight: Plan()
-            if weight == 1
-            else Plan(Change(layers=layers, rescore=_scaled(weight), rows="last", decode=decode))
+            weight: Plan() if weight == 1 else Plan(Change(layers=layers, rescore=_scaled(weight), **how))
             for weight in (self.unsure, self.sure)
         }
         confidence = scenes.probabilities.max(-1).round(2)  # the released code compares it to two places
@@ -112,6 +120,11 @@ class ViCrop:
     side: float | None = field(
         default=None,
         metadata={"help": "least window side, px; the model's input, 224 where that follows the image"},
+    )
+
+    over: Literal["seen", "whole"] = field(
+        default="seen",
+        metadata={"help": "where the map lies: on what the model sees; whole stretches it, as the released code does"},
     )
 
     def where(self, facts: Facts) -> int:
@@ -144,8 +157,9 @@ class ViCrop:
                 plans.append(refused[at])
                 continue
             scene = scenes[at]
-            box = window(values[at].reshape(grid.rows, grid.cols), scene, self.side)
-            plans.append(Plan(images=(scene.image, scene.image.crop(box)), key=f"vicrop {box}", triage=values[at]))
+            box = window(values[at].reshape(grid.rows, grid.cols), scene, self.side, self.over == "whole")
+            shown = (scene.image, scene.image.crop(box))
+            plans.append(Plan(images=shown, beside=True, key=f"vicrop {box}", triage=values[at]))
         return plans
 
 
@@ -157,15 +171,16 @@ FOLLOWING = 224.0
 Qwen2.5-VL, whose images it also caps at 200,704 pixels."""
 
 
-def window(values: Array, scene: Scene, least: float | None = None) -> tuple[int, int, int, int]:
+def window(values: Array, scene: Scene, least: float | None = None, whole: bool = False) -> tuple[int, int, int, int]:
     """The crop in stored pixels: per size the window with the largest sum; of those, the one that stands out most.
 
     Window sizes are `least` times SIZES, in stored pixels; without it the model's input size, as the original has it,
-    or FOLLOWING. A size that covers the whole image is left out, and an image smaller than every window is not cropped.
+    or FOLLOWING. `whole`: the map is taken to span the image, even where padding or cropping moved it. A size that
+    covers the whole image is left out, and an image smaller than every window is not cropped.
     """
     geometry, image = scene.geometry, scene.image
     rows, cols = values.shape
-    left, top, right, bottom = geometry.grid_box()
+    left, top, right, bottom = (0.0, 0.0, image.width, image.height) if whole else geometry.grid_box()
     cell_w, cell_h = (right - left) / cols, (bottom - top) / rows
     least = least or (FOLLOWING if scene.facts.follows_image else geometry.canvas_width)
     best: tuple[float, float, float, float] | None = None

@@ -8,7 +8,7 @@ from vgtool.errors import VgError
 from vgtool.methods.base import UNKNOWN, Facts, Method
 from vgtool.methods.names import NAMES
 
-RANDOM = ("random-keep", "random-heads", "noise", "swap")
+RANDOM = ("random-keep", "random-heads", "noise", "swap", "vcd")
 """Built-in methods that draw random numbers: for them the seed counts."""
 
 

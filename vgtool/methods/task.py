@@ -6,14 +6,16 @@ rows that come back. A task never touches files; the runner never touches attent
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import pyarrow as pa
-from PIL import Image
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vgtool.methods.names import Role
-from vgtool.models.adapter import Vision
 from vgtool.records import Rejected, Sample
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from PIL import Image
+
+    from vgtool.models.inputs import Vision
 
 Row = dict[str, Any]
 
@@ -23,9 +25,9 @@ class ImageGroup:
     """One image, decoded and prepared, with the questions on it that are still open."""
 
     samples: tuple[Sample, ...]
-    images: tuple[Image.Image, ...]
+    images: "tuple[Image.Image, ...]"
     """Stored images as RGB: the sample's own first, then `extra_images`. The same for every sample of the group."""
-    visions: tuple[Vision, ...]
+    visions: "tuple[Vision, ...]"
     """`images`, prepared for the model."""
 
     @property
@@ -39,7 +41,7 @@ class Task(Protocol):
 
     kind: str
     """`probe` or `refine`: what run.json says."""
-    schema: pa.Schema
+    schema: "pa.Schema"
     """The columns of the Parquet parts; `sample_id` always, `error` always."""
     labels: tuple[str, ...]
     """Of a sample's rows: the methods of a refine run, baseline first; one, empty, of a probe."""

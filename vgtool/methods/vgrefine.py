@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vgtool.attention.asking import Rows
+from vgtool.attention.asks import Rows
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import triage
 from vgtool.methods.base import LEFT_OUT, Array, Facts, Plan, Scenes, hide, unusable

@@ -17,106 +17,26 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from vgtool.errors import SampleError
-from vgtool.grounding.geometry import Geometry
 from vgtool.images import Alpha
 from vgtool.models.checkpoint import Checkpoint, Placement
-from vgtool.models.wording import Wording, refused
-from vgtool.registry import ModelSpec
+from vgtool.models.inputs import Batch, Inputs, Vision
+from vgtool.models.prompts import Prompts
 
-IMAGE = "<image>"
-"""Stands for the image in a chat template of models.yaml; never a token of the user's text."""
-QUESTION = "{question}"
-"""Stands for the user's text in a chat template."""
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
 """Cache layers that hold keys and values and nothing else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Vision:
-    """One image, prepared for one model on the CPU."""
-
-    tensors: Mapping[str, Tensor]
-    """Inputs of the vision tower, batch axis first (`pixel_values` [1, 3, H, W], ...)."""
-    geometry: Geometry
-    order: Tensor | None = None
-    """Model token index of each image-space token [T]; None when the model's own order is row-major already."""
-    overview: int = 0
-    """Extra tokens after the grid's that show the whole image again (a thumbnail tile)."""
-    features: Tensor | None = None
-    """Its projected features, where they are computed already."""
-
-    @property
-    def tokens(self) -> int:
-        """Image tokens in the prompt: the grid's and the overview's."""
-        return self.geometry.tokens + self.overview
-
-    @property
-    def form(self) -> tuple[int, ...]:
-        """Equal for images whose tokens stand alike, so that they can go through the model in one batch."""
-        return (self.tokens, self.geometry.grid.rows, self.geometry.grid.cols)
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A chat-formatted text around an image: ids before the first image token, and after the last."""
-
-    head: tuple[int, ...]
-    tail: tuple[int, ...]
-    question: tuple[int, int] = (0, 0)
-    """Where the user's text stands in the tail: [start, stop). A token that only partly covers the text counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """One prompt (batch of 1), ready for the model: head, image tokens, tail."""
-
-    kwargs: Mapping[str, Any]
-    """Keyword arguments of the model's forward, `position_ids` among them."""
-    length: int
-    columns: tuple[Tensor, ...]
-    """Per image, the columns of its grid tokens in image-space row-major order [T]."""
-    overview: tuple[Tensor, ...]
-    """Per image, the columns of its overview tokens (often empty)."""
-    next_position: int
-    """The rope position of the first token that would follow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Several prompts of one form, ready for the model: heads and image tokens."""
-
-    kwargs: Mapping[str, Any]
-    length: int
-    """Of each prompt."""
-    columns: tuple[Tensor, ...]
-    """As those of `Inputs`, the same in every prompt."""
-    next_positions: tuple[int, ...]
-    """Of each prompt, the rope position of the first token that would follow."""
-
-
 @dataclass(kw_only=True)
-class Adapter:
+class Adapter(Prompts):
     """One loaded model of one family. Subclasses override `open`, `prepare`, and what else differs."""
 
     model: Any
     """A transformers *ForConditionalGeneration, in eval mode."""
-    tokenizer: Any
-    spec: ModelSpec
-    template: str
-    """Chat template with `<image>` and `{question}`: the checkpoint's own, rendered, or the registry's."""
-    separator: str = "\n"
-    """Text between two images of one prompt."""
     revision: str = "local"
     """Resolved commit, or a digest of a local checkpoint."""
     eos: frozenset[int] = frozenset()
     stop: tuple[str, ...] = ()
     """Texts that end an answer, beside the eos ids."""
-    bos: bool = True
-    """False: the prompt goes in without the tokens that the tokenizer would add by itself (HuatuoGPT-Vision)."""
-    wording: Wording = field(default_factory=Wording)
-    """What becomes of a question's text."""
-    marks: frozenset[int] = frozenset()
-    """Ids that no question's text may become."""
     min_new_tokens: int = 0
     """Tokens that an answer has at least: what the original asks of `generate`."""
     held: frozenset[int] = frozenset()
@@ -127,9 +47,6 @@ class Adapter:
     """Text layers that have no softmax attention, by their kind (`linear_attention`, `conv`); known once the engine is
     attached. They have no map and cannot be edited."""
 
-    placeholder: ClassVar[bool] = True
-    """True: the tokenizer knows an image token, and the prompt is tokenised in one pass around it, as the model's
-    processor does. False: text is tokenised in pieces around the image, as repositories with a sentinel do."""
     embeds: ClassVar[bool] = True
     """True: `inputs` takes an image as `features` has it. False: the model computes them from pixels as it goes."""
     alpha: ClassVar[Alpha] = "white"
@@ -137,7 +54,7 @@ class Adapter:
     penalises_prompt: ClassVar[bool] = True
     """False: the published code generates from embeddings alone, so a repetition penalty never sees the prompt."""
     settings: ClassVar[frozenset[str]] = frozenset(
-        {"stop", "eos", "separator", "bos", "tokenizer", "strip", "delete", "min_new_tokens"}
+        {"stop", "eos", "separator", "several", "numbered", "bos", "tokenizer", "strip", "delete", "min_new_tokens"}
     )
     """What the `options` of a registry entry may hold for this family."""
     renames: ClassVar[Mapping[str, str]] = {}
@@ -252,63 +169,12 @@ class Adapter:
         """The id that stands for an image token in this model's prompts, where it has one."""
         return getattr(self.model.config, "image_token_id", None) if self.placeholder else None
 
-    def prompt(self, text: str) -> Prompt:
-        """The chat prompt around an image. SampleError when the text holds the image placeholder, or a mark of the
-        chat."""
-        text = self.wording(text)
-        if IMAGE in text or self.image_token in self.tokenizer(text, add_special_tokens=False).input_ids:
-            raise SampleError("placeholder_in_question", "the question holds the model's image placeholder")
-        head, _, rest = self.template.partition(IMAGE)
-        lead, _, trail = rest.partition(QUESTION)
-        read = self._one_pass if self.placeholder else self._pieces
-        prompt = read(head, lead, text, trail)
-        for token in prompt.tail[slice(*prompt.question)]:
-            if token in self.marks:
-                raise refused(self.tokenizer.convert_ids_to_tokens(token))
-        return prompt
-
     def spoken(self, text: str) -> set[int]:
         """Ids that stand in a prompt about an image and go through the embeddings."""
         prompt, token = self.prompt(text), self.image_token
         return {*prompt.head, *prompt.tail} | (set() if type(self).embeds or token is None else {token})
 
-    def _one_pass(self, head: str, lead: str, text: str, trail: str) -> Prompt:
-        assert self.image_token is not None
-        before = head + self.tokenizer.convert_ids_to_tokens(self.image_token) + lead
-        ids, spans = self._tokens(before + text + trail)
-        at = ids.index(self.image_token)
-        start, stop = covered(spans, len(before), len(before) + len(text))
-        return Prompt(tuple(ids[:at]), tuple(ids[at + 1 :]), (max(start - at - 1, 0), max(stop - at - 1, 0)))
-
-    def _pieces(self, head: str, lead: str, text: str, trail: str) -> Prompt:
-        """Every piece carries the tokenizer's own BOS, which only the first keeps."""
-        first, _ = self._tokens(head)
-        ids, spans = self._tokens(lead + text + trail)
-        if self.bos and ids[:1] == [self.tokenizer.bos_token_id]:
-            ids, spans = ids[1:], spans[1:]
-        return Prompt(tuple(first), tuple(ids), covered(spans, len(lead), len(lead) + len(text)))
-
-    def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of a text, and the characters each one covers. A leading BOS is added unless the text spells it out
-        and the model is fed through a processor (processors drop the second BOS, the sentinel repositories keep it).
-        """
-        spelled = self.placeholder and bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
-        encoded = self.tokenizer(text, add_special_tokens=self.bos and not spelled, return_offsets_mapping=True)
-        return list(encoded.input_ids), [tuple(span) for span in encoded.offset_mapping]
-
     # ---- forward inputs ----------------------------------------------------------------------------------------
-
-    def between(self) -> tuple[int, ...]:
-        """Ids between two images of one prompt."""
-        head, _, rest = self.template.partition(IMAGE)
-        if not self.placeholder:
-            ids, _ = self._tokens(self.separator)
-            return tuple(ids[1:] if self.bos and ids[:1] == [self.tokenizer.bos_token_id] else ids)
-        assert self.image_token is not None
-        token = self.tokenizer.convert_ids_to_tokens(self.image_token)
-        ids, _ = self._tokens(head + token + self.separator + token + rest)
-        first = ids.index(self.image_token)
-        return tuple(ids[first + 1 : ids.index(self.image_token, first + 1)])
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """Input embeddings [1, len(ids), hidden]."""
@@ -327,7 +193,7 @@ class Adapter:
         parts, columns, overview, at = [text(head)], [], [], len(head)
         for index, visions in enumerate(zip(*scenes, strict=True)):
             if index:
-                parts.append(text(self.between()))
+                parts.append(text(self.between(index + 1)))
                 at += parts[-1].shape[1]
             features = [self.features(one) if one.features is None else one.features for one in visions]
             for found, vision in zip(features, visions, strict=True):
@@ -350,7 +216,7 @@ class Adapter:
             scenes = self.featured(scenes)
         if type(self).inputs is Adapter.inputs:
             one = self._embedded(scenes, head, ())
-            return Batch(one.kwargs, one.length, one.columns, (one.next_position,) * len(scenes))
+            return Batch(one.kwargs, one.length, one.columns, (one.next_position,) * len(scenes), one.overview)
         each = [self.inputs(visions, head, ()) for visions in scenes]
         kwargs: dict[str, Any] = dict(each[0].kwargs)
         if len(each) > 1:
@@ -360,7 +226,8 @@ class Adapter:
                 elif isinstance(value, Tensor):
                     axis = value.dim() - 2 if name == "position_ids" else 0  # [B, L]; [3, B, L] under mrope
                     kwargs[name] = torch.cat([one.kwargs[name] for one in each], axis)
-        return Batch(kwargs, each[0].length, each[0].columns, tuple(one.next_position for one in each))
+        following = tuple(one.next_position for one in each)
+        return Batch(kwargs, each[0].length, each[0].columns, following, each[0].overview)
 
     def places(self, vision: Vision, at: int) -> tuple[Tensor, Tensor]:
         """Columns of an image that starts at column `at`: its grid tokens in image-space order, its overview's."""
@@ -408,9 +275,3 @@ class Adapter:
         if logits.shape[1] != len(kept):  # the model ignores logits_to_keep (VideoLLaMA 3, MiniCPM-V 4.6)
             logits = logits[:, kept]
         return logits.float()
-
-
-def covered(spans: Sequence[tuple[int, int]], start: int, stop: int) -> tuple[int, int]:
-    """[first, last + 1) of the tokens that cover any character of [start, stop)."""
-    inside = [index for index, (a, b) in enumerate(spans) if a < stop and b > start]
-    return (inside[0], inside[-1] + 1) if inside else (0, 0)

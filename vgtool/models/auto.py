@@ -10,9 +10,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from vgtool.errors import VgError
-from vgtool.models.adapter import IMAGE, QUESTION
-from vgtool.models.chat import rendered
+from vgtool.models.chat import rendered, trimmed
 from vgtool.models.checkpoint import Checkpoint
+from vgtool.models.prompts import IMAGE, QUESTION
 
 FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 
@@ -20,7 +20,7 @@ FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "to
 def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """(config, model class) of a checkpoint. VgError when transformers has no image-text model for it."""
     checkpoint.refuse_remote_code(*FILES)
-    kind = checkpoint.config().get("model_type")
+    kind = checkpoint.config(native=True).get("model_type")
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -32,6 +32,11 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         raise VgError(
             f"'{checkpoint.spec.name}' has model_type {kind!r}, which is no image-text model of transformers.",
             "docs/models.md lists the layouts that vgtool reads.",
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise VgError(
+            f"'{checkpoint.spec.name}' (model_type {kind!r}) is an encoder-decoder.",
+            "vgtool reads decoders, whose prompt holds the image's tokens.",
         )
     return config, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
 
@@ -125,8 +130,9 @@ def _videos(checkpoint: Checkpoint) -> Any:
         return None
 
 
-def template(checkpoint: Checkpoint, processor: Any) -> tuple[str, tuple[str, str]]:
-    """(what stands for an image in a prompt, (template with <image> and {question}, text between two images))."""
+def template(checkpoint: Checkpoint, processor: Any) -> tuple[str, tuple[str, str, str]]:
+    """(what stands for an image in a prompt, (template with <image> and {question}, text between two images, which
+    blanks around a question it drops))."""
     spec = checkpoint.spec
     source = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
     if source is None and spec.prompt is None:
@@ -135,7 +141,7 @@ def template(checkpoint: Checkpoint, processor: Any) -> tuple[str, tuple[str, st
         )
     if source is None:
         mark = str(getattr(processor, "image_token", IMAGE))
-        return mark, (str(spec.prompt), spec.options.get("separator", "\n"))
+        return mark, (str(spec.prompt), spec.options.get("separator", "\n"), "none")
     bare, one, two = (_rendered(checkpoint, processor, source, images) for images in range(3))
     start = next((i for i, (a, b) in enumerate(zip(bare, one, strict=False)) if a != b), min(len(bare), len(one)))
     rest = bare[start:]
@@ -148,13 +154,14 @@ def template(checkpoint: Checkpoint, processor: Any) -> tuple[str, tuple[str, st
     if spec.prompt is not None:
         if spec.prompt.count(IMAGE) != 1 or spec.prompt.count(QUESTION) != 1:
             raise VgError(f"The prompt of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
-        return mark, (spec.prompt, spec.options.get("separator", between))
-    return mark, (bare[:start] + IMAGE + rest, between)
+        return mark, (spec.prompt, spec.options.get("separator", between), "none")
+    trims = trimmed(lambda text: _rendered(checkpoint, processor, source, 0, text))
+    return mark, (bare[:start] + IMAGE + rest, between, trims)
 
 
-def _rendered(checkpoint: Checkpoint, processor: Any, source: str, images: int) -> str:
+def _rendered(checkpoint: Checkpoint, processor: Any, source: str, images: int, text: str = QUESTION) -> str:
     try:
-        return rendered(processor.tokenizer, source, images, checkpoint.spec.system)
+        return rendered(processor.tokenizer, source, images, checkpoint.spec.system, text)
     except Exception as error:  # a template is a program of its own, and raises what it likes
         raise VgError(
             f"The chat template of '{checkpoint.spec.name}' cannot be used: {_line(error)}", "Set its prompt."

@@ -4,16 +4,15 @@ The registry's prompt wins; a model without one speaks its checkpoint's own chat
 `<image>` and `{question}` in the places of the image and the user's text.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vgtool.errors import VgError
 from vgtool.models.checkpoint import Checkpoint
 from vgtool.models.pieces import contradiction
+from vgtool.models.prompts import IMAGE, QUESTION
 from vgtool.models.wording import marks, wording
 from vgtool.registry import ModelSpec
-
-IMAGE, QUESTION = "<image>", "{question}"
 
 IDS = (
     "bos_token_id",
@@ -34,16 +33,16 @@ def conversation(
     written: str | None = None,
     sub: str = "",
     prompt: str | None = None,
-    strip: str = "both",
-    template: tuple[str, str] | None = None,
+    strip: str | None = None,
+    template: tuple[str, str, str] | None = None,
 ) -> dict[str, Any]:
     """The fields of an Adapter that concern text.
 
     `image_token`: the id that the chat template writes for an image (`written` when its text is another);
     `wrap`: what the model's processor writes around it. `eos`: ids from the config. `sub`: the language model's folder.
     `prompt`: the words of a layout that names them otherwise than by a chat template; the entry's win over them.
-    `strip`: which blanks around a question the family's own code takes away.
-    `template`: the chat template and the text between two images, where they are known already.
+    `strip`: which blanks around a question the family's own code takes away; None: those that its chat template does.
+    `template`: what `_template` gives, where it is known already.
     """
     generation = checkpoint.json(f"{sub}generation_config.json")
     options = checkpoint.spec.options
@@ -51,7 +50,7 @@ def conversation(
     ending = _ends(checkpoint, tokenizer, generation, eos)
     stopping = {index for word in stops if (index := _single(tokenizer, word)) is not None}
     mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
-    words, separator = template or _template(checkpoint, tokenizer, mark, wrap, prompt)
+    words, separator, trims = template or _template(checkpoint, tokenizer, mark, wrap, prompt)
     words = words.replace(QUESTION, checkpoint.spec.question)
     return {
         "spec": _told(checkpoint, sub),
@@ -62,7 +61,8 @@ def conversation(
         "eos": frozenset(ending | stopping),
         "held": frozenset(ending),
         "bos": bool(options.get("bos", True)),
-        "wording": wording(options, strip, words),
+        "wording": wording(options, strip or trims, words),
+        **_several(checkpoint.spec, wrap),
         "marks": marks(tokenizer),
         "min_new_tokens": int(options.get("min_new_tokens", 0)),
         "stop": tuple(word for word in stops if _single(tokenizer, word) is None),
@@ -118,16 +118,15 @@ def _single(tokenizer: Any, word: str) -> int | None:
 
 def _template(
     checkpoint: Checkpoint, tokenizer: Any, mark: str | None, wrap: tuple[str, str], prompt: str | None
-) -> tuple[str, str]:
-    """(template with <image> and {question}, text between two images)."""
+) -> tuple[str, str, str]:
+    """(template with <image> and {question}, text between two images, which blanks around a question it drops)."""
     spec = checkpoint.spec
     prompt = spec.prompt if spec.prompt is not None else prompt
     if prompt is not None:
         if prompt.count(IMAGE) != 1 or prompt.count(QUESTION) != 1:
             raise VgError(f"The prompt of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
-        return prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), spec.options.get(
-            "separator", wrap[1] + "\n" + wrap[0]
-        )
+        separator = spec.options.get("separator", wrap[1] + "\n" + wrap[0])
+        return prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), separator, "none"
     source = _chosen(checkpoint, checkpoint.chat_template() or tokenizer.chat_template)
     if source is None or mark is None:
         raise VgError(
@@ -135,6 +134,7 @@ def _template(
         )
     try:
         one, two = (rendered(tokenizer, source, images, spec.system) for images in (1, 2))
+        trims = trimmed(lambda text: rendered(tokenizer, source, 1, spec.system, text))
     except Exception as error:  # whatever a template's own code raises: its syntax, its types, raise_exception
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise VgError(
@@ -143,7 +143,18 @@ def _template(
         ) from None
     if one.count(mark) != 1 or two.count(mark) != 2 or one.count(QUESTION) != 1:
         raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", "Set its prompt.")
-    return one.replace(mark, wrap[0] + IMAGE + wrap[1]), wrap[1] + two.split(mark)[1] + wrap[0]
+    return one.replace(mark, wrap[0] + IMAGE + wrap[1]), wrap[1] + two.split(mark)[1] + wrap[0], trims
+
+
+def _several(spec: ModelSpec, wrap: tuple[str, str]) -> dict[str, str]:
+    """The words of a prompt with more than one image, of an entry that numbers them."""
+    several, numbered = str(spec.options.get("several", "")), str(spec.options.get("numbered", ""))
+    if not several:
+        return {}
+    if several.count(IMAGE) != 1 or several.count(QUESTION) != 1:
+        raise VgError(f"Option several of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
+    first = numbered.replace("{number}", "1") + wrap[0] + IMAGE + wrap[1]
+    return {"several": several.replace(IMAGE, first), "numbered": wrap[1] + numbered + wrap[0]}
 
 
 def _chosen(checkpoint: Checkpoint, source: Any) -> str | None:
@@ -161,9 +172,18 @@ def _chosen(checkpoint: Checkpoint, source: Any) -> str | None:
     return source["default"]
 
 
-def rendered(tokenizer: Any, source: str, images: int, system: str | None) -> str:
-    """A chat template's prompt of a user's turn with some images and `{question}`."""
-    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": QUESTION}]
+def rendered(tokenizer: Any, source: str, images: int, system: str | None, text: str = QUESTION) -> str:
+    """A chat template's prompt of a user's turn with some images and a text."""
+    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
     first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system is not None else []
     turns = [*first, {"role": "user", "content": content}]
     return tokenizer.apply_chat_template(turns, chat_template=source, tokenize=False, add_generation_prompt=True)
+
+
+def trimmed(render: Callable[[str], str]) -> str:
+    """Which blanks around a question a chat template drops: both, left, right or none. `render`: its prompt of a
+    text."""
+    plain, dressed = render(QUESTION), render(f" {QUESTION} ")
+    head, _, tail = plain.partition(QUESTION)
+    left, right = (not dressed.startswith(f"{head} {QUESTION}"), not dressed.endswith(f"{QUESTION} {tail}"))
+    return {(True, True): "both", (True, False): "left", (False, True): "right", (False, False): "none"}[left, right]

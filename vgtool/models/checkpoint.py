@@ -6,10 +6,10 @@ random weight is refused: missing and mismatched names are errors that name them
 an allow-list. Weights are read lazily, one tensor at a time, so loading needs no second copy of them.
 """
 
-import hashlib
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, PreTrainedConfig
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedConfig
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # transformers 5.17 hides it at its top
 from transformers.utils import logging
 
 from vgtool.errors import VgError
+from vgtool.models import quantised
 from vgtool.models.files import processor_type, read_json, refuse_lfs, weight_files
 from vgtool.models.pieces import Pieces, fast
 from vgtool.registry import ModelSpec
 
-BLOCK = 1 << 16
 UNUSED = (r"rotary_emb\.inv_freq$", r"embeddings\.position_ids$")
 """Buffers that old files carry and current classes compute."""
 
@@ -56,14 +57,13 @@ class Checkpoint:
         """A JSON object of the folder; {} when the file is not there."""
         return read_json(self.folder / name)
 
-    def config(self, sub: str = "") -> dict[str, Any]:
-        """config.json of the folder, or of a folder inside it."""
+    def config(self, sub: str = "", *, native: bool = False) -> dict[str, Any]:
+        """config.json of the folder, or of a folder inside it. `native`: it is read as transformers reads it, so that
+        its weights may be quantised."""
         config = self.json(f"{sub}config.json")
         if not config:
             raise VgError(f"'{self.folder}' has no {sub}config.json.", "Give the folder of a whole checkpoint.")
-        inner = (config.get(part) for part in ("text_config", "llm_config"))
-        if any(part.get("quantization_config") for part in (config, *inner) if isinstance(part, dict)):
-            raise VgError(f"'{self.folder}' is quantised, which vgtool does not load.", "Use the full checkpoint.")
+        quantised.refuse(self, config, native)
         return config
 
     def refuse_remote_code(self, *names: str) -> None:
@@ -161,37 +161,28 @@ class Checkpoint:
 
         `missing`, `unexpected`: patterns of names that may be absent from, or left over in, the checkpoint.
         """
+        by = quantised.method(config)
         tensors = dict(self.tensors() if tensors is None else tensors)
         tied = getattr(config.get_text_config(), "tie_word_embeddings", False)
         if tied and not any(n.endswith("lm_head.weight") for n in tensors):
             config.tie_word_embeddings = True  # some files say so of the text model alone
+        whole: Any = {"pretrained_model_name_or_path": None, "state_dict": tensors}
+        source = quantised.source(self, config) if by else whole
         verbosity = logging.get_verbosity()
         logging.set_verbosity(logging.CRITICAL)  # transformers prints a table of what is refused below anyway
         try:
-            model, info = kind.from_pretrained(
-                None,
-                config=config,
-                state_dict=tensors,
-                key_mapping=dict(renames) if renames else None,
-                generation_config=GenerationConfig(),
-                dtype=placement.dtype,
-                device_map=placement.device_map or (None if placement.device == "cpu" else {"": placement.device}),
-                attn_implementation="sdpa",
-                ignore_mismatched_sizes=True,  # so that they come back as a list, which is refused below
-                output_loading_info=True,
-            )
-        except torch.cuda.OutOfMemoryError:
-            raise self._too_large(placement) from None
-        except ValueError as error:
-            if "scaled_dot_product_attention" in str(error):  # Gemma 2's soft caps, gpt-oss's sinks
-                raise VgError(
-                    f"'{self.spec.name}' has a part whose attention transformers does not run through SDPA: "
-                    f"{str(error).split(' does not')[0]}.",
-                    "Soft caps and attention sinks cannot be read yet; use another model.",
-                ) from None
-            if "offload" not in str(error):  # what accelerate says when a device map reaches the disk
-                raise
-            raise self._too_large(placement) from None
+            with quantised.told(self.spec.name, by), self._told(placement):
+                model, info = kind.from_pretrained(
+                    **source,
+                    config=config,
+                    key_mapping=dict(renames) if renames else None,
+                    generation_config=GenerationConfig(),
+                    dtype=placement.dtype,
+                    device_map=placement.device_map or (None if placement.device == "cpu" else {"": placement.device}),
+                    attn_implementation="sdpa",
+                    ignore_mismatched_sizes=True,  # so that they come back as a list, which is refused below
+                    output_loading_info=True,
+                )
         finally:
             logging.set_verbosity(verbosity)
         if {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values())) and torch.cuda.is_available():
@@ -200,6 +191,24 @@ class Checkpoint:
         self._refuse([key[0] for key in info["mismatched_keys"]], (), "has another shape for")
         self._refuse(info["unexpected_keys"], (*unexpected, *UNUSED), "holds, and the model has no place for,")
         return model.eval()
+
+    @contextmanager
+    def _told(self, placement: Placement) -> Iterator[None]:
+        """What loading raises for want of room or of SDPA, as a sentence."""
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError:
+            raise self._too_large(placement) from None
+        except ValueError as error:
+            if "scaled_dot_product_attention" in str(error):  # Gemma 2's soft caps, gpt-oss's sinks
+                raise VgError(
+                    f"'{self.spec.name}' has a part whose attention transformers does not run through SDPA: "
+                    f"{str(error).split(' does not')[0]}.",
+                    "Soft caps, attention sinks and towers of that kind cannot be read yet; use another model.",
+                ) from None
+            if "offload" not in str(error):  # what accelerate says when a device map reaches the disk
+                raise
+            raise self._too_large(placement) from None
 
     def _too_large(self, placement: Placement) -> VgError:
         return VgError(
@@ -280,20 +289,3 @@ def _pickled(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
         raise VgError(f"'{path}' holds more than named tensors.", "Use the safetensors version of the checkpoint.")
     return value
-
-
-def digest(folder: Path) -> str:
-    """What tells one local checkpoint from another: names and sizes of all files, all of the small ones, and sixteen
-    blocks spread over each large one (two fine-tunes differ everywhere; reading it all would take minutes)."""
-    total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and ".git" not in p.parts):
-        size = path.stat().st_size
-        total.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
-            if size <= 16 * BLOCK:
-                total.update(file.read())
-                continue
-            for part in range(16):
-                file.seek(part * (size - BLOCK) // 15)
-                total.update(file.read(BLOCK))
-    return f"local-{total.hexdigest()[:16]}"

@@ -29,6 +29,9 @@ NESTED = frozenset({"text_config", "vision_config", "tie_word_embeddings"})
 class Citrus(Qwen25):
     """CitrusV, as its repository saves it."""
 
+    alpha = "drop"
+    settings = Qwen25.settings - {"twice"}
+
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         fields = {name: value for name, value in checkpoint.config().items() if name not in FOREIGN}

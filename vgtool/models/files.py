@@ -3,12 +3,14 @@
 `vgtool models` asks what is whole on disk without loading a framework, and the loader asks the same before it reads.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from vgtool.errors import VgError
 
+BLOCK = 1 << 16
 LFS = b"version https://git-lfs"
 PARTS = ("llm", "vision_tower", "mm_projector")
 """Folders of a checkpoint that VILA saved, each a save of its own."""
@@ -79,3 +81,29 @@ def whole(folder: Path) -> bool:
         return all(weight_files(place) for place in places)
     except VgError:
         return False
+
+
+def refuse_hlora(folder: Path) -> None:
+    """VgError for HealthGPT's adapters, as its repositories hold them alone."""
+    if any(folder.glob("*hlora*")):
+        raise VgError(
+            f"'{folder}' holds H-LoRA weights without their language model, and no merge of them is exact.",
+            "HealthGPT-Pro's checkpoints load.",
+        )
+
+
+def digest(folder: Path) -> str:
+    """What tells one local checkpoint from another: names and sizes of all files, all of the small ones, and sixteen
+    blocks spread over each large one (two fine-tunes differ everywhere; reading it all would take minutes)."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and ".git" not in p.parts):
+        size = path.stat().st_size
+        total.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if size <= 16 * BLOCK:
+                total.update(file.read())
+                continue
+            for part in range(16):
+                file.seek(part * (size - BLOCK) // 15)
+                total.update(file.read(BLOCK))
+    return f"local-{total.hexdigest()[:16]}"

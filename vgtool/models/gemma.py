@@ -15,9 +15,10 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
-from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.inputs import Inputs, Vision
 from vgtool.records import Grid
 
 
@@ -31,7 +32,7 @@ class Gemma3(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
-        config = checkpoint.configured(Gemma3Config, checkpoint.config())
+        config = checkpoint.configured(Gemma3Config, checkpoint.config(native=True))
         processor, side = checkpoint.image_processor(), config.vision_config.image_size
         if (processor.size.height, processor.size.width) != (side, side) or getattr(
             processor, "do_pan_and_scan", False

@@ -9,12 +9,13 @@ squashed, padded to a square, or its centre cropped; a fit alone is only as good
 """
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vgtool.models.stripes import Array, Seen, Spans
+from vgtool.models.stripes import FAINT, Array, Seen, Spans
 from vgtool.records import Grid
 
 Index = NDArray[np.int64]
@@ -57,8 +58,18 @@ class _Block:
 
 
 def fit(seen: Seen) -> Fitted:
-    """The grid of what was measured. NoGrid when there is none."""
-    strong = np.flatnonzero(seen.strong)
+    """The grid of what was measured. NoGrid when there is none. Faint tokens join it where it then holds more of them:
+    smears over padding answer as faintly as a cell that the image's edges cut, and form no rows and columns."""
+    fitted = _fitted(seen, seen.strong())
+    if len(fitted.overview):
+        with suppress(NoGrid):
+            fuller = _fitted(seen, seen.strong(FAINT))
+            return min(fitted, fuller, key=lambda one: len(one.overview))
+    return fitted
+
+
+def _fitted(seen: Seen, known: NDArray[np.bool_]) -> Fitted:
+    strong = np.flatnonzero(known)
     wide = _wide(seen.x) & _wide(seen.y)
     if len(strong) and len(seen.columns) > 1 and wide[strong].mean() > 0.5:
         raise NoGrid("each image token answers to the whole image")
@@ -76,8 +87,8 @@ def fit(seen: Seen) -> Fitted:
         raise NoGrid("most image tokens stand outside any rows and columns")
     if len(strong) < len(seen.columns):
         cells = _completed(cells, strong, len(seen.columns))
-    fitted = _placed(seen, cells, tiles)
-    if _astray(seen.x, cells, seen.strong, fitted.x, 1) or _astray(seen.y, cells, seen.strong, fitted.y, 0):
+    fitted = _placed(seen, cells, tiles, known)
+    if _astray(seen.x, cells, known, fitted.x, 1) or _astray(seen.y, cells, known, fitted.y, 0):
         raise NoGrid("the pixels of the image tokens overlap too far to be cells")
     return fitted
 
@@ -194,9 +205,9 @@ def _completed(cells: Index, strong: Index, count: int) -> Index:
 # ---- edges --------------------------------------------------------------------------------------------------------
 
 
-def _placed(seen: Seen, cells: Index, tiles: int) -> Fitted:
+def _placed(seen: Seen, cells: Index, tiles: int, known: NDArray[np.bool_]) -> Fitted:
     rows, cols = cells.shape
-    lines = [_line(spans, cells, seen.strong[cells], axis) for spans, axis in ((seen.x, 1), (seen.y, 0))]
+    lines = [_line(spans, cells, known[cells], axis) for spans, axis in ((seen.x, 1), (seen.y, 0))]
     how, x, y = _explained(seen, Grid(rows, cols), lines[0][0], lines[1][0], lines[0][1], lines[1][1])
     error = max(_off(seen.x, x, lines[0][1]), _off(seen.y, y, lines[1][1]))
     overview = np.setdiff1d(np.arange(len(seen.columns)), cells.ravel())

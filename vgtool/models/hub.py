@@ -6,7 +6,8 @@ No torch here: `vgtool models` asks what is on disk without loading anything and
 from importlib import resources
 from pathlib import Path
 
-from vgtool.errors import VgError
+from vgtool import cached
+from vgtool.errors import VgError, reason_of
 from vgtool.models.files import whole
 from vgtool.registry import ModelSpec
 
@@ -27,10 +28,10 @@ def embedded_folder(spec: ModelSpec) -> Path:
 
 def cached_folder(spec: ModelSpec) -> Path | None:
     """The snapshot of a hub model that is on disk already; None when it is not. No network."""
+    if spec.hub is None or not cached.holds("models", spec.hub):
+        return None
     from huggingface_hub import try_to_load_from_cache
 
-    if spec.hub is None:
-        return None
     config = try_to_load_from_cache(spec.hub, "config.json", revision=spec.revision)
     if not isinstance(config, str):
         return None
@@ -90,7 +91,7 @@ def _snapshot(spec: ModelSpec, offline: bool) -> Path:
             raise VgError(f"No room on disk for {spec.hub} ({_size(spec)}).", "Set HF_HOME to a larger disk.") from None
         raise VgError(
             f"{spec.hub} ({_size(spec)}, {spec.license or 'license not stated'}) is not on disk"
-            + (", and offline use forbids fetching it." if offline else " and could not be fetched."),
+            + (", and offline use forbids fetching it." if offline else f" and was not fetched: {reason_of(error)}."),
             f"Fetch it with `{fetch_command(spec)}`.",
         ) from None
 

@@ -19,10 +19,12 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, VideoLlama3
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models import parts, pixels
-from vgtool.models.adapter import IMAGE, QUESTION, Adapter, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.inputs import Vision
 from vgtool.models.original import LANGUAGE_MODEL
+from vgtool.models.prompts import IMAGE, QUESTION
 from vgtool.records import Grid
 
 CHAT = f"<|im_start|>user\n{IMAGE}\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
@@ -41,6 +43,7 @@ class Hulu(Adapter):
     """Mean and deviation of the pixels [3, 1, 1]."""
     sides: str = "swapped"
 
+    alpha = "drop"
     settings = Adapter.settings | {"sides"}
     renames: ClassVar[Mapping[str, str]] = {
         r"^model\.vision_encoder\.(vision_encoder\.)?": "model.vision_tower.",
@@ -99,7 +102,7 @@ class Hulu(Adapter):
     def prepare(self, image: Image.Image) -> Vision:
         first, second = image.size if self.sides == "swapped" else image.size[::-1]
         rows, cols = patches(first, second, self.patch, *self.budget)
-        canvas = image.resize((cols * self.patch, rows * self.patch), Image.Resampling.BICUBIC)
+        canvas = pixels.resized(image, cols * self.patch, rows * self.patch)
         values = pixels.scaled(canvas, *self.normal)
         cells = values.reshape(3, rows, self.patch, cols, self.patch).permute(1, 3, 0, 2, 4)
         geometry = Geometry.squash(image.width, image.height, *canvas.size, Grid(rows, cols))

@@ -8,9 +8,10 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration
 
 from vgtool.errors import SampleError, VgError
 from vgtool.models import tiles
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid
 
 OPEN, CLOSE = "<img>", "</img>"
@@ -35,7 +36,7 @@ class InternVL(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
-        config = checkpoint.configured(InternVLConfig, checkpoint.config())
+        config = checkpoint.configured(InternVLConfig, checkpoint.config(native=True))
         processor = checkpoint.image_processor()
         side = config.vision_config.image_size[0]
         if (processor.size.height, processor.size.width) != (side, side) or not processor.do_resize:

@@ -16,17 +16,17 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Inter
 
 from vgtool.errors import VgError
 from vgtool.models import internlm, merge, parts, pixels, tiles
-from vgtool.models.adapter import IMAGE, QUESTION, Adapter, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation
 from vgtool.models.checkpoint import Checkpoint, Placement, split_qkv
+from vgtool.models.inputs import Vision
 from vgtool.models.internvl import CLOSE, OPEN, token_grid
+from vgtool.models.prompts import IMAGE, QUESTION
 from vgtool.models.stored import merged
 from vgtool.records import Grid
 
 CONTEXT, END = "<IMG_CONTEXT>", "<|im_end|>"
-FIRST = (
-    "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
-)
+FIRST = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
 SECOND = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 TEMPLATES = {"Hermes-2": (FIRST, ""), "internlm2-chat": (FIRST, ""), "internvl2_5": (SECOND, "\n")}
 """Name in config.json -> system message, and what follows the end of a turn."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vgtool.errors import VgError
-from vgtool.models.files import PARTS, read_json
+from vgtool.models.files import PARTS, read_json, refuse_hlora
 from vgtool.registry import ModelSpec
 
 NATIVE = {
@@ -100,11 +100,7 @@ def _original(config: dict[str, Any], folder: Path) -> str:
 
 def _config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
-    if not config and any(folder.glob("*hlora*")):  # HealthGPT's own repositories
-        raise VgError(
-            f"'{folder}' holds H-LoRA weights without their language model, and no merge of them is exact.",
-            "HealthGPT-Pro's checkpoints load.",
-        )
     if not config:
+        refuse_hlora(folder)
         raise VgError(f"'{folder}' has no config.json.", "Give the folder of a whole checkpoint.")
     return config

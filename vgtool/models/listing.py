@@ -31,6 +31,7 @@ def _row(spec: ModelSpec) -> dict[str, Any]:
         "fetch": hub.fetch_command(spec) if spec.hub else None,
         "knockout_layers": spec.knockout_layers,
         "published_heads": len(spec.heads_ranked or ()),
+        "boxes": f"{spec.boxes.scale}, {spec.boxes.frame} image" if spec.boxes else "no training known",
         "notes": spec.notes,
         "unverified": spec.unverified,
     }

@@ -13,9 +13,10 @@ from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGener
 
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid
 
 VICUNA = "USER: <image>\n{question} ASSISTANT:"
@@ -33,7 +34,7 @@ class Llava(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
-        config = checkpoint.configured(LlavaConfig, checkpoint.config())
+        config = checkpoint.configured(LlavaConfig, checkpoint.config(native=True))
         processor = checkpoint.image_processor()
         layout(processor, 64, 64, Grid(1, 1))  # refuses settings this adapter does not know, before weights are read
         _fits(config, processor, checkpoint)

@@ -85,7 +85,8 @@ def load(
     lora: Path | None = None,
 ) -> "Adapter":
     """The model of an entry, from `source` or from where the entry says, ready to run."""
-    from vgtool.models.checkpoint import Checkpoint, digest
+    from vgtool.models.checkpoint import Checkpoint
+    from vgtool.models.files import digest
 
     kind = adapter_class(spec.adapter)
     if unknown := sorted(set(spec.options) - kind.settings):

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from vgtool.errors import VgError
+from vgtool.models import quantised
 from vgtool.models.adapter import Adapter
-from vgtool.models.checkpoint import digest, read_tensors
-from vgtool.models.files import read_json, refuse_lfs
+from vgtool.models.checkpoint import read_tensors
+from vgtool.models.files import digest, read_json, refuse_hlora, refuse_lfs
 
 OLDER = (
     (r"^language_model\.model\.", "model.language_model."),
@@ -71,6 +72,9 @@ def apply(adapter: Adapter, folder: Path) -> None:
         import peft
     except ImportError:
         raise VgError("--lora needs peft, which is not installed.", "Run `pip install 'vgtool[lora]'`.") from None
+    if by := quantised.method(adapter.model.config):
+        raise VgError(f"--lora: '{adapter.spec.name}' is quantised ({by}), so that no merge is exact.", quantised.FULL)
+    refuse_hlora(folder)
     config = read_json(folder / "adapter_config.json")
     _refuse(config, folder)
     found = _found(adapter, folder, str(config["peft_type"]))

@@ -8,8 +8,8 @@ once per model and image shape (stripes.py, gridfit.py), and kept on disk (shape
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from PIL import Image
@@ -18,14 +18,15 @@ from transformers import Cache
 
 from vgtool.errors import SampleError, VgError
 from vgtool.models import auto, shapes, stripes
-from vgtool.models.adapter import IMAGE, QUESTION, Adapter, Inputs, Prompt, Vision, covered
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.entering import entering
+from vgtool.models.inputs import Inputs, Prompt, Vision
+from vgtool.models.prompts import IMAGE, QUESTION, covered
 from vgtool.models.shapes import Shape
 from vgtool.models.wording import refused
-
-SAMPLE, OTHER = "Is there a mass?", "Which side?"
-"""The user's text while a prompt's parts are told apart."""
+from vgtool.models.written import SAMPLE, SMALL, Around, Writer, per_token, separating
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,51 +52,34 @@ class NativeVision(Vision):
 class Native(Adapter):
     """AutoModelForImageTextToText with AutoProcessor."""
 
-    processor: Any
+    writer: Writer
+    """Its processor."""
+    around: Around
+    """The ids around an image."""
     decoder: nn.Module
     """The text model inside."""
-    mark: str
-    """What the chat template writes for an image."""
-    lead: tuple[int, ...] = ()
-    """Ids before the image."""
-    trail: tuple[int, ...] = ()
-    """Ids after it, with SAMPLE as the user's text."""
-    anchor: str = ""
-    """The last special token of an image, behind which a text is tokenised as in the whole prompt."""
-    before: str = ""
-    """What stands between the anchor and the user's text."""
-    after: str = ""
-    """What follows the user's text."""
-    special: frozenset[int] = frozenset()
-    """Special tokens of an image, which no question may hold."""
-    text_kinds: Mapping[str, int] = field(default_factory=dict)
-    """Per-token inputs of the processor -> what text has there."""
     axes: int = 0
     """Rope axes that the model hands to its text model; 0 is one position a token."""
     settled: dict[tuple[int, int], Shape] = field(default_factory=dict)
     """Image shape (width, height) -> what was measured."""
     lock: Any = field(default_factory=threading.RLock)
     """Held by each pass: shapes are measured in the threads that prepare images."""
-    backend: str = "pil"
-    """What its image processor runs on."""
-    grown: bool = False
-    """Whether the number of tokens follows the image."""
 
     embeds = False
-    settings: ClassVar[frozenset[str]] = Adapter.settings
 
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         config, kind = auto.model_class(checkpoint)
         processor = auto.processor(checkpoint, config)
+        tokenizer, name = processor.tokenizer, checkpoint.spec.name
         mark, template = auto.template(checkpoint, processor)
-        words = conversation(checkpoint, processor.tokenizer, None, *ends(config), template=template)
+        words = conversation(checkpoint, tokenizer, None, *ends(config), template=template)
         model = checkpoint.build(kind, config, placement)
-        made = cls(model=model, processor=processor, decoder=auto.text_model(model, checkpoint), mark=mark, **words)
-        if not type(processor.image_processor).__name__.endswith("Pil"):
-            made.backend = "torchvision"
+        decoder = auto.text_model(model, checkpoint)
+        writer = Writer(name, processor, tokenizer, words["template"], mark, words["separator"])
+        made = cls(model=model, decoder=decoder, writer=writer, around=writer.around(), **words)
         if model.device.type != "meta":  # where doctor looks, nothing can be measured
-            made._learn()
+            made._seeing()
         return made
 
     # ---- facts -------------------------------------------------------------------------------------------------
@@ -106,7 +90,12 @@ class Native(Adapter):
 
     @property
     def follows_image(self) -> bool:
-        return self.grown
+        return self.around.grown
+
+    @property
+    def backend(self) -> str:
+        """What its image processor runs on."""
+        return "pil" if type(self.writer.processor.image_processor).__name__.endswith("Pil") else "torchvision"
 
     @property
     def ungridded(self) -> str:
@@ -122,109 +111,65 @@ class Native(Adapter):
     def image_token(self) -> int | None:
         return None
 
-    # ---- the prompt's parts ------------------------------------------------------------------------------------
+    # ---- the prompt --------------------------------------------------------------------------------------------
 
-    def _learn(self) -> None:
-        """Tell the ids of an image from those of the text, on two image shapes and two texts."""
-        small, other = (self.processed(SAMPLE, [Image.new("RGB", size)]) for size in ((96, 72), (72, 216)))
-        ids = small["input_ids"][0].tolist()
-        start, stop = self._cut(ids, self.processed(OTHER, [Image.new("RGB", (96, 72))])["input_ids"][0].tolist())
-        self.lead, self.trail = tuple(ids[:start]), tuple(ids[stop:])
-        self.special = frozenset(ids[start:stop]) & self._added
+    def _seeing(self) -> None:
+        """VgError when the model cannot take what its processor makes of an image, shows it in no token of its prompt,
+        or reads a question otherwise."""
         try:
             with torch.inference_mode():
-                changing = stripes.columns(self.first_states, 96, 72)
+                changing = stripes.columns(self.first_states, *SMALL)
         except torch.OutOfMemoryError:
             raise
         except (ValueError, RuntimeError, TypeError, IndexError, AttributeError) as error:
             raise VgError(
-                f"'{self.spec.name}' cannot take what its processor makes of an image: {' '.join(str(error).split())}",
+                f"'{self.spec.name}' cannot take what its processor makes of an image: "
+                f"{' '.join(str(error).split()).rstrip('.')}.",
                 "The processor is another model's, or this class of transformers works in a way of its own.",
             ) from None
-        self.anchor = self.tokenizer.convert_ids_to_tokens(ids[stop - 1])
-        self.grown = len(other["input_ids"][0]) != len(ids) or any(
-            one.shape != small[name].shape for name, one in other.items() if torch.is_tensor(one)
-        )
         if not len(changing):
             raise VgError(
                 f"No token of the prompt of '{self.spec.name}' changes with the image.",
                 "It takes its image beside the text (cross-attention), where vgtool reads no map.",
             )
-        for name, values in self._per_token(small).items():
-            outside = set(values[:start]) | set(values[stop:])
-            if len(outside) > 1:
-                raise VgError(
-                    f"The processor of '{self.spec.name}' marks the words of a prompt by several {name}.",
-                    "vgtool cannot rebuild them for another question; use another model.",
-                )
-            self.text_kinds = {**self.text_kinds, name: outside.pop() if outside else 0}
-        words = self.tokenizer.decode(self.trail, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        self.before, _, self.after = words.partition(SAMPLE)  # with what the processor itself puts around a question
-        if self.prompt(SAMPLE).tail != self.trail:
+        if self.prompt(SAMPLE).tail != self.around.trail:
             raise VgError(
                 f"The tokenizer of '{self.spec.name}' reads a question otherwise than its processor does.",
                 "Give its entry a prompt with a special token before the question (docs/models.md).",
             )
 
-    @property
-    def _added(self) -> frozenset[int]:
-        return frozenset(self.tokenizer.get_added_vocab().values())
-
-    def _cut(self, ids: list[int], other: list[int]) -> tuple[int, int]:
-        """[start, stop) of the image's ids: from where the prompt without an image differs to before where another
-        question does, from special token to special token."""
-        bare = self._ids(self.template.replace(IMAGE, "").replace(QUESTION, SAMPLE))
-        question = _common(ids, other)
-        inside = [at for at in range(min(_common(ids, bare), question), question) if ids[at] in self._added]
-        if not inside or len(ids) <= len(bare):
-            raise VgError(
-                f"The processor of '{self.spec.name}' writes no image tokens into its prompt.",
-                "It is another model's, or this model takes its image beside the text, where no map can be read.",
-            )
-        # What stands between the image and the question in a prompt without one is text, as in any prompt.
-        text = len(bare) - _common(ids, bare) - (len(ids) - question)
-        return inside[0], max(at for at in inside if at < question - max(text, 0)) + 1
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=not self._spelled(text)).input_ids)
-
-    def _spelled(self, text: str) -> bool:
-        """Whether a text begins with the BOS that the tokenizer would add."""
-        return bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
-
     def processed(self, text: str, images: Sequence[Image.Image]) -> dict[str, Any]:
-        """The processor's output for a prompt with images."""
-        head, _, rest = self.template.partition(IMAGE)
-        marks = self.separator.join([self.mark] * len(images))
-        words = head + marks + rest.replace(QUESTION, text)
-        spelled = {"add_special_tokens": False} if self._spelled(words) else {}
-        out = self.processor(text=[words], images=list(images), return_tensors="pt", **spelled)
-        return {name: value for name, value in out.items() if name != "labels"}
+        return self.writer(text, images)
 
-    @staticmethod
-    def _per_token(out: Mapping[str, Any]) -> dict[str, list[int]]:
-        """Inputs beside the ids that have one number a token."""
-        shape = out["input_ids"].shape
-        return {
-            name: value[0].tolist()
-            for name, value in out.items()
-            if torch.is_tensor(value) and value.shape == shape and name not in ("input_ids", "attention_mask")
-        }
+    def rephrased(self, ask: str, prompt: str | None = None) -> Self:
+        if prompt is not None:
+            raise VgError(f"'{self.spec.name}' is asked through its own processor.", "Leave prompt out of its boxes.")
+        made = super().rephrased(ask)
+        lead, _, trail = ask.partition(QUESTION)
+        around = self.around
+        made.around = replace(around, before=around.before + lead, after=trail + around.after)
+        return made
 
-    def prompt(self, text: str) -> Prompt:
+    def beside(self) -> Self:
+        made = super().beside()
+        made.writer = replace(self.writer, separator=made.separator)
+        return made
+
+    def prompt(self, text: str, images: int = 1) -> Prompt:
         text = self.wording(text)
-        if IMAGE in text or self.special & set(self.tokenizer(text, add_special_tokens=False).input_ids):
+        if IMAGE in text or self.around.special & set(self.tokenizer(text, add_special_tokens=False).input_ids):
             raise SampleError("placeholder_in_question", "the question holds a token that stands for an image")
-        lead = self.anchor + self.before
-        encoded = self.tokenizer(lead + text + self.after, add_special_tokens=False, return_offsets_mapping=True)
+        around = self.around
+        lead = around.anchor + around.before
+        encoded = self.tokenizer(lead + text + around.after, add_special_tokens=False, return_offsets_mapping=True)
         start, stop = covered([tuple(span) for span in encoded.offset_mapping], len(lead), len(lead) + len(text))
         for token in encoded.input_ids[start:stop]:
             if token in self.marks:
                 raise refused(self.tokenizer.convert_ids_to_tokens(token))
-        return Prompt(self.lead, tuple(encoded.input_ids[1:]), (max(start - 1, 0), max(stop - 1, 0)))
+        return Prompt(around.lead, tuple(encoded.input_ids[1:]), (max(start - 1, 0), max(stop - 1, 0)))
 
     def spoken(self, text: str) -> set[int]:
-        return set(self._prepared([Image.new("RGB", (96, 72))])["input_ids"][0].tolist())
+        return set(self._prepared([Image.new("RGB", SMALL)])["input_ids"][0].tolist())
 
     # ---- images ------------------------------------------------------------------------------------------------
 
@@ -232,21 +177,20 @@ class Native(Adapter):
         size = image.size
         with self.lock:  # a tokenizer is not to be used by two threads, nor the model
             out = self._prepared([image])
-            ids, kinds = out["input_ids"][0].tolist(), self._per_token(out)
-            self._expect(ids)
-            start, stop = len(self.lead), len(ids) - len(self.trail)
-            shape = self.settled.get(size) or shapes.read(self, size, stop - start)
+            span, kinds = self._inner(out), per_token(out)
+            shape = self.settled.get(size) or shapes.read(self, size, len(span))
             if shape is None:
                 shape = self._measured(size)
-                shapes.write(self, size, stop - start, shape)
+                shapes.write(self, size, len(span), shape)
             self.settled[size] = shape
+        start = len(self.around.lead)
         return NativeVision(
             self._tensors(out),
             shape.geometry(*size),
             overview=len(shape.overview),
             image=image,
-            span=tuple(ids[start:stop]),
-            kinds={name: tuple(values[start:stop]) for name, values in kinds.items()},
+            span=tuple(span),
+            kinds={name: tuple(values[start : start + len(span)]) for name, values in kinds.items()},
             shape=shape,
         )
 
@@ -266,16 +210,18 @@ class Native(Adapter):
             shape = ", ".join(f"{image.width} x {image.height}" for image in images)
             raise SampleError("image_shape", f"{shape} pixels: {' '.join(str(error).split())}") from None
 
-    def _expect(self, ids: Sequence[int]) -> None:
-        """SampleError when an image changes the words around it."""
-        if tuple(ids[: len(self.lead)]) != self.lead or tuple(ids[len(ids) - len(self.trail) :]) != self.trail:
+    def _inner(self, out: Mapping[str, Any]) -> list[int]:
+        """The ids of a prompt's images. SampleError when they change the words around them."""
+        inner = self.around.inner(out["input_ids"][0].tolist())
+        if inner is None:
             raise SampleError("grid_mismatch", "the processor writes other words around this image")
+        return inner
 
     def _tensors(self, out: Mapping[str, Any]) -> dict[str, Any]:
         return {
             name: value
             for name, value in out.items()
-            if name not in ("input_ids", "attention_mask") and name not in self.text_kinds
+            if name not in ("input_ids", "attention_mask") and name not in self.around.kinds
         }
 
     def placed(self, vision: Vision) -> dict[str, Any]:
@@ -292,14 +238,15 @@ class Native(Adapter):
 
     def inputs(self, visions: Sequence[Vision], head: Sequence[int], tail: Sequence[int]) -> Inputs:
         ids, columns, overview, reach = list(head), list[Tensor](), list[Tensor](), len(head)
-        kinds = {name: [kind] * len(head) for name, kind in self.text_kinds.items()}
+        plain = self.around.kinds
+        kinds = {name: [kind] * len(head) for name, kind in plain.items()}
         tensors, between = self._several(visions)
         for index, vision in enumerate(visions):
             assert isinstance(vision, NativeVision) and vision.shape is not None
             if index:
                 ids += between
                 reach += len(between)
-                kinds = {name: [*kind, *[self.text_kinds[name]] * len(between)] for name, kind in kinds.items()}
+                kinds = {name: [*kind, *[plain[name]] * len(between)] for name, kind in kinds.items()}
             columns.append(torch.tensor(vision.shape.cells, device=self.device) + len(ids))
             overview.append(torch.tensor(vision.shape.overview, dtype=torch.long, device=self.device) + len(ids))
             ids += vision.span
@@ -310,7 +257,7 @@ class Native(Adapter):
         if visions:
             kwargs |= {"attention_mask": torch.ones_like(kwargs["input_ids"])} | tensors
             for name, kind in kinds.items():
-                kwargs[name] = torch.tensor([[*kind, *[self.text_kinds[name]] * len(tail)]], device=self.device)
+                kwargs[name] = torch.tensor([[*kind, *[plain[name]] * len(tail)]], device=self.device)
         return Inputs(kwargs, len(ids), tuple(columns), tuple(overview), reach + len(tail))
 
     def _several(self, visions: Sequence[Vision]) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -320,17 +267,11 @@ class Native(Adapter):
         some = [vision for vision in visions if isinstance(vision, NativeVision) and vision.image is not None]
         with self.lock:
             out = self._prepared([vision.image for vision in some if vision.image is not None])
-        ids = out["input_ids"][0].tolist()
-        self._expect(ids)
-        inner = ids[len(self.lead) : len(ids) - len(self.trail)]
-        spans = [list(vision.span) for vision in some]
-        room = len(inner) - sum(map(len, spans))
-        size = room // (len(spans) - 1) if room >= 0 else 0
-        between = inner[len(spans[0]) : len(spans[0]) + size]
-        wanted = spans[0] + [token for span in spans[1:] for token in [*between, *span]]
-        if inner != wanted:
+        inner = self._inner(out)
+        between = separating(inner, [vision.span for vision in some])
+        if between is None:
             raise SampleError("several_images", "the processor prepares an image otherwise beside another")
-        return {name: self._to(value) for name, value in self._tensors(out).items()}, tuple(between)
+        return {name: self._to(value) for name, value in self._tensors(out).items()}, between
 
     def positions(self, rope: Tensor) -> Tensor:
         return rope[None].expand(self.axes, -1, -1) if self.axes else rope
@@ -356,51 +297,19 @@ class Native(Adapter):
 
     def first_states(self, image: Image.Image) -> Tensor:
         """What goes into the first text layer [L, hidden]."""
-        return self._first(self.processed(SAMPLE, [image]))[0]
+        return self._entering(self.processed(SAMPLE, [image]))[0]
 
-    def _first(self, out: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """(input of the first text layer [L, hidden], rope positions that the model hands to its text model)."""
-        got: dict[str, Any] = {}
-
-        def entering(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            got["positions"] = kwargs.get("position_ids")
-
-        def reaching(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            states = args[0] if args else kwargs["hidden_states"]
-            got["states"] = states.reshape(-1, *states.shape[-2:])[0]  # several streams (AltUp) begin alike
-            raise _Reached
-
-        layers: Any = self.decoder.layers
-        hooks = [
-            self.decoder.register_forward_pre_hook(entering, with_kwargs=True),
-            layers[0].register_forward_pre_hook(reaching, with_kwargs=True),
-        ]
-        try:
-            self.model(**{name: self._to(value) for name, value in out.items()}, use_cache=False)
-        except _Reached:
-            pass
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return got["states"], got["positions"]
+    def _entering(self, out: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        return entering(self.model, self.decoder, {name: self._to(value) for name, value in out.items()})
 
     def reach(self, image: Image.Image) -> int:
         """How many rope positions an image's span takes; notes how many axes there are."""
         out = self.processed(SAMPLE, [image])
-        _, positions = self._first(out)
-        start, length = len(self.lead), out["input_ids"].shape[1]
-        stop = length - len(self.trail)
+        _, positions = self._entering(out)
+        start, length = len(self.around.lead), out["input_ids"].shape[1]
+        stop = length - len(self.around.trail)
         if positions is None:
             return stop - start
         self.axes = positions.shape[0] if positions.dim() == 3 else 0
-        after = positions[..., stop] if self.trail else positions.max() + 1
+        after = positions[..., stop] if self.around.trail else positions.max() + 1
         return int(after.max()) - start
-
-
-class _Reached(Exception):
-    """Ends a pass at the first text layer."""
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common start."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -22,9 +22,10 @@ from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGener
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models import hub, parts, pixels
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation
 from vgtool.models.checkpoint import Checkpoint, Placement, shape, split_qkv
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid
 from vgtool.registry import ModelSpec
 
@@ -120,8 +121,13 @@ class Original(Adapter):
             grid=Grid(side, side),
             scales=scales,
             aspect=aspect,
+            longest=parts.longest(config, checkpoint),
             **words,
         )
+
+    @property
+    def image_length(self) -> int:
+        return self.grid.tokens
 
     def prepare(self, image: Image.Image) -> Vision:
         width, height = image.size

@@ -59,6 +59,12 @@ def ask(found: Any, wanted: Any, what: str, checkpoint: Checkpoint) -> None:
         )
 
 
+def longest(config: Mapping[str, Any], checkpoint: Checkpoint) -> int | None:
+    """Tokens behind which LLaVA's and VILA's code cuts off a prompt with its image; None where it does not."""
+    found = config.get("tokenizer_model_max_length")
+    return None if found is None else whole(found, "tokenizer_model_max_length", checkpoint, 1)
+
+
 def whole(found: Any, what: str, checkpoint: Checkpoint, least: int = 0) -> int:
     """A setting that has to be a whole number from `least` on. VgError otherwise."""
     if isinstance(found, bool) or not isinstance(found, int) or found < least:

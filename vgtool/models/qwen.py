@@ -21,12 +21,15 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding.geometry import Geometry
-from vgtool.models.adapter import Adapter, Inputs, Vision
+from vgtool.models import pixels
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
+from vgtool.models.inputs import Inputs, Vision
 from vgtool.records import Grid
 
 BUDGET = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
@@ -37,9 +40,12 @@ class Qwen25(Adapter):
     """Qwen2_5_VLForConditionalGeneration."""
 
     image_processor: Any
+    twice: bool = False
+    """An image is resized to whole cells before the processor sees it, as the package qwen-vl-utils does, which Qwen's
+    own examples use. Without a budget of pixels the processor then leaves it alone, and both ways are one."""
 
     embeds = False
-    settings = Adapter.settings | BUDGET.keys()
+    settings = Adapter.settings | BUDGET.keys() | {"twice"}
     host: ClassVar[tuple[type[PreTrainedConfig], Any]] = (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
 
     @property
@@ -49,20 +55,22 @@ class Qwen25(Adapter):
     @classmethod
     def open(cls, checkpoint: Checkpoint, placement: Placement) -> Self:
         checkpoint.refuse_remote_code("config.json")
-        config = checkpoint.configured(cls.host[0], checkpoint.config())
+        config = checkpoint.configured(cls.host[0], checkpoint.config(native=True))
         processor = processor_of(checkpoint, config)
         words = conversation(checkpoint, checkpoint.tokenizer(), config.image_token_id, *ends(config))
-        return cls(model=checkpoint.build(cls.host[1], config, placement), image_processor=processor, **words)
+        model = checkpoint.build(cls.host[1], config, placement)
+        twice = bool(checkpoint.spec.options.get("twice", False))
+        return cls(model=model, image_processor=processor, twice=twice, **words)
 
     def prepare(self, image: Image.Image) -> Vision:
-        processor = self.image_processor
+        processor, patch = self.image_processor, self.image_processor.patch_size
         try:
-            out = processor(image, input_data_format="channels_last", return_tensors="pt")
+            seen = _in_cells(image, patch * processor.merge_size) if self.twice else image
+            out = processor(seen, input_data_format="channels_last", return_tensors="pt")
         except ValueError as error:  # smart resize refuses an aspect ratio above 200
             raise SampleError("image_shape", f"{image.width} x {image.height} pixels: {error}") from None
         _, rows, cols = out.image_grid_thw[0].tolist()
-        patch, merge = processor.patch_size, processor.merge_size
-        grid = Grid(rows // merge, cols // merge)
+        grid = Grid(rows // processor.merge_size, cols // processor.merge_size)
         geometry = Geometry.squash(image.width, image.height, cols * patch, rows * patch, grid)
         return Vision({"pixel_values": out.pixel_values, "image_grid_thw": out.image_grid_thw}, geometry)
 
@@ -70,7 +78,7 @@ class Qwen25(Adapter):
         assert self.image_token is not None
         ids, columns = list(head), []
         for index, vision in enumerate(visions):
-            ids += self.between() if index else ()
+            ids += self.between(index + 1) if index else ()
             columns.append(torch.arange(len(ids), len(ids) + vision.tokens, device=self.device))
             ids += [self.image_token] * vision.tokens
         ids += tail
@@ -105,6 +113,13 @@ class Qwen3(Qwen25):
     """Qwen3VLForConditionalGeneration."""
 
     host = (Qwen3VLConfig, Qwen3VLForConditionalGeneration)
+
+
+def _in_cells(image: Image.Image, cell: int) -> Image.Image:
+    """The image as qwen-vl-utils hands it over: sides of whole cells, 4 to 16384 in all. ValueError for an aspect ratio
+    above 200."""
+    height, width = smart_resize(image.height, image.width, cell, 4 * cell * cell, 16384 * cell * cell)
+    return pixels.resized(image, width, height)
 
 
 def processor_of(checkpoint: Checkpoint, config: Any) -> Any:

@@ -26,7 +26,7 @@ from vgtool.records import Grid
 if TYPE_CHECKING:
     from vgtool.models.native import Native
 
-VERSION = 6
+VERSION = 7
 """Raised when measuring or its file changes."""
 
 
@@ -73,7 +73,7 @@ def measure(adapter: "Native", size: tuple[int, int]) -> Shape:
             seen = stripes.measure(adapter.first_states, found, width, height)
             if seen.x.lost or seen.y.lost:
                 seen = stripes.measure(adapter.first_states, found, width, height, every=True)
-    places = found - len(adapter.lead)
+    places = found - len(adapter.around.lead)
     shared: Any = {"reach": reach, "axes": adapter.axes, "passes": seen.passes + 3}
     stripe = max(seen.x.stripe, seen.y.stripe)
     try:

@@ -31,6 +31,8 @@ ANSWERS = 0.08
 """Share of a token's largest answer from which a stripe counts as its own; below are the tails of resizing."""
 STILL = 0.2
 """Share of the upper quartile of answers below which a token has no pixels of its own: padding, and smears over it."""
+FAINT = 0.02
+"""The same for a token at a corner, of which two edges of the image leave few pixels."""
 STRIPES = 48
 """Least stripes of an axis, where it has the pixels."""
 
@@ -68,11 +70,10 @@ class Seen:
     passes: int
     """Passes of the vision tower that it took."""
 
-    @property
-    def strong(self) -> NDArray[np.bool_]:
-        """Columns with pixels of their own."""
+    def strong(self, share: float = STILL) -> NDArray[np.bool_]:
+        """Columns with pixels of their own: those that answer by this share of the upper quartile of answers."""
         answer = np.minimum(self.x.answer, self.y.answer)
-        return answer > STILL * np.quantile(answer, 0.75)
+        return answer > share * np.quantile(answer, 0.75)
 
 
 def _alone(

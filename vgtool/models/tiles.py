@@ -22,7 +22,7 @@ def arrangement(image: Image.Image, side: int, least: int, most: int) -> tuple[i
 
 def cut(image: Image.Image, side: int, across: int, down: int, thumbnail: bool) -> list[Image.Image]:
     """The tiles, row by row, and the thumbnail."""
-    canvas = image.resize((across * side, down * side), Image.Resampling.BICUBIC)
+    canvas = pixels.resized(image, across * side, down * side)
     places = [(col * side, row * side) for row in range(down) for col in range(across)]
     tiles = [canvas.crop((x, y, x + side, y + side)) for x, y in places]
     return [*tiles, pixels.squash(image, side)] if thumbnail else tiles

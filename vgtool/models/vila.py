@@ -14,10 +14,11 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Sigli
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models import merge, parts, pixels
-from vgtool.models.adapter import Adapter, Vision
+from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.files import PARTS
+from vgtool.models.inputs import Vision
 from vgtool.records import Grid
 
 LATER = frozenset(
@@ -84,7 +85,12 @@ class Vila(Adapter):
             InternVLForConditionalGeneration, host, placement, tensors=tensors, renames=cls.renames
         )
         model.model.pixel_shuffle = merge.transposed
-        return cls(model=model, size=vision.image_size, patch=vision.patch_size, **words)
+        longest = parts.longest(llm, checkpoint)
+        return cls(model=model, size=vision.image_size, patch=vision.patch_size, longest=longest, **words)
+
+    @property
+    def image_length(self) -> int:
+        return _grid(self.size // self.patch).tokens
 
     def prepare(self, image: Image.Image) -> Vision:
         squashed = pixels.squash(image, self.size)

@@ -11,15 +11,15 @@ from typing import Any
 
 from vgtool.errors import SampleError, VgError
 
-STRIPS = ("both", "right", "none")
+STRIPS = ("both", "left", "right", "none")
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
     """How a family words a question."""
 
-    strip: str = "both"
-    """Which ends lose their blanks: both, right or none."""
+    strip: str = "none"
+    """Which ends lose their blanks: both, left, right or none."""
     delete: tuple[str, ...] = ()
     """Texts that the original deletes from a question, one after the other."""
     opens: str = ""
@@ -29,7 +29,7 @@ class Wording:
         """The question as the model sees it. SampleError when it holds what opens an answer."""
         for mark in self.delete:
             text = text.replace(mark, "")
-        text = {"both": text.strip(), "right": text.rstrip()}.get(self.strip, text)
+        text = {"both": text.strip(), "left": text.lstrip(), "right": text.rstrip()}.get(self.strip, text)
         if self.opens and self.opens in text:
             raise refused(self.opens)
         return text

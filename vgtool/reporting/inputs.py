@@ -7,15 +7,19 @@ and their figures joined. Heavy columns (maps, masks) are streamed later, by `vg
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from vgtool.errors import VgError
+from vgtool.grounding.heads import known_mean
 from vgtool.runs.store import Store
-from vgtool.scoring.inputs import ANSWERS, Run, kind_of, read_run
-from vgtool.scoring.runs import GROUNDING, METRICS, Scored, scored
+from vgtool.scoring.grounding import stacked
+from vgtool.scoring.inputs import Run, kind_of, read_run
+from vgtool.scoring.runs import METRICS, Scored, columns_of, scored
 
 PLACES = (Path("runs"), Path(".demo"))
 """Where runs are looked for when none is named, first found first."""
@@ -31,6 +35,8 @@ class Source:
     scored: Scored
     benchmark: str
     """The benchmark as the run was given it, to find its images again; never shown."""
+    number: int = 1
+    """Its place among the runs of the report, from 1: figures of one run are numbered by it."""
 
     @property
     def run(self) -> Run:
@@ -63,6 +69,18 @@ class Source:
         return self.scored.measured
 
     @property
+    def samples(self) -> int:
+        return self.run.rows["sample_id"].n_unique()
+
+    @cached_property
+    def best(self) -> int | None:
+        """The layer of lowest mean KL; None when no layer is known on more than half of the samples."""
+        if self.run.kind != "probe" or not self.measured.height:
+            return None
+        values = known_mean(stacked(self.measured, "layer_kl"))
+        return None if np.isnan(values).all() else int(np.nanargmin(values))
+
+    @property
     def methods(self) -> list[str]:
         return self.scored.methods
 
@@ -89,7 +107,8 @@ def sources(paths: Sequence[Path], rule: str | None, partial: bool) -> list[Sour
     """The runs, cleaned and named. A run without any row is kept: the page says that it is empty."""
     found = [_read(path, partial) for path in dict.fromkeys(paths)]
     runs = scored([_cleaned(run) for run in found], rule)
-    return [Source(one, str(run.identity["benchmark"])) for one, run in zip(runs, found, strict=True)]
+    named = ((one, str(run.identity["benchmark"])) for one, run in zip(runs, found, strict=True))
+    return [Source(one, benchmark, number) for number, (one, benchmark) in enumerate(named, 1)]
 
 
 def families(sources: Iterable[Source]) -> list[Family]:
@@ -103,7 +122,8 @@ def families(sources: Iterable[Source]) -> list[Family]:
 
 def _read(path: Path, partial: bool) -> Run:
     kind = kind_of(path)
-    columns = list(dict.fromkeys([*ANSWERS, *SHAPE, "confidence"] if kind == "refine" else [*GROUNDING, *SHAPE]))
+    more = [*SHAPE, "confidence"] if kind == "refine" else SHAPE
+    columns = list(dict.fromkeys([*columns_of(path), *more]))
     if path.is_dir() and not any(Store(path).parts()):
         record = Store(path).read()
         lists = {"choices", "boxes", "grid_box", *METRICS}

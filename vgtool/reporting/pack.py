@@ -6,6 +6,8 @@ Base64 holds no character that could end a string, a script or a tag, so no text
 
 import base64
 import zlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,11 +15,12 @@ CHUNK = 2_000_000
 """Bytes of a chunk before it is deflated: what is read to show one sample."""
 INLINE = 6_000_000
 """Characters of all chunks together that still go into the page itself."""
+THREADS = 2
 
 
 @dataclass
 class Pack:
-    """Chunks in the making. `folder` is made only when they outgrow the page."""
+    """Chunks in the making, deflated in threads; `done` ends them. `folder` is made only when they outgrow the page."""
 
     folder: Path
     inline: int = INLINE
@@ -25,7 +28,9 @@ class Pack:
     kept: list[str] = field(default_factory=list)
     """Chunks that go into the page; empty once they are files."""
     _open: bytearray = field(default_factory=bytearray)
-    _spilled: bool = False
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+    _waiting: deque[Future[str]] = field(default_factory=deque)
+    _written: int = 0
 
     def add(self, data: bytes) -> tuple[int, int]:
         """Store bytes; returns their chunk and offset."""
@@ -39,16 +44,29 @@ class Pack:
         """End the chunk: what comes next is read at another time."""
         if not self._open:
             return
-        text = encoded(bytes(self._open))
+        self._waiting.append(self._threads.submit(encoded, bytes(self._open)))
         self._open = bytearray()
-        self.kept.append(text)
         self.chunks += 1
-        if self._spilled or sum(map(len, self.kept)) > self.inline:
+        while len(self._waiting) > 2 * THREADS:
+            self._take()
+
+    def done(self) -> None:
+        """End the last chunk and wait for all."""
+        self.cut()
+        while self._waiting:
+            self._take()
+        self._threads.shutdown()
+
+    def _take(self) -> None:
+        """The oldest chunk that is being deflated: kept, or written as a file with all before it."""
+        self.kept.append(self._waiting.popleft().result())
+        if self._written or sum(map(len, self.kept)) > self.inline:
             self.folder.mkdir(exist_ok=True)
-            for back, one in enumerate(reversed(self.kept), 1):
-                number = self.chunks - back
-                chunk_file(self.folder, number).write_text(f'vgtoolChunk({number},"{one}");\n', encoding="ascii")
-            self.kept, self._spilled = [], True
+            for text in self.kept:
+                name = chunk_file(self.folder, self._written)
+                name.write_text(f'vgtoolChunk({self._written},"{text}");\n', encoding="ascii")
+                self._written += 1
+            self.kept.clear()
 
 
 def chunk_file(folder: Path, number: int) -> Path:

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
+from vgtool import console
+
 HANDED_ON = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 def command(*words: str) -> list[str]:
-    """`vgtool WORDS...` of this very installation."""
-    return [sys.executable, "-m", "vgtool", *words]
+    """`vgtool WORDS...` of this very installation, which says as much as this process does."""
+    talk = {console.Talk.QUIET: ("-q",), console.Talk.VERBOSE: ("-v",)}.get(console.talk, ())
+    return [sys.executable, "-m", "vgtool", *words, *talk]
 
 
 def watch(

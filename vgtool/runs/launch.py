@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def prepare(
     store = Store(out or folder(kind, spec.name, rows.name, Path("runs")))
     own = {"model": spec.name, "adapter": spec.adapter, **of_rows(rows), **(known or {})}
     store.compare(kind, own, older)
-    trial.hold(store, rows.samples, rows.rejected, place.shard, console.say)
+    trial.hold(store, rows.samples, rows.rejected, place.shard, console.warn)
     most, many = (None if text == "auto" else int(text) for text in (batch, images))
     return Launch(store, place, most, many, checkpoint, older)
 
@@ -83,7 +84,7 @@ def already(at: Launch, rows: "Benchmark", labels: Collection[str], as_json: boo
         return None
     groups, lost = plan.mine(rows.samples, rows.rejected, at.place.shard)
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    held = at.store.finished(labels, ids, console.say)
+    held = at.store.finished(labels, ids, console.warn)
     if len(held) < len(ids):
         return None
     failed = Counter(error.split(":")[0] for error in held.values() if error)
@@ -115,6 +116,7 @@ def load(
     if source is not None:
         console.say(f"{spec.name}: {' '.join(spec.notes[:1]) or 'Local checkpoint.'}")
     logging.disable_progress_bar()
+    start = time.monotonic()
     placed: dict[str, Any] = {"dtype": dtype, "device": device, "device_map": device_map}
     adapter = load_model(spec, source=source, offline=offline, lora=lora, **placed)
     try:
@@ -124,8 +126,10 @@ def load(
             f"'{spec.name}' fits on {adapter.device}, but no question beside it.",
             "Use a larger card or --device-map auto.",
         ) from None
+    one = f"{adapter.dtype} on {adapter.device}".removeprefix("torch.")
+    console.detail(f"'{spec.name}' is loaded: {one}, {time.monotonic() - start:.1f} s.")
     if not opened.shared:
-        console.say(f"'{spec.name}' cannot share an image's prefix ({opened.unshared}): whole prompts.")
+        console.warn(f"'{spec.name}' cannot share an image's prefix ({opened.unshared}): whole prompts.")
     return opened
 
 
@@ -139,11 +143,14 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
     recorded: dict[str, Any] = {"images": images, "batch_size": at.batch or "auto", "device": str(adapter.device)}
     recorded |= {"shards": place.shard.count}
     for note in (*adapter.notes, *task.notes):
-        console.say(f"Note: {note}")
+        console.warn(f"Note: {note}")
     # the end of the path alone: enough to tell two checkpoints of one name apart, and no folder of this machine
     recorded |= {"checkpoint": "/".join(at.checkpoint.absolute().parts[1:][-3:])} if at.checkpoint else {}
     recorded |= {"roles": task.roles} if task.roles else {}
-    store.open(task.kind, identity(task, opened, rows), notes, recorded, at.older)
+    found = identity(task, opened, rows)
+    store.open(task.kind, found, notes, recorded, at.older)
+    console.detail(", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+    console.detail(f"{rows.rows:,} rows ({rows.split}, {rows.protocol}), up to {images} images a pass: {store.root}.")
     if trial.on_trial() is None:
         _require_space(task, adapter, rows, store, place.shard)
         if others := trial.others(store):
@@ -160,7 +167,7 @@ def execute(task: "Task", opened: "Sessions", rows: "Benchmark", at: Launch, as_
             images=images,
             batch=at.batch,
             report=report,
-            say=console.say,
+            say=console.warn,
             trial=trial.on_trial(),
             outcome=outcome,
         )
@@ -202,8 +209,10 @@ def _images(task: "Task", adapter: Any) -> int:
 
     text = adapter.model.config.get_text_config()
     width = text.hidden_size
-    shared = getattr(text, "num_key_value_heads", None) or adapter.heads
-    head = getattr(text, "head_dim", None) or width // adapter.heads
+    fields = text.to_dict()  # Gemma 4's layers differ in these, and its config object names no one value
+    shared = fields.get("num_key_value_heads") or adapter.heads
+    heads = (fields.get("head_dim"), fields.get("global_head_dim"))
+    head = max((one for one in heads if isinstance(one, int)), default=width // adapter.heads)
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).tokens
     size = adapter.dtype.itemsize
     shape = memory.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
@@ -222,7 +231,7 @@ def _require_space(task: "Task", adapter: Any, rows: "Benchmark", store: Store, 
     each = plan.row_bytes(adapter.layers, adapter.heads, tokens, methods, getattr(task, "maps", "none"))
     groups, lost = plan.mine(rows.samples, rows.rejected, shard)
     ids = {sample.id for group in groups for sample in group} | {one.id for one in lost}
-    left = len(ids) - len(store.finished(task.labels, ids, console.say))
+    left = len(ids) - len(store.finished(task.labels, ids, console.warn))
     store.require_space(left * each)
 
 
@@ -231,10 +240,12 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
         return
     found = {"out": str(store.root), "done": outcome.done, "skipped": outcome.skipped, "failed": dict(outcome.failed)}
     if as_json:
+        found |= {"unmeasured": dict(outcome.lacking)} if outcome.lacking else {}
         found |= {"warned": outcome.warned, "shard": place.shard.name, "limits": dataclasses.asdict(outcome.limits)}
         console.show(json.dumps(found))
     failed = "".join(f", {count} failed ({code})" for code, count in sorted(outcome.failed.items()))
     warned = f", {outcome.warned} with layers that are not finite" if outcome.warned else ""
+    warned += "".join(f", {count} not measured ({code})" for code, count in sorted(outcome.lacking.items()))
     memory = "".join(
         f", {most} {what} a pass on images of {tokens} tokens (memory)"
         for what, known in dataclasses.asdict(outcome.limits).items()
@@ -243,7 +254,12 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
     shard = "" if place.shard.count == 1 else f" shard {place.shard.name}:"
     again = " Stopped; the same command goes on from here." if outcome.stopped else ""
     counts = f"{outcome.done} samples run, {outcome.skipped} already there{failed}{warned}{memory}"
-    console.say(f"{shard.strip()} {counts}: {store.root}.{again}".strip())
+    told = console.warn if failed or outcome.stopped else console.say
+    told(f"{shard.strip()} {counts}: {store.root}.{again}".strip())
+    if failed and console.talk is console.Talk.VERBOSE:
+        for name, error in sorted(store.errors().items()):
+            if error:
+                console.detail(f"  '{name}': {error}")
 
 
 def _finish(outcome: "Outcome", store: Store, place: cluster.Place) -> int:
@@ -259,7 +275,9 @@ def _finish(outcome: "Outcome", store: Store, place: cluster.Place) -> int:
         missing = cluster.wait(store, place.shard.count, lambda: outcome.stopped is not None)
     if missing:
         names = ", ".join(shard.name for shard in missing)
-        console.say(f"Shards not finished: {names}. The same command, with any number of processes, goes on from here.")
+        console.warn(
+            f"Shards not finished: {names}. The same command, with any number of processes, goes on from here."
+        )
         return outcome.exit if outcome.stopped is not None else Exit.BUG
     failed = sum(error != "" for error in store.errors().values())
     console.say(

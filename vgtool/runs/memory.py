@@ -40,6 +40,8 @@ class Shape:
     image_tokens: int
     width: int
     """Of the hidden states, in numbers."""
+    assumed: str = ""
+    """What the grid follows, where `image_tokens` is a guess."""
 
     @property
     def column(self) -> float:

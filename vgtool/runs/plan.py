@@ -5,17 +5,13 @@ Standard library only, and no torch: `vgtool plan` answers at once. Estimates ar
 """
 
 import heapq
-import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vgtool.errors import VgError, did_you_mean
 from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX, Rejected, Sample
-from vgtool.registry import ModelSpec
 from vgtool.runs.memory import CHARACTERS_PER_TOKEN, MOST_IMAGES, TEMPLATE_TOKENS, Shape, batch_bytes
 from vgtool.runs.shard import Shard
 
@@ -111,6 +107,8 @@ class Plan:
     """Bytes of rows."""
     shards: list[tuple[int, int, int]]
     """(samples, images, prompt tokens) of each."""
+    assumed: str = ""
+    """What a reader must know of `image_tokens` where they are a guess."""
 
 
 def estimate(
@@ -171,6 +169,7 @@ def estimate(
         1.15 * weights + cache + 1e9,
         (len(samples) + len(rejected)) * row_bytes(shape.layers, shape.heads, shape.image_tokens, methods, maps),
         [(sum(map(len, shard)), images_of(shard), tokens_of(shard)) for shard in dealt],
+        shape.assumed and f"{shape.image_tokens} tokens an image are assumed: the grid follows it ({shape.assumed})",
     )
 
 
@@ -189,53 +188,6 @@ def card(name: str) -> Card:
     if name not in CARDS:
         raise VgError(f"No card '{name}' to plan for.", did_you_mean(name, CARDS))
     return CARDS[name]
-
-
-def shape(spec: ModelSpec, folder: Path | None) -> Shape:
-    """Sizes of a model from its registry entry, and from its config and weight headers where it is on disk."""
-    config = _json(folder / "config.json") if folder else {}
-    text = config.get("text_config") or config.get("llm_config") or config
-    parameters = spec.parameters * 1e9 if spec.parameters else (_parameters(folder) if folder else 0)
-    if not parameters:
-        raise VgError(
-            f"The size of '{spec.name}' is not known: models.yaml has no `parameters` and no weights are on disk.",
-            "Add `parameters` (in billions) to its entry, or fetch the model.",
-        )
-    layers = int(spec.layers or text.get("num_hidden_layers") or 32)
-    heads = int(spec.heads or text.get("num_attention_heads") or 32)
-    width = int(text.get("head_dim") or text.get("hidden_size", 128 * heads) / heads)
-    kv = int(text.get("num_key_value_heads") or heads) * width
-    stated = re.match(r"(\d+) x (\d+)", spec.grid or "")
-    grid = [int(n) for n in stated.groups()] if stated else []
-    vision = config.get("vision_config") or {}
-    if len(grid) < 2 and isinstance(vision.get("image_size"), int) and isinstance(vision.get("patch_size"), int):
-        grid = [vision["image_size"] // vision["patch_size"]] * 2
-    tokens = math.prod(grid) if len(grid) == 2 else IMAGE_TOKENS
-    hidden = int(text.get("hidden_size") or 128 * heads)
-    return Shape(parameters, 4.0 if spec.embedded else 2.0, layers, heads, kv, tokens, hidden)
-
-
-def _parameters(folder: Path) -> int:
-    """Numbers in a folder's safetensors, from their headers."""
-    total = 0
-    for path in folder.rglob("*.safetensors"):
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if size > 100_000_000:
-                raise VgError(f"'{path}' is not a whole safetensors file.", "Fetch it again.")
-            header = json.loads(file.read(size) or b"{}")
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return total
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise VgError(f"Cannot read '{path}': {error}.", "Fetch the checkpoint again.") from None
-    return value if isinstance(value, dict) else {}
 
 
 def readable(plan: Plan, card_name: str) -> Mapping[str, str]:

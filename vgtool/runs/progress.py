@@ -46,8 +46,9 @@ class Log:
 
 @contextmanager
 def reporting(title: str, speaks: bool = True) -> Iterator[Report]:
-    """A report for the runner to call after every image. `speaks`: False keeps all but one process of a node quiet."""
-    if not speaks:
+    """A report for the runner to call after every image. `speaks`: False keeps all but one process of a node quiet; -q
+    keeps all."""
+    if not speaks or console.talk is console.Talk.QUIET:
         yield lambda done, failed, before, total: None
         return
     if not sys.stderr.isatty():

@@ -47,6 +47,8 @@ class Outcome:
     failed: Counter[str] = field(default_factory=Counter)
     """Failure code -> samples."""
     warned: int = 0
+    lacking: Counter[str] = field(default_factory=Counter)
+    """Why samples that ran lack a number that was asked for -> samples."""
     stopped: int | None = None
     """The signal that stopped it."""
     limits: Limits = field(default_factory=Limits)
@@ -189,6 +191,7 @@ class _Pending:
         codes = [row["error"].split(":")[0] for row in rows if row.get("error")]
         self.outcome.failed.update(codes[-1:])
         self.outcome.warned += sum(bool(row.get("warning")) for row in rows)
+        self.outcome.lacking.update(row["unmeasured"].split(":")[0] for row in rows if row.get("unmeasured"))
         self.outcome.done += 1
         if self.samples >= self.most:
             self.flush()

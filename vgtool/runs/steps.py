@@ -12,7 +12,7 @@ from typing import Any
 
 from vgtool import console
 from vgtool.errors import Exit, StorageError, VgError, did_you_mean
-from vgtool.runs import children, cluster
+from vgtool.runs import children
 from vgtool.runs.whole import MAKE_ROOM, save
 
 WELL = (Exit.DONE, Exit.SOME_FAILED)
@@ -60,6 +60,8 @@ def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
 
 def run(steps: Sequence[Step], shard: str) -> int:
     """Run them all; the exit code is that of the first that did not end well, else whether samples failed."""
+    from vgtool.runs import cluster
+
     names = {step.name for step in steps}
     bound = next((step for step in steps if not step.cards or names & set(step.after)), None)
     if bound is not None and (shard != "auto" or cluster.place(shard).shard.count > 1):
@@ -71,14 +73,14 @@ def run(steps: Sequence[Step], shard: str) -> int:
     for step in steps:
         lost = [name for name in step.after if ended.get(name, Exit.DONE) not in WELL]
         if lost:
-            console.say(f"{step.name}: left out, for {lost[0]} did not end well.")
+            console.warn(f"{step.name}: left out, for {lost[0]} did not end well.")
             ended[step.name] = ended[lost[0]]
             continue
         console.say(f"$ {step.line}")
         ended[step.name] = _one(step, shard)
     bad = {name: code for name, code in ended.items() if code not in WELL}
     if bad:
-        console.say(f"{len(ended) - len(bad)} of {len(ended)} steps are done; not: {', '.join(bad)}.")
+        console.warn(f"{len(ended) - len(bad)} of {len(ended)} steps are done; not: {', '.join(bad)}.")
         return next(iter(bad.values()))
     return max(ended.values(), default=Exit.DONE)
 
@@ -92,8 +94,8 @@ def _one(step: Step, shard: str) -> int:
         with tempfile.TemporaryFile() as file:
             code = children.watch(command, stdout=file)[1]
             file.seek(0)
-            printed = file.read()
-        console.show(printed.decode("utf-8", errors="replace").rstrip("\n"))
+            printed = file.read().rstrip(b"\n") + b"\n"
+        console.show(printed.decode("utf-8", errors="replace").removesuffix("\n"))
         if code in WELL:
             try:
                 save(step.kept, printed)

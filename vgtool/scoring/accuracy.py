@@ -103,9 +103,32 @@ def _declared(one: Scored) -> list[str]:
     return [f"By their packages {' and '.join(own)}: no claims."] if own else []
 
 
+def reasons(one: Scored) -> Estimates | None:
+    """How many samples failed, under any method, for each reason, the most frequent first, an example of each as a
+    note; None without any."""
+    errors = _errors(one)
+    if not errors.len():
+        return None
+    codes = errors.str.split(":").list.first()
+    samples = one.rows["sample_id"].n_unique()
+    out: list[Row] = []
+    notes = []
+    for code, count in codes.value_counts(sort=True).sort("count", "error", descending=[True, False]).iter_rows():
+        own = {"field": "error", "level": code, "metric": "failed", "n": samples, "value": count}
+        out.append(one.columns("failures") | own)
+        notes.append(f"For example: {errors.filter(codes == code)[0][:200]}")
+    return Estimates(f"Failed samples of the {one.run.kind} run, {one.title}", framed(out), tuple(notes))
+
+
+def _errors(one: Scored) -> pl.Series:
+    """Why samples failed, each reason of a sample once."""
+    failed = one.rows.filter(pl.col("error").is_not_null())
+    return failed.unique(["sample_id", "error"], maintain_order=True)["error"]
+
+
 def failures(one: Scored) -> list[str]:
     """Why samples failed, under any method, the most frequent reason first; what a malformed row holds is quoted."""
-    errors = one.rows.filter(pl.col("error").is_not_null()).unique(["sample_id", "error"], maintain_order=True)["error"]
+    errors = _errors(one)
     if not errors.len():
         return []
     codes = errors.str.split(":").list.first().value_counts(sort=True).rows()

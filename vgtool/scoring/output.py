@@ -20,7 +20,7 @@ def deliver(results: Results, form: str, out: Path | None, columns: Sequence[str
             raise VgError(f"--column chooses columns of tables, not of {form}.", "Leave --column or --format out.")
         _data(exported(results.frame, form), form, out)
         for note in results.notes:
-            console.say(note)
+            console.warn(note)
         return
     tables = render.chosen([view(part) for part in results.tables], columns)
     if out is not None:

@@ -29,7 +29,8 @@ def read_predictions(path: Path) -> tuple[dict[str, Any], pl.DataFrame, tuple[st
         broken = [row.problem for row in raw if isinstance(row, Malformed)]
         has = f"its columns are {', '.join(known)[:200]}" if known else f"its rows are {(*broken, 'none')[0]}"
         raise VgError(
-            f"'{path}' has no column {', '.join(lacking)}: {has}.", f"Call its columns {', '.join(NEEDED)}, and so on."
+            f"'{path}' has no column {', '.join(lacking)}: {has}.",
+            f"Call its columns {', '.join(NEEDED)}, and so on; question_type is closed, choice or open.",
         )
     made = [_failed(row, at) if isinstance(row, Malformed) else _prediction(row, at) for at, row in enumerate(raw, 1)]
     schema = {name: pl.List(pl.String) if name == "choices" else pl.String for name in COLUMNS}

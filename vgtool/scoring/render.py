@@ -40,8 +40,9 @@ def format_of(form: str | None, out: Path | None) -> str:
 
 
 def chosen(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
-    """The tables with only the columns of these names, in their order; a table that has none of them is left out.
-    A name is a column's, or its beginning up to a blank (`gain`). VgError for a name that no table has."""
+    """The tables with only the columns of these names, in their order, after the first, which says what a row is about.
+    A table that has none of them, or only the first of several, is left out. A name is a column's, or its beginning up
+    to a blank (`gain`). VgError for a name that no table has."""
     if not names:
         return list(tables)
     known = list(dict.fromkeys(column for table in tables for column in table.columns))
@@ -51,8 +52,8 @@ def chosen(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
     out = []
     for table in tables:
         places = [at for name in names for at, column in enumerate(table.columns) if _means(name, column)]
-        if places:
-            out.append(_only(table, list(dict.fromkeys(places))))
+        if any(places) or (places and len(names) == 1):
+            out.append(_only(table, list(dict.fromkeys(places if 0 in places else [0, *places]))))
     return out
 
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from vgtool.errors import VgError
 from vgtool.methods.names import Role, role_of
+from vgtool.runs.store import Store
 from vgtool.scoring import thinking
 from vgtool.scoring.frame import Row
 from vgtool.scoring.inputs import ANSWERS, Run, judged, kind_of, read_run, unanswered
@@ -17,6 +18,9 @@ from vgtool.scoring.names import Names, told_apart
 METRICS = ("layer_ratio", "layer_kl", "layer_js")
 HEAD_METRICS = ("head_ratio", "head_kl", "head_js")
 GROUNDING = ["image_id", "group", "question_type", "domain", "error", *METRICS, *HEAD_METRICS]
+RELIANCE = ["question", "answer", "choices", "reference", "reliance", "reliance_random", "sufficiency",
+            "reliance_curve", "reliance_random_curve", "unmeasured"]  # fmt: skip
+WORDS = ["boxes", "box_outcome", "box_iou", "box_centre_inside", "box_attention_ratio", "unmeasured"]
 FIELDS = ("group", "question_type")
 """What tables can be split by."""
 
@@ -96,7 +100,15 @@ def read(inputs: Sequence[Path], rule: str | None, partial: bool) -> list[Scored
     """Run folders and prediction files, in the order given, each once. VgError when there is none."""
     if not inputs:
         raise VgError("No run is named.", "Name run folders or files of predictions: vgtool score RUN...")
-    wanted = {"refine": ANSWERS, "probe": GROUNDING}
     unique = {path.absolute(): path for path in reversed(inputs)}
     paths = [path for path in dict.fromkeys(inputs) if unique[path.absolute()] == path]
-    return scored([read_run(path, wanted[kind_of(path)], partial) for path in paths], rule)
+    return scored([read_run(path, columns_of(path), partial) for path in paths], rule)
+
+
+def columns_of(path: Path) -> list[str]:
+    """What tables read of a run: of a probe also what it asked for beside attention."""
+    if kind_of(path) == "refine":
+        return [*ANSWERS]
+    identity = Store(path).read()["identity"]
+    more = [*(RELIANCE if identity.get("reliance") else ()), *(WORDS if identity.get("ask") else ())]
+    return list(dict.fromkeys([*GROUNDING, *more]))

@@ -8,16 +8,18 @@ import polars as pl
 
 from vgtool.errors import VgError, did_you_mean
 from vgtool.scoring import compare, grounding
-from vgtool.scoring.accuracy import accuracy, counts, failures
+from vgtool.scoring.accuracy import accuracy, counts, failures, reasons
 from vgtool.scoring.answers import check_rule
-from vgtool.scoring.frame import TABLES, Estimates, check_tables, joined
+from vgtool.scoring.frame import Estimates, check_tables, joined
 from vgtool.scoring.graded import open_answers
 from vgtool.scoring.runs import FIELDS, Scored, read
 from vgtool.scoring.several import together
+from vgtool.scoring.tables import TABLES
 from vgtool.scoring.thirds import accuracy_by_attention, same_rows
+from vgtool.scoring.witnesses import witnesses
 
-PRINTED = frozenset(TABLES) - {"counts"}
-"""Tables that are made where none is named."""
+PRINTED = frozenset(TABLES) - {"counts", "failures"}
+"""Tables that are made where none is named; why samples failed stands in the notes of others."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def score(
     for field in by:
         if all(one.rows[field].drop_nulls().is_empty() for one in runs):
             raise VgError(f"--by {field}: no row has a {field.replace('_', ' ')}.", "Leave it out.")
-    made = list(estimates(runs, by, seed, wanted, allow_mixed or bool(against), bertscore))
+    made = list(estimates(runs, by, seed, wanted, allow_mixed or bool(against), bertscore, rule))
     if against:
         answers, probes = _split(runs)
         compared = compare.against(against, answers, probes, rule is not None, seed)
@@ -104,6 +106,7 @@ def estimates(
     wanted: Collection[str] = PRINTED,
     allow_mixed: bool = False,
     bertscore: tuple[str, int | None] | None = None,
+    rule: str | None = None,
 ) -> Iterator[Estimates]:
     """Every wanted table that these runs allow."""
     answers, probes = _split(runs)
@@ -113,6 +116,11 @@ def estimates(
         yield from _of_answers(one, by, seed, wanted, bertscore)
     for one in probes:
         yield from _of_probe(one, by, seed, wanted)
+    if "witnesses" in wanted:
+        for one in probes:
+            yield from witnesses(one, rule, seed)
+    if "failures" in wanted:
+        yield from filter(None, map(reasons, runs))
     if len(probes) > 1 and "probes" in wanted:
         yield grounding.summary(probes, seed)
     if "thirds" in wanted:

@@ -65,6 +65,39 @@ def clustered_mean(
     return float(mean), float(low), float(high)
 
 
+def clustered_spearman(
+    x: Array, y: Array, clusters: Sequence[str], *, seed: int = 0, draws: int = 2000, level: float = 0.95
+) -> tuple[float, float, float]:
+    """(rho, low, high): Spearman's rank correlation, ties at their mean rank, with a percentile bootstrap that draws
+    whole clusters and ranks anew in each. NaN where either is constant; no interval from one cluster."""
+    index, count = numbered(clusters), len(set(clusters))
+    places = [np.unique(values, return_inverse=True)[1] for values in (x, y)]
+    if count < 2:
+        return (_rank_correlation(places, np.ones(len(x))), np.nan, np.nan)
+    rng = np.random.default_rng(seed)
+    drawn = np.array(
+        [
+            _rank_correlation(places, np.bincount(rng.integers(0, count, count), minlength=count)[index].astype(float))
+            for _ in range(draws)
+        ]
+    )
+    low, high = _quantiles(drawn[:, None], level)
+    return _rank_correlation(places, np.ones(len(x))), float(low[0]), float(high[0])
+
+
+def _rank_correlation(places: Sequence[NDArray[np.int64]], weights: Array) -> float:
+    """Pearson's correlation of mid-ranks, each row counted `weights` times; `places`: each value's among the sorted."""
+    centred = []
+    total = weights.sum()
+    for place in places:
+        held = np.bincount(place, weights)
+        ranks = (np.cumsum(held) - held / 2)[place]
+        centred.append(ranks - (weights * ranks).sum() / total)
+    one, other = centred
+    spread = np.sqrt((weights * one * one).sum() * (weights * other * other).sum())
+    return float((weights * one * other).sum() / spread) if spread > 0 else float("nan")
+
+
 def mcnemar(fixed: int, broken: int) -> float:
     """Two-sided exact p of two methods on the same rows: `fixed` went wrong to right, `broken` right to wrong."""
     return 1.0 if fixed + broken == 0 else float(stats.binomtest(fixed, fixed + broken, 0.5).pvalue)

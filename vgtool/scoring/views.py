@@ -1,42 +1,24 @@
-"""Tables for people: each a view of a table's rows of the frame, estimates as text with their intervals.
+"""Tables for people: each a view of a table's rows of the frame, estimates as text with their intervals."""
 
-A cell that stands for a number keeps it, for sorting: `Number.value` is what the frame holds.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
 
+from vgtool.scoring import witness_view
+from vgtool.scoring.cells import (
+    Cell,
+    Number,
+    Row,
+    Table,
+    bounds,
+    count,
+    decimal_span,
+    p_value,
+    percent,
+    percent_span,
+)
 from vgtool.scoring.frame import Estimates
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number of the frame as it is shown."""
-
-    text: str
-    value: float
-
-    def __str__(self) -> str:
-        return self.text
-
-
-Cell = str | int | float | Number | None
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table: a title, named columns, rows, and what a reader must know."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    notes: Sequence[str] = field(default_factory=list)
-    spare: Sequence[str] = ()
-    """Columns that a narrow page can do without, the sparest first."""
 
 
 def view(part: Estimates) -> Table:
@@ -53,56 +35,6 @@ def _rows(part: Estimates, *keys: str) -> list[tuple[Row, dict[str, Row]]]:
         first.setdefault(key, row)
         found.setdefault(key, {})[row["metric"]] = row
     return [(first[key], rows) for key, rows in found.items()]
-
-
-# ---- cells -------------------------------------------------------------------------------------------------------
-
-
-def percent(row: Row | None, signed: bool = False) -> Cell:
-    """A share in per cent."""
-    if row is None or row["value"] is None:
-        return None
-    return Number(_pc(row["value"], signed), row["value"])
-
-
-def percent_span(row: Row | None, signed: bool = False) -> Cell:
-    """A share in per cent with its interval; alone where there is none."""
-    if row is None or row["value"] is None:
-        return None
-    text = _pc(row["value"], signed)
-    if row["low"] is not None:
-        text += f" [{_pc(row['low'], signed)}, {_pc(row['high'], signed)}]"
-    return Number(text, row["value"])
-
-
-def bounds(row: Row) -> Cell:
-    """An interval alone."""
-    return None if row["low"] is None else f"{_pc(row['low'])} to {_pc(row['high'])}"
-
-
-def decimal_span(row: Row | None, signed: bool = False) -> Cell:
-    """A plain number with its interval."""
-    if row is None or row["value"] is None:
-        return None
-    form = "+.3f" if signed else ".3f"
-    text = format(row["value"], form)
-    if row["low"] is not None:
-        text += f" [{row['low']:{form}}, {row['high']:{form}}]"
-    return Number(text, row["value"])
-
-
-def p_value(row: Row | None, name: str) -> Cell:
-    """A p value, three digits."""
-    return None if row is None or row[name] is None else Number(f"{row[name]:.3g}", row[name])
-
-
-def count(row: Row | None) -> Cell:
-    """A count."""
-    return None if row is None or row["value"] is None else round(row["value"])
-
-
-def _pc(share: float, signed: bool = False) -> str:
-    return f"{100 * share:+.1f}" if signed else f"{100 * share:.1f}"
 
 
 # ---- answers -----------------------------------------------------------------------------------------------------
@@ -177,6 +109,12 @@ def counts(part: Estimates) -> Table:
         for first, rows in _rows(part, "method", "level")
     ]
     return Table(part.title, ["method", "question_type", "group", "rows", *kinds], out, part.notes)
+
+
+def failures(part: Estimates) -> Table:
+    """A line a reason."""
+    out: list[list[Cell]] = [[row["level"], count(row), row["n"]] for row in part.frame.iter_rows(named=True)]
+    return Table(part.title, ["reason", "failed", "of samples"], out, part.notes)
 
 
 def thirds(part: Estimates) -> Table:
@@ -270,10 +208,12 @@ VIEWS: Mapping[str, Callable[[Estimates], Table]] = {
     "random-tokens": random_tokens,
     "open": open_answers,
     "counts": counts,
+    "failures": failures,
     "grounding": grounding,
     "heads": heads,
     "groups": groups,
     "probes": probes,
+    "witnesses": witness_view.view,
     "thirds": thirds,
     "runs": runs,
     "against": compared,

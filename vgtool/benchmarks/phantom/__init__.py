@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 from PIL import Image
 
-from vgtool.benchmarks.phantom.draw import SHAPES, Drawing, Part, box_of, draw
+from vgtool.benchmarks.phantom.draw import SHAPES, Drawing, Outline, Part, box_of, draw, outline
 from vgtool.benchmarks.request import Request
 from vgtool.errors import VgError
 from vgtool.records import QUESTION_SUFFIX, ImageSource, QuestionType, Sample
@@ -45,11 +45,14 @@ class Asked:
 
 def drawing(name: str, split: str, index: int, seed: int = 0, conflict: bool = True) -> Drawing:
     """Picture `index` of a split."""
-    rng = np.random.default_rng([seed, crc32(f"{name}/{split}".encode()), index])
-    return draw(name == "scenes", conflict, rng)
+    return draw(name == "scenes", conflict, _random(name, split, index, seed))
 
 
-def questions(name: str, picture: Drawing, rng: np.random.Generator) -> list[Asked]:
+def _random(name: str, split: str, index: int, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, crc32(f"{name}/{split}".encode()), index])
+
+
+def questions(name: str, picture: Outline, rng: np.random.Generator) -> list[Asked]:
     """One question of every kind, each about a random part that it can be asked of."""
     marked = [part for part in picture.parts if part.mark is not None]
     bare = [part for part in picture.parts if part.mark is None]
@@ -99,7 +102,7 @@ def rows(name: str, split: str, seed: int = 0) -> Iterator[Sample]:
     if split not in SPLITS[name]:
         raise VgError(f"Benchmark '{name}' has no split '{split}'.", f"Splits: {', '.join(SPLITS[name])}.")
     for index in range(SPLITS[name][split]):
-        picture = drawing(name, split, index, seed)
+        picture = outline(name == "scenes", True, _random(name, split, index, seed))
         image_id = f"{name}-{split}-{index:04d}"
         source = ImageSource(f"{image_id}.png", partial(_png, name, split, index, seed))
         rng = np.random.default_rng([seed, crc32(f"{name}/{split}/questions".encode()), index])

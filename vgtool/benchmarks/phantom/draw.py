@@ -54,24 +54,40 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """A picture and what is in it."""
+class Outline:
+    """What is in a picture, and where, before any of it is coloured."""
 
     style: str
     """Imaging style, or `scene`."""
+    width: int
+    height: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing(Outline):
+    """A picture and what is in it."""
+
     pixels: NDArray[np.uint8]
     """[height, width, 3]"""
-    parts: tuple[Part, ...]
 
 
 def box_of(mask: Mask) -> Box:
     """The tightest box around a mask's pixels."""
-    ys, xs = np.nonzero(mask)
-    return Box(float(xs.min()), float(ys.min()), float(xs.max()) + 1, float(ys.max()) + 1)
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return Box(float(xs[0]), float(ys[0]), float(xs[-1]) + 1, float(ys[-1]) + 1)
 
 
 def draw(natural: bool, conflict: bool, rng: np.random.Generator) -> Drawing:
-    """One picture. `conflict`: marks differ in tone and shape, so that reading the wrong one gives the wrong answer."""
+    """One picture: its outline, then its colours from the same random numbers."""
+    made = outline(natural, conflict, rng)
+    size, parts = (made.width, made.height), list(made.parts)
+    pixels = _scene(*size, parts, rng) if natural else _phantom(made.style, *size, parts, rng)
+    return Drawing(made.style, *size, made.parts, pixels)
+
+
+def outline(natural: bool, conflict: bool, rng: np.random.Generator) -> Outline:
+    """What a picture will show. `conflict`: marks differ in tone and shape, so that reading the wrong one tells."""
     short = int(rng.choice([LONG, 140, 126]))
     width, height = (LONG, short) if rng.random() < 0.5 else (short, LONG)
     names = [str(name) for name in rng.permutation(COLOURS if natural else ORGANS)[:4]]
@@ -89,13 +105,20 @@ def draw(natural: bool, conflict: bool, rng: np.random.Generator) -> Drawing:
             mark = Mark(TONES[which], shape, _mark(shape, width, height, centre, rng))
         parts.append(Part(name, bool(quadrant % 2), mask, mark))
     style = "scene" if natural else str(rng.choice(STYLES))
-    pixels = _scene(width, height, parts, rng) if natural else _phantom(style, width, height, parts, rng)
-    return Drawing(style, pixels, tuple(parts))
+    return Outline(style, width, height, tuple(parts))
 
 
 def _mesh(width: int, height: int) -> tuple[Picture, Picture]:
     """Pixel centres [1, width] and [height, 1]."""
     return np.arange(width, dtype=np.float64)[None] + 0.5, np.arange(height, dtype=np.float64)[:, None] + 0.5
+
+
+def _near(centre: tuple[float, float], reach: tuple[float, float], width: int, height: int) -> tuple[slice, slice]:
+    """Rows and columns of the pixels that lie within `reach` of a point on both axes: what a shape can cover."""
+    (x, y), (right, down) = centre, reach
+    return slice(max(int(y - down), 0), min(int(y + down) + 1, height)), slice(
+        max(int(x - right), 0), min(int(x + right) + 1, width)
+    )
 
 
 def _part(width: int, height: int, quadrant: int, rng: np.random.Generator) -> tuple[Mask, tuple[float, float]]:
@@ -105,14 +128,26 @@ def _part(width: int, height: int, quadrant: int, rng: np.random.Generator) -> t
     cx = half_w * (quadrant % 2) + half_w / 2 + rng.uniform(-1, 1) * (half_w / 2 - rx - 2)
     cy = half_h * (quadrant // 2) + half_h / 2 + rng.uniform(-1, 1) * (half_h / 2 - ry - 2)
     xs, ys = _mesh(width, height)
-    return ((xs - cx) / rx) ** 2 + ((ys - cy) / ry) ** 2 <= 1, (cx, cy)
+    rows, columns = _near((cx, cy), (rx, ry), width, height)
+    mask = np.zeros((height, width), bool)
+    mask[rows, columns] = ((xs[:, columns] - cx) / rx) ** 2 + ((ys[rows] - cy) / ry) ** 2 <= 1
+    return mask, (cx, cy)
 
 
 def _mark(shape: str, width: int, height: int, centre: tuple[float, float], rng: np.random.Generator) -> Mask:
     """A mark of 24 to 32 px near a part's centre."""
     r = rng.uniform(12.0, 16.0)
     xs, ys = _mesh(width, height)
-    dx, dy = np.abs(xs - centre[0] - rng.uniform(-3, 3)), np.abs(ys - centre[1] - rng.uniform(-3, 3))
+    aside, down = rng.uniform(-3, 3), rng.uniform(-3, 3)
+    rows, columns = _near((centre[0] + aside, centre[1] + down), (r, r), width, height)
+    mask = np.zeros((height, width), bool)
+    dx, dy = np.abs(xs[:, columns] - centre[0] - aside), np.abs(ys[rows] - centre[1] - down)
+    mask[rows, columns] = _shape(shape, dx, dy, r)
+    return mask
+
+
+def _shape(shape: str, dx: Picture, dy: Picture, r: float) -> Mask:
+    """Where a mark of a size is, by distance from its centre on each axis."""
     if shape == "disc":
         return np.hypot(dx, dy) <= r
     if shape == "ring":

@@ -1,91 +1,12 @@
 (() => {
   const byId = (name) => document.getElementById(name);
   const ROW = 44;
-  const KEPT = 12;
-  const WORDS = { r: "right", w: "wrong", u: "undecided", n: "unfinished", f: "failed" };
-  const state = { index: null, shown: [], at: -1, detail: null, picture: null, scan: null, twins: [], scene: null, bytes: new Map(), turn: 0 };
+  const { slice } = vgChunks;
+  const { WORDS, fill, letters } = vgFilters;
+  const state = { index: null, shown: [], at: -1, detail: null, picture: null, scan: null, twins: [], scene: null, turn: 0 };
 
-  // ---- chunks: base64 of deflated bytes, in the page or in a script beside it ----
-  const waiting = new Map();
-  window.vgtoolChunk = (number, text) => {
-    const take = waiting.get(number);
-    waiting.delete(number);
-    if (take) take(text);
-  };
-  const inflate = async (text) => {
-    const raw = Uint8Array.from(atob(text.trim()), (c) => c.charCodeAt(0));
-    const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  };
-  const fromFile = (number) => new Promise((resolve, reject) => {
-    const name = `data/chunk-${String(number).padStart(5, "0")}.js`;
-    const script = document.createElement("script");
-    waiting.set(number, resolve);
-    script.onload = () => script.remove();
-    script.onerror = () => { script.remove(); waiting.delete(number); reject(new Error(`${name} is missing: keep the folder data beside this page.`)); };
-    script.src = name;
-    document.head.append(script);
-  });
-  const chunk = (number) => {
-    let found = state.bytes.get(number);
-    if (!found) {
-      const inside = byId(`chunk-${number}`);
-      found = (inside ? Promise.resolve(inside.textContent) : fromFile(number)).then(inflate);
-      found.catch(() => state.bytes.delete(number));
-    }
-    state.bytes.delete(number);
-    state.bytes.set(number, found);
-    while (state.bytes.size > KEPT) state.bytes.delete(state.bytes.keys().next().value);
-    return found;
-  };
-  const slice = async ([number, offset], length) => (await chunk(number)).subarray(offset, offset + length);
-
-  // ---- filters ----
-  const fill = (select, pairs) => {
-    const before = select.value;
-    select.replaceChildren(...pairs.map(([value, text]) => {
-      const option = document.createElement("option");
-      option.value = value;
-      option.textContent = text;
-      return option;
-    }));
-    if (pairs.some(([value]) => value === before)) select.value = before;
-  };
   const unique = (values) => [...new Set(values)];
   const any = (text, values) => [["", text], ...values.map((v) => [v, v || "(none)"])];
-  const letters = (item, method) => {
-    const family = state.index.families[item[0]];
-    return family.methods.map((name, m) => [name, item[6][m], family.base[m] < 0 ? "-" : item[6][family.base[m]]])
-      .filter(([name, now]) => now !== "-" && (!method || name === method));
-  };
-  const change = (now, was) => {
-    if (was === "-" || was === "f" || now === "f") return "";
-    if ((now === "r") === (was === "r")) return "same";
-    return now === "r" ? "fixed" : "broken";
-  };
-  const passes = (item, want) => {
-    const family = state.index.families[item[0]];
-    if (want.model && family.model !== want.model) return false;
-    if (want.benchmark && family.benchmark !== want.benchmark) return false;
-    if (want.group >= 0 && item[3] !== want.group) return false;
-    if (want.type >= 0 && item[4] !== want.type) return false;
-    if (want.text && !`${item[5]}\n${item[1]}\n${item[11]}`.toLowerCase().includes(want.text)) return false;
-    if (!want.method && !want.outcome) return true;
-    const rows = letters(item, want.method);
-    if (!want.outcome) return rows.length > 0;
-    if (want.outcome === "failed" && !want.method && item[7]) return true;
-    return rows.some(([, now, was]) => WORDS[now] === want.outcome || change(now, was) === want.outcome);
-  };
-  // Samples that lack what is sorted by come last.
-  const sort = () => {
-    const [by, way] = byId("f-sort").value.split(" ");
-    if (!by) return;
-    const changes = (item) => letters(item, byId("f-method").value).filter(([, now, was]) => ["fixed", "broken"].includes(change(now, was))).length;
-    const key = { ratio: (item) => item[12], confidence: (item) => item[13], change: changes }[by];
-    const values = new Map(state.shown.map((n) => [n, key(state.index.items[n])]));
-    const last = (n) => values.get(n) === null;
-    state.shown.sort((a, b) => last(a) - last(b) || (way === "down" ? -1 : 1) * (values.get(a) - values.get(b)) || a - b);
-  };
   // ---- an address for each sample: #run/id ----
   const address = (item) => `#${encodeURIComponent(state.index.families[item[0]].name)}/${encodeURIComponent(item[1])}`;
   const visit = () => {
@@ -100,15 +21,15 @@
   };
   const filter = () => {
     const want = {
-      model: byId("f-model").value, benchmark: byId("f-benchmark").value,
+      model: byId("f-model").value, run: byId("f-run").value, benchmark: byId("f-benchmark").value,
       group: byId("f-group").value === "" ? -1 : Number(byId("f-group").value),
       type: byId("f-type").value === "" ? -1 : Number(byId("f-type").value),
       method: byId("f-method").value, outcome: byId("f-outcome").value, text: byId("f-text").value.trim().toLowerCase(),
     };
     const before = state.shown[state.at];
     state.shown = [];
-    state.index.items.forEach((item, n) => { if (passes(item, want)) state.shown.push(n); });
-    sort();
+    state.index.items.forEach((item, n) => { if (vgFilters.passes(state.index, item, want)) state.shown.push(n); });
+    vgFilters.sort(state.index, state.shown, byId("f-sort").value, want.method);
     byId("count").textContent = `${state.shown.length} of ${state.index.items.length} samples`;
     byId("rows").style.height = `${state.shown.length * ROW}px`;
     const again = state.shown.indexOf(before);
@@ -130,8 +51,9 @@
       row.setAttribute("aria-setsize", String(state.shown.length));
       row.setAttribute("aria-posinset", String(at + 1));
       row.style.top = `${at * ROW}px`;
-      const outcomes = letters(item, byId("f-method").value).slice(0, 3).map(([name, now]) => `${name} ${WORDS[now]}`);
-      for (const text of [item[5] || item[1], [state.index.groups[item[3]], ...outcomes, ...(item[7] ? ["failed"] : [])].filter(Boolean).join(" · ")]) {
+      const outcomes = letters(state.index, item, byId("f-method").value).slice(0, 3).map(([name, now]) => `${name} ${WORDS[now]}`);
+      const whose = state.index.families.length > 1 ? state.index.families[item[0]].name : "";
+      for (const text of [item[5] || item[1], [state.index.groups[item[3]], whose, ...outcomes, ...(item[7] ? ["failed"] : [])].filter(Boolean).join(" · ")]) {
         const line = document.createElement("span");
         line.textContent = text;
         row.append(line);
@@ -164,7 +86,7 @@
   };
 
   // ---- one sample ----
-  const read = async (item) => JSON.parse(new TextDecoder().decode(await slice([item[8], item[9]], item[10])));
+  const read = (item) => vgChunks.json([item[8], item[9]], item[10]);
   const open = async (item) => {
     const turn = (state.turn += 1);
     const detail = await read(item);
@@ -178,39 +100,18 @@
     state.scan = scan;
     state.twins = state.index.items.filter((one) => one !== item && one[1] === item[1] && state.index.families[one[0]].benchmark === state.index.families[item[0]].benchmark);
     state.family = state.index.families[item[0]];
-    const facts = [item[1], item[2] && `image ${item[2]}`, state.family.model, `${state.family.benchmark} (${state.family.split})`,
+    const facts = [item[1], item[2] && `image ${item[2]}`, state.family.name, `${state.family.split}, ${state.family.protocol}`,
       state.index.groups[item[3]], state.index.types[item[4]], detail.width && `${detail.width} x ${detail.height} px`];
     byId("question").textContent = detail.question || "(no question)";
     byId("facts").textContent = facts.filter(Boolean).join(" · ");
     byId("problem").hidden = !detail.error;
     byId("problem").textContent = detail.error ? `Failed: ${detail.error}` : "";
-    byId("choices").textContent = [detail.choices && detail.choices.length ? `Choices: ${detail.choices.map((one, n) => `${String.fromCharCode(65 + n)}. ${one}`).join("   ")}` : "",
-      detail.reference === null ? "" : `Reference: ${detail.reference}`].filter(Boolean).join("\n");
-    answers();
+    vgSample.options(detail);
+    byId("sent").hidden = !detail.prompt;
+    byId("prompt").textContent = detail.prompt || "";
+    vgSample.answers(detail, state.family, item);
     offer();
     await overlay();
-  };
-  const cell = (text, kind) => {
-    const made = document.createElement(kind === "th" ? "th" : "td");
-    if (kind === "th") made.setAttribute("scope", "row");
-    else if (kind) made.className = kind;
-    made.textContent = text;
-    return made;
-  };
-  const answers = () => {
-    const was = new Map(state.detail.answers.map((one) => [one.method, one]));
-    const item = state.index.items[state.shown[state.at]];
-    byId("answers").closest(".scroll").hidden = !state.detail.answers.length;
-    byId("answers").replaceChildren(...state.detail.answers.map((one) => {
-      const row = document.createElement("tr");
-      const base = state.family.base[one.method];
-      const word = WORDS[item[6][one.method]];
-      const changed = base < 0 || !was.has(base) ? "" : change(item[6][one.method], item[6][base]);
-      const tokens = one.mask && one.mask.kept ? `${one.mask.count} of ${one.mask.rows * one.mask.cols}` : "";
-      row.append(cell(state.family.methods[one.method], "th"), cell(one.error === null ? one.answer ?? "" : one.error),
-        cell(word, word), cell(changed, changed), cell(one.confidence === null ? "" : one.confidence.toFixed(3)), cell(tokens));
-      return row;
-    }));
   };
   const maps = (detail, family) => {
     const found = [];
@@ -312,22 +213,13 @@
   };
   // ---- taking a sample along ----
   const name = (ending) => `${state.index.items[state.shown[state.at]][1].replace(/[^\p{L}\p{N}]+/gu, "-")}.${ending}`;
-  const asUrl = (blob) => new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(blob);
-  });
   const savePng = () => { if (state.scene) byId("canvas").toBlob((blob) => vgPicture.save(blob, name("png")), "image/png"); };
   const saveSvg = async () => {
-    if (state.scene) vgPicture.save(new Blob([vgPicture.svg(state.scene, state.scan && await asUrl(state.scan))], { type: "image/svg+xml" }), name("svg"));
+    if (state.scene) vgPicture.save(new Blob([vgPicture.svg(state.scene, state.scan && await vgPicture.asUrl(state.scan))], { type: "image/svg+xml" }), name("svg"));
   };
   const copy = async () => {
     const item = state.index.items[state.shown[state.at]];
-    const { question, reference, choices, width, height, boxes, error, answers: given, probes } = state.detail;
-    const told = given.map((one) => ({ method: state.family.methods[one.method], answer: one.answer, outcome: WORDS[item[6][one.method]], confidence: one.confidence, error: one.error }));
-    const row = { run: state.family.name, model: state.family.model, benchmark: state.family.benchmark, split: state.family.split, id: item[1], image: item[2],
-      group: state.index.groups[item[3]], question, choices, reference, width, height, boxes, error, answers: told, metrics: probes.map((one, p) => ({ probe: state.family.probes[p], ...one.metrics })) };
+    const row = vgSample.row(state.detail, state.family, item, state.index.groups[item[3]]);
     byId("json").value = JSON.stringify(row, null, 1);
     byId("json").hidden = false;
     byId("json").select();
@@ -348,7 +240,7 @@
     m: () => cycle(byId("mask")), s: () => cycle(byId("style")), b: () => byId("boxes").click(), "/": () => byId("f-text").focus(),
   };
   const listen = () => {
-    for (const name of ["model", "benchmark", "group", "type", "method", "outcome", "sort"]) byId(`f-${name}`).addEventListener("change", filter);
+    for (const name of ["model", "run", "benchmark", "group", "type", "method", "outcome", "sort"]) byId(`f-${name}`).addEventListener("change", filter);
     byId("f-text").addEventListener("input", filter);
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
     byId("clear").addEventListener("click", () => { byId("filters").reset(); filter(); });
@@ -373,13 +265,8 @@
       KEYS[event.key]();
     });
   };
-  byId("theme").addEventListener("click", () => {
-    const next = { auto: "light", light: "dark", dark: "auto" }[document.documentElement.dataset.theme || "auto"];
-    document.documentElement.dataset.theme = next;
-    byId("theme").textContent = `Theme: ${next}`;
-  });
   const start = async () => {
-    state.index = JSON.parse(new TextDecoder().decode(await inflate(byId("index").textContent)));
+    state.index = JSON.parse(new TextDecoder().decode(await vgChunks.inflate(byId("index").textContent)));
     const { families, groups, types, items, colours, images } = state.index;
     if (!items.length) return;
     state.colours = colours.map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
@@ -387,6 +274,8 @@
     colours.forEach((hex, at) => { scale.fillStyle = `#${hex}`; scale.fillRect(at, 0, 1, 1); });
     if (!images) byId("opacity").value = byId("opacity").max;
     fill(byId("f-model"), any("any", unique(families.map((f) => f.model))));
+    fill(byId("f-run"), any("any", families.map((f) => f.name)));
+    byId("l-run").hidden = families.length < 2;
     fill(byId("f-benchmark"), any("any", unique(families.map((f) => f.benchmark))));
     fill(byId("f-group"), [["", "any"], ...groups.map((g, at) => [String(at), g || "(none)"])]);
     fill(byId("f-type"), [["", "any"], ...types.map((t, at) => [String(at), t || "(none)"])]);

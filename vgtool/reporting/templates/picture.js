@@ -133,6 +133,12 @@ const vgPicture = (() => {
     }
     return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${left} ${top} ${right - left} ${bottom - top}">${parts.join("")}</svg>\n`;
   };
+  const asUrl = (blob) => new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
   const save = (blob, name) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
@@ -140,5 +146,5 @@ const vgPicture = (() => {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   };
-  return { draw, svg, peak, number, save };
+  return { draw, svg, peak, number, asUrl, save };
 })();

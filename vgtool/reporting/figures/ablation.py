@@ -1,0 +1,96 @@
+"""Ablations: methods of a run that differ in one parameter alone, by their paired gain over the baseline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from vgtool.reporting.figures.accuracy import GAIN, LEVEL, estimates
+from vgtool.reporting.figures.style import COLUMN, PAGE, Drawn, explain, label, named, panels, series, wrapped
+from vgtool.reporting.inputs import Source
+
+Sweep = tuple[str, str, str]
+"""Method, the parameter that varies, and the others as they were given."""
+
+
+def parameters(text: str) -> tuple[str, dict[str, str]]:
+    """`name:key=value,...` taken apart."""
+    name, _, rest = text.partition(":")
+    pairs = (pair.partition("=") for pair in rest.split(",") if "=" in pair)
+    return name, {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def sweeps(one: Source) -> dict[Sweep, dict[str, str]]:
+    """Methods of a run that differ in one parameter alone: its values, each with the method."""
+    found: dict[Sweep, dict[str, str]] = {}
+    for method in one.methods:
+        name, given = parameters(method)
+        for key, value in given.items():
+            rest = ",".join(f"{k}={v}" for k, v in sorted(given.items()) if k != key)
+            found.setdefault((name, key, rest), {}).setdefault(value, method)
+    return {sweep: values for sweep, values in found.items() if len(values) > 1}
+
+
+def ablation(refines: Sequence[Source], frame: pl.DataFrame) -> Drawn | None:
+    """A panel for each method and parameter, a line for each run and setting of the others; None without any."""
+    found = {(one.name, sweep): (one, values) for one in refines for sweep, values in sweeps(one).items()}
+    if not found:
+        return None
+    shown = list(dict.fromkeys(sweep[:2] for _, sweep in found))
+    several = len({name for name, _ in found}) > 1
+    texts = {at: (f"{named(one)}; " if several else "") + label(at[1][2] or "others at their defaults")
+             for at, (one, _) in found.items()}  # fmt: skip
+    legend = list(dict.fromkeys(texts.values()))
+    across = min(len(shown), 3)
+    width = COLUMN if across == 1 else PAGE
+    down = -(-len(shown) // across)
+    figure, axes = panels(width, 2.0 * down + 0.2, down, across, legend)
+    paired = all("baseline" in one.methods for one, _ in found.values())
+    metric = "gain" if paired else "accuracy"
+    handles = {}
+    for axis, (name, key) in zip(axes.ravel(), shown, strict=False):
+        mine = {at: found[at] for at in found if at[1][:2] == (name, key)}
+        values = list(dict.fromkeys(value for _, those in mine.values() for value in those))
+        numeric = all(_number(value) is not None for value in values)
+        for number, (at, (one, methods)) in enumerate(mine.items()):
+            style = series(legend.index(texts[at]))
+            beside = 0 if numeric else 0.3 * (number / len(mine) - 0.5 + 0.5 / len(mine))
+            places = {v: (_number(v) or 0.0) if numeric else values.index(v) + beside for v in methods}
+            rows = {value: estimates(frame, one, method).get(metric) for value, method in methods.items()}
+            handles[texts[at]] = _drawn(axis, places, rows, {**style, "ls": "-" if numeric else "none"})
+            plain = estimates(frame, one, name + (f":{at[1][2]}" if at[1][2] else "")).get(metric)
+            if plain is not None:
+                axis.axhline(100 * plain["value"], color=style["color"], lw=0.8, ls="--", zorder=0)
+        if not numeric:
+            axis.set_xticks(range(len(values)), [label(value, 20) for value in values], rotation=90)
+            axis.set_xlim(-0.5, len(values) - 0.5)
+        if paired:
+            axis.axhline(0, color="#888888", lw=0.7, ls=":", zorder=0)
+        axis.set(xlabel=label(key, 30))
+        axis.set_title(wrapped(name, width / across - 0.5))
+    for axis in axes.ravel()[len(shown) :]:
+        axis.set_visible(False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(GAIN.replace("the ", "the\n") if paired else LEVEL)
+    explain(figure, [handles[text] for text in legend], legend)
+    what = "gain over the baseline on the same rows, 95 % by image; dotted: the baseline"
+    what = what if paired else "95 % Wilson"
+    return Drawn("ablation", f"Ablations: methods that differ in one parameter, {what}; dashed: its default.", figure)
+
+
+def _drawn(
+    axis: Any, places: Mapping[str, float], rows: Mapping[str, Mapping[str, Any] | None], style: Mapping[str, Any]
+) -> Any:
+    """Points in their order with their intervals; a line joins numbers only."""
+    known = sorted(((places[value], row) for value, row in rows.items() if row is not None), key=lambda one: one[0])
+    for x, row in known:
+        if row["low"] is not None:
+            axis.plot([x, x], [100 * row["low"], 100 * row["high"]], color=style["color"], lw=0.9, alpha=0.7)
+    return axis.plot([x for x, _ in known], [100 * row["value"] for _, row in known], **style)[0]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,77 @@
+"""Which figures a report has, and their files: PDF, SVG and PNG, without dates, so that the same runs give the same."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from vgtool.grounding.heads import HeadFile
+from vgtool.reporting import fonts
+from vgtool.reporting.figures.ablation import ablation
+from vgtool.reporting.figures.accuracy import accuracy
+from vgtool.reporting.figures.gain import gain
+from vgtool.reporting.figures.heads import head_map, ringed
+from vgtool.reporting.figures.layers import layers
+from vgtool.reporting.figures.modality import modality, modality_grounding
+from vgtool.reporting.figures.style import COLUMN, DPI, STYLE, Drawn
+from vgtool.reporting.inputs import Family, Source
+
+SUFFIXES = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}
+"""What is written of every figure, and the dates it goes without."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A figure that is written: what it shows, its SVG file, and whether it is two columns wide."""
+
+    caption: str
+    svg: Path
+    wide: bool
+
+
+def draw(given: Iterable[Drawn], out: Path, say: Callable[[str], None] = lambda stem: None) -> list[Written]:
+    """Write figures into `out`. `say` is told each one's stem before it is written."""
+    written = []
+    with rc_context({**STYLE, "font.family": fonts.families()}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # said in the caption
+        for one in given:
+            say(one.stem)
+            laid_out(one.figure)
+            for suffix, metadata in SUFFIXES.items():
+                one.figure.savefig(out / f"{one.stem}.{suffix}", dpi=DPI, metadata=metadata)
+            wide = one.figure.get_figwidth() > COLUMN
+            written.append(Written(one.caption + fonts.remark(one.figure), out / f"{one.stem}.svg", wide))
+    return written
+
+
+def laid_out(figure: Figure) -> None:
+    """Give everything its place, once for all files: the first pass moves what the second makes room for."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        for _ in range(2):
+            engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
+def drawings(
+    sources: Sequence[Source], families: Sequence[Family], frame: pl.DataFrame, heads: HeadFile | None, seed: int
+) -> Iterator[Drawn]:
+    """Every figure these runs allow; `frame`: the estimates of all tables."""
+    probes = [one for one in sources if one.best is not None]
+    refines = [one for one in sources if one.run.kind == "refine" and one.run.rows.height]
+    if probes:
+        yield layers(probes, frame)
+    yield from (head_map(one, ringed(one, refines, heads)) for one in probes)
+    if refines:
+        yield accuracy(refines, frame)
+    yield from (modality(one, frame) for one in refines if one.run.rows["group"].drop_nulls().n_unique() > 1)
+    yield from (modality_grounding(one, frame) for one in probes if one.measured["group"].n_unique() > 1)
+    swept = ablation(refines, frame)
+    yield from [swept] if swept else []
+    pairs = ((probe, refine) for family in families for refine in family.refines for probe in family.probes)
+    binned = (gain(probe, refine, seed) for probe, refine in pairs if probe.best is not None)
+    yield from (one for one in binned if one is not None)

@@ -1,0 +1,50 @@
+"""Layer curves: where models look, layer by layer, medical beside natural images."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import polars as pl
+
+from vgtool.reporting.figures.style import COLOURS, MARKERS, PAGE, Drawn, explain, named, panels, spaced, whole_numbers
+from vgtool.reporting.inputs import Source
+
+TITLES = {"attention_ratio": "attention ratio", "kl": "KL divergence", "js": "JS divergence"}
+"""Metrics of the frame, as axes name them."""
+
+
+def layers(probes: Sequence[Source], frame: pl.DataFrame) -> Drawn:
+    """A colour for each model (its second run of a domain has another), solid for medical, dashed for natural."""
+    names = [f"{named(one)} ({domain(one)})" for one in probes]
+    figure, ((*axes,),) = panels(PAGE, 1.9, 1, 3, names)
+    tones, seen = dict[tuple[str, int], str](), Counter[tuple[str, str]]()
+    lines = []
+    gaps = False
+    for at, one in enumerate(probes):
+        natural = domain(one) == "natural"
+        seen[one.model, domain(one)] += 1
+        tone = tones.setdefault((one.model, seen[one.model, domain(one)]), COLOURS[len(tones) % len(COLOURS)])
+        style = {"color": tone, "ls": "--" if natural else "-", "marker": MARKERS[at % len(MARKERS)]}
+        mine = frame.filter((pl.col("table") == "grounding") & (pl.col("run") == one.name), pl.col("layer") >= 0)
+        for axis, metric in zip(axes, TITLES, strict=True):
+            rows = mine.filter(pl.col("metric") == metric).sort("layer")
+            gaps |= rows["value"].has_nulls()
+            rows = rows.drop_nulls("value")
+            fill = "none" if natural else "full"
+            places = spaced(rows.height)
+            (line,) = axis.plot(rows["layer"], rows["value"], markevery=places, fillstyle=fill, **style)
+            ends = rows.drop_nulls(["low", "high"])
+            axis.fill_between(ends["layer"], ends["low"], ends["high"], color=tone, alpha=0.18, lw=0)
+        lines.append(line)
+    for axis, title in zip(axes, TITLES.values(), strict=True):
+        axis.set(title=title, xlabel="layer")
+        whole_numbers(axis.xaxis)
+    axes[0].axhline(1, color="#888888", lw=0.7, ls=":", zorder=0)
+    explain(figure, lines, names)
+    caption = "Grounding by layer: mean with 95 % bootstrap over images. Attention ratio 1 is uniform; KL and JS: lower"
+    missing = " Layers without readable attention are left out." if gaps else ""
+    return Drawn("layers", f"{caption} is better. Solid: medical images, dashed and hollow: natural.{missing}", figure)
+
+
+def domain(one: Source) -> str:
+    """`natural` when all images are, else `medical`."""
+    return "natural" if set(one.measured["domain"].drop_nulls()) == {"natural"} else "medical"

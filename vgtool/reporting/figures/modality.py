@@ -1,0 +1,89 @@
+"""By modality: accuracy and gain of every method, and where the model looks at its best layer."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import polars as pl
+
+from vgtool.reporting.figures.accuracy import GAIN, LEVEL, estimates
+from vgtool.reporting.figures.layers import TITLES
+from vgtool.reporting.figures.style import (
+    COLOURS,
+    PAGE,
+    Drawn,
+    chosen,
+    explain,
+    interval,
+    label,
+    panels,
+    rows_of,
+    series,
+    shift,
+    wrapped,
+)
+from vgtool.reporting.inputs import Source
+
+GROUPS = 20
+"""Modalities in one figure."""
+
+
+def modality(one: Source, frame: pl.DataFrame) -> Drawn:
+    """Dots: accuracy of each modality under each method, and the gain over the baseline on the same rows."""
+    methods, left_out = chosen(one.methods)
+    first = one.run.rows.filter(pl.col("method") == one.methods[0])
+    groups, fewer = _largest(first["group"].drop_nulls().to_list())
+    texts = [label(method, 34) for method in methods]
+    figure, ((left, right),) = panels(PAGE, 0.8 + len(groups) * (0.12 + 0.06 * len(methods)), 1, 2, texts)
+    handles = []
+    for at, method in enumerate(methods):
+        style = series(at)
+        handles += left.plot([], [], ls="none", **style)
+        for y, (group, _) in enumerate(groups):
+            found = estimates(frame, one, method, "group", group)
+            for axis, metric in ((left, "accuracy"), (right, "gain")):
+                if metric in found:
+                    interval(axis, y + shift(at, len(methods)), found[metric], style, 100)
+    rows_of((left, right), _texts(groups))
+    right.axvline(0, color="#888888", lw=0.7, ls=":", zorder=0)
+    left.set(xlabel=LEVEL)
+    right.set(xlabel=GAIN)
+    figure.suptitle(wrapped(one.name, PAGE), fontsize=8)
+    explain(figure, handles, texts)
+    caption = f"By modality (rows), {one.name}: accuracy with 95 % Wilson; gain over the baseline on the same rows,"
+    said = f"{caption} 95 % by image; hollow: one image, no interval.{left_out}{fewer}"
+    return Drawn(f"modality-accuracy-{one.number}", said, figure)
+
+
+def modality_grounding(one: Source, frame: pl.DataFrame) -> Drawn:
+    """Attention ratio, KL and JS of every modality at the run's best layer."""
+    groups, fewer = _largest(one.measured["group"].fill_null("").to_list())
+    figure, ((*axes,),) = panels(PAGE, 0.9 + 0.19 * len(groups), 1, 3)
+    mine = frame.filter(
+        (pl.col("table") == "groups") & (pl.col("run") == one.name) & (pl.col("field") == "group"),
+        pl.col("value").is_not_null(),
+    )
+    layer = mine["layer"][0]
+    for axis, (metric, title) in zip(axes, TITLES.items(), strict=True):
+        rows = {row["level"]: row for row in mine.filter(pl.col("metric") == metric).iter_rows(named=True)}
+        for y, (group, _) in enumerate(groups):
+            if group in rows:
+                interval(axis, y, rows[group], {"color": COLOURS[0], "marker": "o"})
+        axis.set_xlabel(title)
+    rows_of(axes, _texts(groups))
+    axes[0].axvline(1, color="#888888", lw=0.7, ls=":", zorder=0)
+    figure.suptitle(wrapped(f"{one.name}, layer {layer}", PAGE), fontsize=8)
+    caption = f"Grounding by modality, {one.name}, at layer {layer}: mean with 95 % over images"
+    said = f"{caption}; hollow: one image, no interval. Attention ratio 1 is uniform.{fewer}"
+    return Drawn(f"modality-grounding-{one.number}", said, figure)
+
+
+def _largest(names: Sequence[str]) -> tuple[list[tuple[str, int]], str]:
+    """The most frequent modalities and their samples, and a sentence when there are more."""
+    found = Counter(names)
+    more = f" The {GROUPS} largest of {len(found)} modalities; the tables have all." if len(found) > GROUPS else ""
+    return found.most_common(GROUPS), more
+
+
+
+def _texts(groups: Sequence[tuple[str, int]]) -> list[str]:
+    return [f"{label(group, 24) or '(none)'} ({count})" for group, count in groups]

@@ -1,0 +1,145 @@
+"""What all figures share: two widths, colours that colour-blind readers tell apart, and text of a run as it is.
+
+Every figure is as wide as one column of a two-column paper or as both. A series is told by its marker, too.
+"""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vgtool.reporting.inputs import Source
+
+COLUMN, PAGE = 3.35, 7.0
+"""Widths of one column and of both, inches."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette."""
+MARKERS = "osD^vPX*"
+"""One more than colours: 56 series are different pairs."""
+MOST = 8
+"""Methods side by side where more could not be told apart."""
+STYLE: Any = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "vgtool",
+    "text.parse_math": False,
+    "figure.facecolor": "white",
+}
+DPI = 220
+"""Of the PNG files; figures are laid out for it."""
+LINE = 0.15
+"""Inches of a line of a legend."""
+LETTER = 0.6 / 72
+"""Inches of a letter for each point of its size: DejaVu Sans's average, rounded up."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure: its file's stem, what it shows in a sentence, and the drawing."""
+
+    stem: str
+    caption: str
+    figure: Figure
+
+
+def label(text: object, most: int = 44) -> str:
+    """Text of a run as a figure can hold it: one line, printable, its middle left out where it is too long; a leading
+    underscore would hide it."""
+    shown = "".join(c if c.isprintable() else "?" for c in str(text))
+    if len(shown) > most:
+        end = most // 2 - 1
+        shown = f"{shown[: most - 1 - end]}…{shown[len(shown) - end :]}"
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def wrapped(text: object, inches: float, size: float = 8, lines: int = 2) -> str:
+    """Text on as many lines as it needs at a width and a size in points; cut at the last."""
+    across = max(8, int(inches / (LETTER * size)))
+    return "\n".join(textwrap.wrap(label(text, 10 * across * lines), across, max_lines=lines, placeholder="…"))
+
+
+def named(one: Source) -> str:
+    """A run in a legend: its number among all, so that no two are alike, and its name."""
+    return f"{one.number}. {label(one.name, 60)}"
+
+
+def series(at: int) -> dict[str, Any]:
+    """Colour and marker of the series of this number."""
+    return {"color": COLOURS[at % len(COLOURS)], "marker": MARKERS[at % len(MARKERS)]}
+
+
+def panels(
+    width: float, height: float, down: int = 1, across: int = 1, legend: Sequence[str] = (), **shared: Any
+) -> tuple[Figure, Any]:
+    """A figure of `height` inches beside its legend, and its axes [down, across]."""
+    more = LINE * math.ceil(len(legend) / columns(legend, width)) if legend else 0
+    figure = Figure(figsize=(width, height + more), layout="constrained", dpi=DPI)
+    return figure, figure.subplots(down, across, squeeze=False, **shared)
+
+
+def columns(texts: Sequence[str], width: float) -> int:
+    """Columns of a legend that fit."""
+    each = 0.5 + 7 * LETTER * max(map(len, texts))
+    return max(1, min(len(texts), 4, int(width / each)))
+
+
+def explain(figure: Figure, handles: Sequence[Any], texts: Sequence[str]) -> None:
+    """A legend below all panels, where no line passes."""
+    figure.legend(handles, texts, loc="outside lower center", ncols=columns(texts, figure.get_figwidth()))
+
+
+def interval(axis: Any, y: float, row: Any, style: dict[str, Any], scale: float = 1.0) -> None:
+    """A dot at the value of a row of the frame and its interval beside it; hollow where there is none."""
+    known = row["low"] is not None
+    if known:
+        axis.plot([scale * row["low"], scale * row["high"]], [y, y], color=style["color"], lw=0.9, alpha=0.7)
+    axis.plot(scale * row["value"], y, ls="none", fillstyle="full" if known else "none", **style)
+
+
+def shift(at: int, of: int, spread: float = 0.6) -> float:
+    """Where the series of this number lies beside its line's middle."""
+    return 0.0 if of < 2 else spread * (at / (of - 1) - 0.5)
+
+
+def rows_of(axes: Sequence[Any], texts: Sequence[str]) -> None:
+    """A line of the axes for each text, the first above; the text stands beside the first axis alone."""
+    for axis in axes:
+        axis.set_yticks(range(len(texts)), texts if axis is axes[0] else [""] * len(texts))
+        axis.set_ylim(len(texts) - 0.5, -0.5)
+        axis.tick_params(axis="y", length=3 if axis is axes[0] else 0)
+
+
+def whole_numbers(*axes: Any) -> None:
+    """Ticks of an x or y axis that counts."""
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+
+
+def framed(axis: Any) -> None:
+    """All four sides of a picture's frame."""
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(True)
+
+
+def spaced(points: int, most: int = 10) -> list[int]:
+    """Places of markers on a line of so many points: the first, the last and some between."""
+    return sorted({round(at * (points - 1) / (most - 1)) for at in range(most)}) if points else []
+
+
+def chosen(methods: Sequence[str], most: int = MOST) -> tuple[list[str], str]:
+    """The methods that are drawn, and a sentence when not all are."""
+    left = len(methods) - most
+    said = f" The first {most} of {len(methods)} methods; the tables have all." if left > 0 else ""
+    return list(methods[:most]), said
