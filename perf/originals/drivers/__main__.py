@@ -49,7 +49,7 @@ def layout(one, cases, work):
         prompt, image = cases["prompts"][case["prompt"]], work / case["image"]
         try:
             logits, attention = one.forward(prompt, image)
-        except (RuntimeError, ValueError):  # a prompt that spells the image token; vgtool refuses it by name
+        except (RuntimeError, ValueError, IndexError):  # a prompt that spells the image token; refused here
             rows.append({**case, "answer": None})
             continue
         arrays[f"logits {len(rows)}"] = logits.float().numpy()

@@ -11,16 +11,12 @@ TOKENS = 32
 class Sentinel:
     """A repository that puts -200 in the place of the image."""
 
-    masked = False
-    """Whether its forward asks for a mask of its own."""
-
     def __init__(self, model):
         self.model = model
 
     def forward(self, prompt, image):
         ids = torch.tensor([self.ids(prompt)])
-        mask = {"attention_mask": torch.ones_like(ids)} if self.masked else {}
-        out = self.model(ids, images=self.pixels(image), output_attentions=True, use_cache=False, **mask)
+        out = self.model(ids, images=self.pixels(image), output_attentions=True, use_cache=False)
         tokens = out.attentions[0].shape[-1] - ids.shape[1] + 1
         return last(out, ids[0].tolist().index(-200), tokens)
 
@@ -135,7 +131,13 @@ def vila(folder, cases, checkout):
     model = model.float()
 
     class M3(Sentinel):
-        masked = True
+        def forward(self, prompt, image):
+            """As its `generate` takes a prompt apart; its own forward is for training."""
+            ids = torch.tensor([self.ids(prompt)])
+            given = model.prepare_inputs_labels_for_multimodal(ids, None, None, None, None, [self.pixels(image)])
+            embeds = given[4]
+            out = model.llm(inputs_embeds=embeds, output_attentions=True, use_cache=False)
+            return last(out, ids[0].tolist().index(-200), embeds.shape[1] - ids.shape[1] + 1)
 
         def ids(self, prompt):
             conversation = conv_templates[cases["conversation"]].copy()
