@@ -1,15 +1,18 @@
 """The session's rows, logits and answers against full-matrix eager attention, for every text family."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests import reference, zoo
-from vgtool.attention import decode, edits, whole
+from vgtool.attention import decode, edits, session, whole
 from vgtool.attention.asks import Ask, Change, Rows
 from vgtool.attention.engine import Tap, attach, tapped
 from vgtool.attention.session import Session
+from vgtool.attention.sinks import Redistribute
+from vgtool.attention.tilt import Tilt
 from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
 
@@ -317,6 +320,38 @@ def test_the_last_layer_works_out_the_rows_that_are_wanted_alone(name: str, read
         expected = weights[3][:, read_rows][:, :, columns].mean(1)
         assert (asked.maps[3][index] - expected).abs().max() < 1e-5
         assert (asked.logits[index] - logits[-1]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_the_last_layer_alone_for_wanted_rows_keeps_targets_sinks_and_tilts(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the same passes with all rows in the last layer."""
+    scene, target, every = Scene(name, (30, 40, 20)), (7, 9, 11), frozenset({2, 3})
+    asks = [Ask(tail, (len(tail) - 5, len(tail) - 3)).answered(target) for tail in scene.tails]
+    sinking, plain = Redistribute(1.5, None, 1.0, 0.0, 0.3), [Ask(ask.tail[:-2]) for ask in asks]
+    changes = [
+        [Change(every, reweigh=sinking, index=at, rows=rows) for at in range(3)]
+        for rows in ("last", "text")  # type: ignore[misc]
+    ]
+    tilting = [Change(every, tilt=Tilt(-1.0, 0), index=at, rows="last") for at in range(3)]
+
+    def results() -> list[torch.Tensor]:
+        found = []
+        with torch.inference_mode():
+            scored, asked = scene.session.ask(asks, LAYERS), scene.session.ask(plain, LAYERS, LAYERS)
+            found += [scored.likelihood, scored.logits, scored.maps[3], asked.logits]
+            for some in (*changes, tilting):
+                edited = scene.session.rerun(asked, some, LAYERS)
+                found += [edited.logits, edited.maps[3], *(one[3] for one in edited.sinks.values())]
+        return found
+
+    narrow, seen = results(), list[str]()
+    monkeypatch.setattr(session, "narrowed", lambda *args: seen.append("narrowed") or nullcontext())
+    for found, expected in zip(narrow, results(), strict=True):
+        assert (found.double() - expected.double()).abs().max() < 1e-5
+    assert len(seen) == 4, "all but the tilted pass"
+    assert not torch.allclose(narrow[3], narrow[4]), "the edit is one"
 
 
 def generated(scene: Scene, index: int, count: int, **kwargs: float) -> tuple[int, ...]:
