@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo report test coverage lint type perf build clean
+.PHONY: help setup demo report test check coverage lint type perf build clean
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -47,6 +47,8 @@ lint: .venv/done  ## ruff
 
 type: .venv/done  ## mypy
 	$(BIN)/mypy vgtool
+
+check: lint type test  ## what the gate runs
 
 build: .venv/done  ## wheel and source archive in dist/
 	$(BIN)/python -m build

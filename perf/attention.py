@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from random_llava import llava
 
 from vgtool.attention.asks import Ask, Change
 from vgtool.attention.decode import Ending, decode
@@ -182,19 +182,7 @@ def answer(opened: Session, packs: list[Asked], rows: Sequence[int]) -> None:
 def bench(args: argparse.Namespace) -> Bench:
     """A LLaVA of the sizes that were asked for, random weights, one random image."""
     side = round(args.tokens**0.5)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=14 * side,
-            patch_size=14,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=2048, hidden_size=args.hidden, intermediate_size=3 * args.hidden, num_hidden_layers=args.layers,
-            num_attention_heads=args.heads, num_key_value_heads=args.kv_heads,
-        ),
-        image_token_index=7,
-        vision_feature_layer=-1,
-    )  # fmt: skip
-    model = LlavaForConditionalGeneration(config).eval().to(args.device, getattr(torch, args.dtype))
+    model = llava(args, side)
     spec = ModelSpec(name="random", title="random", adapter="llava")
     adapter = Adapter(model=model, tokenizer=Digits(), spec=spec, template="")
     pixels = torch.randn(1, 3, 14 * side, 14 * side)

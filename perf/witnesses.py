@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from random_llava import llava
 
 from vgtool.attention.engine import attach
 from vgtool.attention.sharing import Sessions
@@ -33,7 +33,7 @@ TAIL = 28
 class Text:
     """Stands in for a tokenizer; no text is needed here."""
 
-    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+    def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str:
         return " ".join(map(str, ids))
 
     def __call__(self, text: str, add_special_tokens: bool) -> SimpleNamespace:
@@ -43,27 +43,14 @@ class Text:
 class Spoken(Adapter):
     """Prompts of TAIL random tokens, by question."""
 
-    def prompt(self, text: str) -> Prompt:
+    def prompt(self, text: str, images: int = 1) -> Prompt:
         ids = torch.randint(20, 2000, (TAIL,), generator=torch.Generator().manual_seed(sum(map(ord, text))))
         return Prompt(tuple(range(20, 30)), tuple(ids.tolist()))
 
 
 def opened(args: Any) -> tuple[Sessions, ImageGroup]:
     side = round(args.tokens**0.5)
-    torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=14 * side,
-            patch_size=14,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=2048, hidden_size=args.hidden, intermediate_size=3 * args.hidden, num_hidden_layers=args.layers,
-            num_attention_heads=args.heads, num_key_value_heads=args.heads,
-        ),
-        image_token_index=7,
-        vision_feature_layer=-1,
-    )  # fmt: skip
-    model = LlavaForConditionalGeneration(config).eval().to(args.device, getattr(torch, args.dtype))
+    model = llava(args, side)
     spec = ModelSpec(name="random", title="random", adapter="llava")
     adapter = Spoken(model=model, tokenizer=Text(), spec=spec, template="")
     attach(model, adapter.text)
@@ -86,6 +73,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
+    args.kv_heads = args.heads
     sessions, group = opened(args)
     decoding = Decoding(max_new_tokens=args.answer)
 

@@ -1,4 +1,4 @@
-"""The checkpoints of the registry, written once for all test files, and seen as a cache by one file at a time."""
+"""The registry's checkpoints, written once and seen as a cache by one file at a time; the embedded model, per file."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.library import Library
+from vgtool.attention.sharing import Sessions, sessions
+from vgtool.models.load import load, resolve
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +23,13 @@ def library(shelf: Library) -> Iterator[Library]:
     patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(shelf.cache))
     yield shelf
     patch.undo()
+
+
+@pytest.fixture(scope="module")
+def opened() -> Sessions:
+    """The embedded model, float32 on the CPU."""
+    spec, source = resolve("phantom-vlm")
+    return sessions(load(spec, source=source, dtype="float32", device="cpu"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

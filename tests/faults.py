@@ -274,6 +274,6 @@ def start(root: Path, **settings: Any) -> BaseProcess:
 def run(root: Path, **settings: Any) -> int:
     """A child's exit code; negative for a signal."""
     child = start(root, **settings)
-    child.join(60)
+    child.join(600)  # minutes: only a real hang meets it
     assert child.exitcode is not None, "the child hangs"
     return child.exitcode

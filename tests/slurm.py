@@ -74,7 +74,7 @@ def until(true: Callable[[], object], what: str) -> None:
 
 @dataclass
 class Slurm:
-    """A running cluster of `count` nodes that say they have `cpus` cores and two cards each."""
+    """A running cluster of `count` nodes that say they have `cpus` cores and two cards (device files) each."""
 
     root: Path
     count: int = 2
@@ -104,7 +104,7 @@ class Slurm:
         (self.root / "slurm.conf").write_text(CONF.format(root=self.root, host=host, ports=ports, nodes=nodes))
         paths = [f"--key-file={munge}/key", f"--socket={munge}/socket", f"--pid-file={munge}/pid"]
         paths += [f"--log-file={munge}/log", f"--seed-file={munge}/seed"]
-        (self.root / "gres.conf").write_text(f"NodeName={','.join(self.names)} Name=gpu Count=2\n")
+        (self.root / "gres.conf").write_text(f"NodeName={','.join(self.names)} Name=gpu File=/dev/null,/dev/zero\n")
         self._daemon("munged", "munged", "--foreground", "--force", "--num-threads=2", *paths)
         until((munge / "socket").exists, "munged answers")
         self._daemon("slurmctld", "slurmctld", "-D", "-c")
@@ -121,18 +121,18 @@ class Slurm:
         jobs = self.run("squeue", "-h", "-w", name, "-o", "%A").stdout.split()
         self.children.pop(name).kill()
         # Slurm's own stewards first, or they tell of a job that was killed, not of a node that is gone.
-        stewards = [pid for pid, told in _commands() if told.startswith(tuple(f"slurmstepd: [{job}." for job in jobs))]
+        stewards = [pid for pid, told in commands() if told.startswith(tuple(f"slurmstepd: [{job}." for job in jobs))]
         for pid in [*stewards, *_with(f"SLURMD_NODENAME={name}")]:
-            _kill(pid)
+            kill(pid)
 
     def end(self, job: str) -> None:
         """The vgtool of a job dies by SIGKILL."""
         ids = {one["JobId"] for one in self.jobs(job)}
-        told = dict(_commands())
+        told = dict(commands())
         for pid in {pid for one in ids for pid in _with(f"SLURM_JOB_ID={one}")}:
             words = told.get(pid, "").split()
             if "probe" in words and "slurm" not in words[:4] and not words[0].endswith("srun"):
-                _kill(pid)
+                kill(pid)
 
     def stop(self) -> None:
         self.run("scancel", "-u", "root")
@@ -145,7 +145,7 @@ class Slurm:
                 child.kill()
         for name in self.names:
             for pid in _with(f"SLURMD_NODENAME={name}"):
-                _kill(pid)
+                kill(pid)
 
     # ---- jobs --------------------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ def _files(name: str) -> Iterator[tuple[int, str]]:
                 continue
 
 
-def _commands() -> Iterator[tuple[int, str]]:
+def commands() -> Iterator[tuple[int, str]]:
     """Number and command line of every process."""
     return ((pid, text.replace("\0", " ")) for pid, text in _files("cmdline"))
 
@@ -210,7 +210,7 @@ def _with(variable: str) -> list[int]:
     return [pid for pid, text in _files("environ") if variable in text.split("\0")]
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

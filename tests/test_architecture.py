@@ -1,5 +1,6 @@
 """The house's own rules: what may import what, what stays light, and what every command and option must say."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -26,6 +27,18 @@ def test_imports_go_down_only_and_results_are_read_without_torch() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 kept, 0 broken" in done.stdout
+
+
+def test_every_source_file_is_below_300_lines_and_every_function_at_most_60() -> None:
+    """But for the training of the embedded model."""
+    for path in sorted((ROOT / "vgtool").rglob("*.py")):
+        if path.name == "train.py":
+            continue
+        text = path.read_text()
+        assert text.count("\n") < 300, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
 
 
 def test_help_of_every_command_imports_neither_torch_nor_polars() -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,13 @@ import pytest
 import torch
 
 from tests import reference, zoo
+from tests.embedded import shown
 from tests.test_attention_engine import FakeTokenizer
 from vgtool.attention import decode, packing, whole
 from vgtool.attention.asks import Ask, Change
 from vgtool.attention.engine import attach
 from vgtool.attention.session import Asked, Session
-from vgtool.attention.sharing import Sessions, sessions
+from vgtool.attention.sharing import Sessions
 from vgtool.benchmarks.load import load as benchmark
 from vgtool.images import open_image
 from vgtool.methods.base import Facts
@@ -24,7 +24,6 @@ from vgtool.methods.parse import parse
 from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
 from vgtool.methods.task import ImageGroup, Row
-from vgtool.models.load import load, resolve
 from vgtool.records import Sample
 from vgtool.runs.attempt import Limits, attempt
 
@@ -171,20 +170,10 @@ METHODS = (
 
 
 @pytest.fixture(scope="module")
-def opened() -> Sessions:
-    spec, source = resolve("phantom-vlm")
-    return sessions(load(spec, source=source, dtype="float32", device="cpu"))
-
-
-@pytest.fixture(scope="module")
 def groups(opened: Sessions) -> list[ImageGroup]:
     """Four images of unequal shape with one, two, three and four questions."""
-    shown = [tuple(some) for _, some in groupby(benchmark("phantom", limit=20).samples, key=lambda s: s.image_id)]
-    out = []
-    for count, mine in enumerate(shown, 1):
-        image = open_image(mine[0].image)
-        out.append(ImageGroup(mine[:count], (image,), (opened.adapter.prepare(image),)))
-    return out
+    every = shown(opened.adapter, 20)
+    return [replace(group, samples=group.samples[:count]) for count, group in enumerate(every, 1)]
 
 
 def refine(opened: Sessions, *labels: str) -> Refine:

@@ -120,3 +120,10 @@ def test_its_defaults_are_those_of_the_released_evaluation() -> None:
     assert plan.layers(Facts(32, 32, (), (), 0)) == (25, frozenset(range(26, 32)))
     with pytest.raises(VgError, match="start=31"):
         parse("cai:start=31").layers(Facts(32, 32, (), (), 0))
+
+
+def test_the_default_start_leaves_a_layer_to_tilt_in_every_depth() -> None:
+    cai: Any = parse("cai")
+    assert cai.layers(Facts(32, 32, (), (), 0)) == (25, frozenset(range(26, 32))), "the released code's, of 32"
+    for layers in range(2, 64):
+        assert cai.layers(Facts(layers, 4, (), (), 0))[1]

@@ -21,7 +21,7 @@ from vgtool.attention.tap import Call
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.grounding.heads import HeadFile, refuse_mismatch
-from vgtool.models.adapter import Prompt, Vision
+from vgtool.models.inputs import Prompt, Vision
 from vgtool.records import Grid
 from vgtool.scoring.frame import Estimates
 from vgtool.scoring.runs import read

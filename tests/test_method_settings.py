@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests import reference
-from tests.test_methods import KNOCKOUT, RANKED, Eager, groups, opened, refined  # noqa: F401
+from tests.test_methods import KNOCKOUT, RANKED, Eager, groups, refined  # noqa: F401
 from vgtool.attention import decode
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.benchmarks.load import load as benchmark

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,8 @@ from PIL import Image
 from scipy.spatial.distance import jensenshannon
 
 from tests import reference
-from vgtool.attention.sharing import GENERAL_PROMPT, Sessions, sessions
+from tests.embedded import shown
+from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.benchmarks.load import load as benchmark
 from vgtool.errors import SampleError, VgError
 from vgtool.grounding import heads as head_files
@@ -31,7 +31,6 @@ from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
 from vgtool.methods.rivals import window
 from vgtool.methods.task import ImageGroup
-from vgtool.models.load import load, resolve
 from vgtool.records import Grid, ImageSource, Sample
 
 RANKED = ((2, 0), (2, 3), (1, 1), (3, 2))
@@ -39,20 +38,9 @@ KNOCKOUT = 3
 
 
 @pytest.fixture(scope="module")
-def opened() -> Sessions:
-    spec, source = resolve("phantom-vlm")
-    return sessions(load(spec, source=source, dtype="float32", device="cpu"))
-
-
-@pytest.fixture(scope="module")
 def groups(opened: Sessions) -> list[ImageGroup]:
     """The first three pictures of the benchmark: square, wide and tall ones among them."""
-    samples = benchmark("phantom", limit=20).samples
-    out = []
-    for _, some in groupby(samples, key=lambda s: s.image_id):
-        mine = tuple(some)
-        image = open_image(mine[0].image)
-        out.append(ImageGroup(mine, (image,), (opened.adapter.prepare(image),)))
+    out = shown(opened.adapter, 20)
     assert len({(g.images[0].width > g.images[0].height) - (g.images[0].width < g.images[0].height) for g in out}) > 1
     return out
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,37 +10,25 @@ import pytest
 import torch
 
 from tests import reference, zoo
+from tests.embedded import shown
 from vgtool.attention.engine import attach
 from vgtool.attention.session import Session
-from vgtool.attention.sharing import Sessions, sessions
+from vgtool.attention.sharing import Sessions
 from vgtool.attention.whole import WholeSession
 from vgtool.benchmarks.load import load as benchmark
 from vgtool.errors import VgError
-from vgtool.images import open_image
 from vgtool.methods.probe import Probe
 from vgtool.methods.questions import Question
 from vgtool.methods.reliance import Wanted, Windows, measured, rows_of, spoken
 from vgtool.methods.task import ImageGroup
 from vgtool.methods.witnesses import Asking, Witnesses
 from vgtool.models.inputs import Prompt
-from vgtool.models.load import load, resolve
 from vgtool.records import Box, Decoding, ImageSource, Sample
 
 
 @pytest.fixture(scope="module")
-def opened() -> Sessions:
-    spec, source = resolve("phantom-vlm")
-    return sessions(load(spec, source=source, dtype="float32", device="cpu"))
-
-
-@pytest.fixture(scope="module")
 def groups(opened: Sessions) -> list[ImageGroup]:
-    out = []
-    for _, some in groupby(benchmark("phantom", limit=10).samples, key=lambda sample: sample.image_id):
-        mine = tuple(some)
-        image = open_image(mine[0].image)
-        out.append(ImageGroup(mine, (image,), (opened.adapter.prepare(image),)))
-    return out
+    return shown(opened.adapter, 10)
 
 
 def eager(

@@ -17,7 +17,7 @@ from slurm import Slurm, missing, until
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
-PROBE = ["probe", "--model", "phantom-vlm", "--benchmark", "phantom", "--limit", "400", "--offline"]
+PROBE = ["probe", "--model", "phantom-vlm", "--benchmark", "phantom", "--limit", "400", "--images", "2", "--offline"]
 SLOW = """
 import runpy, sys, time
 if sys.argv[1] == "probe":
@@ -25,7 +25,7 @@ if sys.argv[1] == "probe":
     from vgtool.runs import runner
     runner.PART_SAMPLES, before = 8, Probe.run
     def run(self, *given):
-        time.sleep(0.5)
+        time.sleep(0.5 * len(given[0]))
         return before(self, *given)
     Probe.run = run
 runpy.run_module("vgtool", run_name="__main__")
@@ -175,17 +175,16 @@ def test_what_depends_on_a_failed_job_is_given_up(cluster: Slurm) -> None:
 
 
 def test_the_study_goes_from_its_submission_to_its_tables_and_page(cluster: Slurm) -> None:
-    limited = cluster.root / "limited-vgtool"
-    limited.write_text(f"#!{sys.executable}\nimport runpy, sys\n")
-    with limited.open("a") as file:
-        file.write("sys.argv += ['--limit', '6'] if sys.argv[1] in ('probe', 'refine') else []\n")
-        file.write("runpy.run_module('vgtool', run_name='__main__')\n")
-    limited.chmod(0o755)
-    names = {"MODELS": "phantom-vlm", "BENCHMARKS": "phantom", "NATURAL": "scenes", "MEDICAL": "phantom", "SHARDS": "2"}
-    names |= {"PROTOCOL": "default", "LARGE": "", "DATA": ".", "RUNS": str(cluster.root / "runs")}
-    done = cluster.run("bash", SCRIPTS / "study.sh", **env(VGTOOL=str(limited), **names))
+    study = cluster.root / "study.yaml"
+    study.write_text(
+        "models: [phantom-vlm]\nbenchmarks: [phantom]\nmethods: [vgrefine, random-keep]\n"
+        f"heads: {{benchmark: scenes, k: 4}}\nprobe: [phantom]\nlimit: 6\noffline: true\nout: {cluster.root}/runs\n"
+    )
+    done = cluster.run("bash", SCRIPTS / "study.sh", study, **env(SHARDS="2"))
     assert done.returncode == 0, done.stderr
-    last = done.stdout.split("job ")[-1].split(",")[0]
-    assert cluster.wait(last) == ["COMPLETED"], logs(cluster)
+    jobs = dict(line.split(": job ") for line in done.stdout.splitlines())
+    runs = [f"{kind}-phantom-vlm-{rows}" for kind, rows in (("probe", "scenes"), ("probe", "phantom"))]
+    assert list(jobs) == [*runs, "heads-phantom-vlm", "refine-phantom-vlm-phantom", "score", "report"]
+    assert {state for job in jobs.values() for state in cluster.wait(job)} == {"COMPLETED"}, logs(cluster)
     assert (cluster.root / "runs" / "report" / "index.html").is_file()
     assert "| random-keep | 6 |" in (cluster.root / "runs" / "tables.md").read_text()

@@ -20,6 +20,8 @@ class Pretended:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.out, self.said, self.monkeypatch = folder, folder / "run", list[str](), monkeypatch
         self.calls = folder / "calls"
+        self.before_show = ":"
+        monkeypatch.setattr(slurm, "PAUSE", 0.01)
         self.command("srun", 'while [[ $1 == -* ]]; do shift; done; exec "$@"')
         self.arguments = ["probe", "--model", "m", "--out", str(self.out)]
 
@@ -35,7 +37,7 @@ class Pretended:
         write = f"mkdir -p {self.out}/parts; touch {self.out}/parts/{part}.parquet\n" if part else ""
         vgtool = self.command("vgtool", f"{write}exit {code}")
         requeue = f"echo requeue $2 >> {self.calls}; exit {int(refused)}"
-        self.command("scontrol", f'[[ $2 == show ]] && echo "{says}" && exit 0\n{requeue}')
+        self.command("scontrol", f'if [[ $2 == show ]]; then {self.before_show}; echo "{says}"; exit 0; fi\n{requeue}')
         self.monkeypatch.setattr(sys, "orig_argv", [vgtool, "slurm", *self.arguments])
         names = {"PATH": f"{self.folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "9"} | env
         ended = slurm.run(self.arguments, self.said.append, names)
@@ -67,6 +69,15 @@ def test_a_job_goes_on_unless_it_is_done_wrong_or_being_ended(
     code: int, says: str, ends: tuple[int, bool], job: Pretended
 ) -> None:
     assert job.run(code, says) == ends
+
+
+@pytest.mark.parametrize("silent,ends", [(slurm.TRIES - 1, (0, True)), (slurm.TRIES, (143, False))])
+def test_a_slurm_that_does_not_answer_is_asked_again(silent: int, ends: tuple[int, bool], job: Pretended) -> None:
+    asked = job.folder / "asked"
+    unanswered = f'echo x >> {asked}; [[ $(wc -l < {asked}) -le {silent} ]] && exit 1'
+    job.before_show = unanswered
+    assert job.run(143, RUNNING) == ends
+    assert len(asked.read_text().split()) == slurm.TRIES
 
 
 def test_only_starts_in_a_row_that_write_nothing_count(job: Pretended) -> None:

@@ -1,39 +1,26 @@
 """VCD against whole prompts about the picture and its noised twin, and the noise against the original's formula."""
 
 import math
-from itertools import groupby
 from typing import Any
 from zlib import crc32
 
 import pytest
 import torch
 
-from vgtool.attention.sharing import Sessions, sessions
+from tests.embedded import shown
+from vgtool.attention.sharing import Sessions
 from vgtool.benchmarks.load import load as benchmark
 from vgtool.errors import VgError
-from vgtool.images import open_image
 from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
 from vgtool.methods.refine import Refine
 from vgtool.methods.task import ImageGroup
 from vgtool.methods.vcd import kept, noised
-from vgtool.models.load import load, resolve
-
-
-@pytest.fixture(scope="module")
-def opened() -> Sessions:
-    spec, source = resolve("phantom-vlm")
-    return sessions(load(spec, source=source, dtype="float32", device="cpu"))
 
 
 @pytest.fixture(scope="module")
 def groups(opened: Sessions) -> list[ImageGroup]:
-    out = []
-    for _, some in groupby(benchmark("phantom", limit=15).samples, key=lambda sample: sample.image_id):
-        mine = tuple(some)
-        image = open_image(mine[0].image)
-        out.append(ImageGroup(mine, (image,), (opened.adapter.prepare(image),)))
-    return out
+    return shown(opened.adapter, 15)
 
 
 def refined(opened: Sessions, groups: list[ImageGroup], *labels: str) -> dict[tuple[str, str], dict[str, Any]]:

@@ -2,31 +2,22 @@
 
 import copy
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from vgtool.attention.sharing import Sessions, sessions
-from vgtool.benchmarks.load import load as benchmark
+from tests.embedded import shown
+from vgtool.attention.sharing import Sessions
 from vgtool.errors import VgError
 from vgtool.grounding.spoken import overlap
-from vgtool.images import open_image
 from vgtool.methods import words
 from vgtool.methods.probe import Probe
 from vgtool.methods.task import ImageGroup
 from vgtool.methods.witnesses import Asking, Witnesses
-from vgtool.models.load import load, resolve
 from vgtool.records import Box, Decoding
 from vgtool.registry import Boxes
-
-
-@pytest.fixture(scope="module")
-def opened() -> Sessions:
-    spec, source = resolve("phantom-vlm")
-    return sessions(load(spec, source=source, dtype="float32", device="cpu"))
 
 
 def trained(opened: Sessions, **boxes: Any) -> Sessions:
@@ -39,12 +30,7 @@ def trained(opened: Sessions, **boxes: Any) -> Sessions:
 
 @pytest.fixture(scope="module")
 def groups(opened: Sessions) -> list[ImageGroup]:
-    out = []
-    for _, some in groupby(benchmark("phantom", limit=10).samples, key=lambda sample: sample.image_id):
-        mine = tuple(some)
-        image = open_image(mine[0].image)
-        out.append(ImageGroup(mine, (image,), (opened.adapter.prepare(image),)))
-    return out
+    return shown(opened.adapter, 10)
 
 
 def probed(opened: Sessions, groups: list[ImageGroup]) -> list[dict[str, Any]]:

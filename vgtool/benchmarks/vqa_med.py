@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vgtool.benchmarks.archives import Member
+from vgtool.benchmarks.pairs import facts
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.rows import Draft, Row, build, files_of, found_for, image_of, optional, polarity, text
 from vgtool.benchmarks.tables import Malformed, read_text
@@ -38,7 +39,7 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
             group=optional(row, "category"),
         )
 
-    return build(request, rows, draft, facts=lambda row: {"yes_no": polarity(row.get("answer"))})
+    return build(request, rows, draft, facts=facts)
 
 
 def lines(path: Path | Member) -> Iterator[Row | Malformed]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -135,9 +135,7 @@ def _ask(
     put |= {"box_mapping": asked.box_mapping}
     seen = loaded.look(shown, question, row=asked.row, **put)
     refined = [loaded.refine(shown, question, one, heads=asked.heads, seed=asked.seed, **put) for one in methods]
-    for path in out:
-        seen.figure(path, layer=layer)
-        console.say(f"Written: {path}.")
+    _drawn(out, lambda path: seen.figure(path, layer=layer))
     if as_json:
         console.show(json.dumps(words.as_json(seen, refined)))
         return
@@ -169,13 +167,18 @@ def _sample(
             raise VgError(f"'{run}' has no answer of method '{method}'.", did_you_mean(method, known))
     if layer is not None:
         found.layer(layer)
-    for path in out:
-        found.figure(path, layer=layer, method=methods[0] if methods else None)
-        console.say(f"Written: {path}.")
+    _drawn(out, lambda path: found.figure(path, layer=layer, method=methods[0] if methods else None))
     if as_json:
         console.show(json.dumps(words.sample_json(found)))
     else:
         console.show("\n".join(words.sample_lines(found, layer, methods)))
+
+
+def _drawn(out: Sequence[Path], draw: Callable[[Path], object]) -> None:
+    """The figure, in every file that was asked for."""
+    for path in out:
+        draw(path)
+        console.say(f"Written: {path}.")
 
 
 def window_of(text: str | None) -> list[float] | int | str | None:

@@ -9,6 +9,13 @@ from vgtool import console
 from vgtool.commands.options import DataRoot, Json, Partial, Registry, Rule, Seed, whole
 from vgtool.errors import Exit
 
+Form = Annotated[
+    str | None, typer.Option("--format", help="table, markdown, latex; every number: csv, json, parquet.")
+]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--out", help="File to write; its ending says the format where none is given.")
+]
+
 
 def score(
     runs: Annotated[
@@ -26,12 +33,8 @@ def score(
         list[str] | None, typer.Option(help="Only this table; repeat for several. `list` names them.")
     ] = None,
     column: Annotated[list[str] | None, typer.Option(help="Only this column of tables; repeat for several.")] = None,
-    form: Annotated[
-        str | None, typer.Option("--format", help="table, markdown, latex; every number: csv, json, parquet.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="File to write; its ending says the format where none is given.")
-    ] = None,
+    form: Form = None,
+    out: Out = None,
     partial: Partial = False,
     allow_mixed: Annotated[bool, typer.Option(help="Label runs that differ in protocol, kernel or rows.")] = False,
     bertscore: Annotated[

@@ -20,7 +20,7 @@ class Cai:
     """Attention to image tokens like the text, where a deep layer is unsure."""
 
     name: ClassVar[str] = "cai"
-    summary: ClassVar[str] = "rival: attention to image tokens like the text where a layer is unsure (Lei et al. 2026)"
+    summary: ClassVar[str] = "rival: image attention follows the text where a layer is unsure (Lei et al. 2026)"
 
     threshold: float = field(default=0.15, metadata={"help": "entropy, in ln 10, above which a layer is unsure"})
     start: int | None = field(
@@ -29,7 +29,7 @@ class Cai:
 
     def layers(self, facts: Facts) -> tuple[int, frozenset[int]]:
         """The first layer looked at, and those that may be tilted."""
-        start = round(25 / 32 * facts.layers) if self.start is None else self.start
+        start = min(25 * facts.layers // 32, facts.layers - 2) if self.start is None else self.start
         layers = frozenset(layer for layer in facts.readable if start < layer)
         if start < 0 or not layers:
             raise VgError(f"cai: start={start} leaves no layer of {facts.layers} to tilt.", "Give a lower start.")

@@ -25,7 +25,7 @@ class Var:
     """Attention of visual heads moved from sink tokens to the other image tokens."""
 
     name: ClassVar[str] = "var"
-    summary: ClassVar[str] = "rival: attention moved from sink tokens to other image tokens (Kang et al. 2025)"
+    summary: ClassVar[str] = "rival: attention moved from sinks to the rest of the image (Kang et al. 2025)"
 
     tau: float = field(default=20.0, metadata={"help": "how far a sink stands out of its root mean square"})
     rho: float = field(default=0.5, metadata={"help": "largest share of a visual head's image attention on sinks"})

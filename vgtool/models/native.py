@@ -26,26 +26,7 @@ from vgtool.models.inputs import Inputs, Prompt, Vision
 from vgtool.models.prompts import IMAGE, QUESTION, covered
 from vgtool.models.shapes import Shape
 from vgtool.models.wording import refused
-from vgtool.models.written import SAMPLE, SMALL, Around, Writer, per_token, separating
-
-
-@dataclass(frozen=True, slots=True)
-class NativeVision(Vision):
-    """An image as the model's own processor prepares it."""
-
-    image: Image.Image | None = None
-    """For prompts with several images, which the processor prepares together."""
-    span: tuple[int, ...] = ()
-    """Ids that stand in the prompt because of the image."""
-    kinds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Per-token inputs (token types) of the span."""
-    shape: Shape | None = None
-
-    @property
-    def form(self) -> tuple[int, ...]:
-        """Images whose processor writes the same ids, with their tokens in the same places."""
-        shape = self.shape
-        return (*self.span, *((shape.rows, shape.cols, *shape.cells) if shape else ()))
+from vgtool.models.written import SAMPLE, SMALL, Around, NativeVision, Writer, per_token, separating
 
 
 @dataclass(kw_only=True)

@@ -6,19 +6,40 @@ texts; an image's ids run from special token to special token.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from PIL import Image
 
 from vgtool.errors import VgError
+from vgtool.models.inputs import Vision
 from vgtool.models.prompts import IMAGE, QUESTION
+from vgtool.models.shapes import Shape
 
 SAMPLE, OTHER = "Is there a mass?", "Which side?"
 """The user's text while a prompt's parts are told apart."""
 SMALL, TALL = (96, 72), (72, 216)
 """Sides of the images meanwhile, px."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeVision(Vision):
+    """An image as the model's own processor prepares it."""
+
+    image: Image.Image | None = None
+    """For prompts with several images, which the processor prepares together."""
+    span: tuple[int, ...] = ()
+    """Ids that stand in the prompt because of the image."""
+    kinds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Per-token inputs (token types) of the span."""
+    shape: Shape | None = None
+
+    @property
+    def form(self) -> tuple[int, ...]:
+        """Images whose processor writes the same ids, with their tokens in the same places."""
+        shape = self.shape
+        return (*self.span, *((shape.rows, shape.cols, *shape.cells) if shape else ()))
 
 
 @dataclass(frozen=True, slots=True)

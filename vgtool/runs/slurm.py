@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from vgtool.runs.store import save
 FRUITLESS = 3
 """Starts in a row that wrote nothing, after which a job is not queued again. A sample that kills its process is found,
 and left out, by the third start."""
+TRIES, PAUSE = 4, 5.0
+"""Times that Slurm is asked for a job, and seconds between them: under load it answers late or not at all."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 FINAL = (Exit.DONE, Exit.USER, Exit.SOME_FAILED)
 
@@ -106,7 +109,7 @@ def run(arguments: Sequence[str], say: Callable[[str], None], env: Mapping[str, 
     if code in FINAL:
         count.set(0)
         return Exit.DONE if code == Exit.SOME_FAILED else code
-    now = Job.read(_scontrol(env, "--oneliner", "show", "job", job).stdout)
+    now = _asked(env, job)
     if now.state != "RUNNING" and not now.out_of_time:
         return code
     fruitless = 0 if written(out, mine) - before else count.read() + 1
@@ -189,6 +192,16 @@ def members(text: str) -> Iterator[int]:
         if found:
             first, last, step = found.groups()
             yield from range(int(first), int(last or first) + 1, int(step or 1))
+
+
+def _asked(env: Mapping[str, str], job: str) -> Job:
+    """What Slurm says of a job, asked again while it says nothing; without a state when it never does."""
+    for left in reversed(range(TRIES)):
+        now = Job.read(_scontrol(env, "--oneliner", "show", "job", job).stdout)
+        if now.state or not left:
+            break
+        time.sleep(PAUSE)
+    return now
 
 
 def _scontrol(env: Mapping[str, str], *told: str) -> "subprocess.CompletedProcess[str]":
