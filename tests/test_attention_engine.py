@@ -1,15 +1,18 @@
 """The session's rows, logits and answers against full-matrix eager attention, for every text family."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests import reference, zoo
-from vgtool.attention import decode, session, whole
-from vgtool.attention.asks import Ask, Change
+from vgtool.attention import decode, edits, session, whole
+from vgtool.attention.asks import Ask, Change, Rows
 from vgtool.attention.engine import Tap, attach, tapped
 from vgtool.attention.session import Session
+from vgtool.attention.sinks import Redistribute
+from vgtool.attention.tilt import Tilt
 from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
 
@@ -286,16 +289,69 @@ class FakeTokenizer:
 
 def test_an_answer_ends_at_its_stop_string() -> None:
     scene = Scene("llama")
-    asked = scene.ask()
     free = decode.Ending(FakeTokenizer(), frozenset(), 5)
     with torch.inference_mode():
-        first = decode.decode(scene.session.state([asked]), free, {0: ()})[0]
+        first = decode.decode(scene.session.state([scene.ask()]), free, {0: ()})[0]
         marker = f"{first.tokens[1]} {first.tokens[2]}"
         stop = decode.Ending(FakeTokenizer(), frozenset(), 5, (marker,))
-        ended = decode.decode(scene.session.state([asked]), stop, {0: ()})[0]
+        ended = decode.decode(scene.session.state([scene.ask()]), stop, {0: ()})[0]
     assert len(first.tokens) == 5
     assert marker in free.text(ended.tokens) and marker not in free.text(ended.tokens[:-1])
     assert ended.text == free.text(ended.tokens).split(marker)[0].strip()
+
+
+@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("read,count", [("last", 3), ("question", 15)])
+def test_the_last_layer_works_out_the_rows_that_are_wanted_alone(name: str, read: Rows, count: int) -> None:
+    """The last row of each question, or all from the first that is read there."""
+    scene, seen = Scene(name, (30, 40, 20)), []
+    last = scene.adapter.text.layers[3].mlp  # type: ignore[index,union-attr]
+    with torch.inference_mode():
+        asks = [Ask(tail, (len(tail) - 5, len(tail) - 3), read) for tail in scene.tails]
+        handle = last.register_forward_hook(lambda module, args, out: seen.append(args[0].shape[1]))  # type: ignore[operator,union-attr]
+        asked = scene.session.ask(asks, LAYERS, LAYERS)
+        handle.remove()
+    assert seen == [count]
+    assert asked.cache[3][0].shape[2] == 90, "keys and values of every row are there"
+    for index, ask in enumerate(asks):
+        inputs, columns, rows = scene.full(index)
+        logits, weights = reference.forward(scene.adapter.model, inputs.kwargs)
+        read_rows = [rows[row] for row in ask.rows(read)]
+        expected = weights[3][:, read_rows][:, :, columns].mean(1)
+        assert (asked.maps[3][index] - expected).abs().max() < 1e-5
+        assert (asked.logits[index] - logits[-1]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_the_last_layer_alone_for_wanted_rows_keeps_targets_sinks_and_tilts(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the same passes with all rows in the last layer."""
+    scene, target, every = Scene(name, (30, 40, 20)), (7, 9, 11), frozenset({2, 3})
+    asks = [Ask(tail, (len(tail) - 5, len(tail) - 3)).answered(target) for tail in scene.tails]
+    sinking, plain = Redistribute(1.5, None, 1.0, 0.0, 0.3), [Ask(ask.tail[:-2]) for ask in asks]
+    changes = [
+        [Change(every, reweigh=sinking, index=at, rows=rows) for at in range(3)]
+        for rows in ("last", "text")  # type: ignore[misc]
+    ]
+    tilting = [Change(every, tilt=Tilt(-1.0, 0), index=at, rows="last") for at in range(3)]
+
+    def results() -> list[torch.Tensor]:
+        found = []
+        with torch.inference_mode():
+            scored, asked = scene.session.ask(asks, LAYERS), scene.session.ask(plain, LAYERS, LAYERS)
+            found += [scored.likelihood, scored.logits, scored.maps[3], asked.logits]
+            for some in (*changes, tilting):
+                edited = scene.session.rerun(asked, some, LAYERS)
+                found += [edited.logits, edited.maps[3], *(one[3] for one in edited.sinks.values())]
+        return found
+
+    narrow, seen = results(), list[str]()
+    monkeypatch.setattr(session, "narrowed", lambda *args: seen.append("narrowed") or nullcontext())
+    for found, expected in zip(narrow, results(), strict=True):
+        assert (found.double() - expected.double()).abs().max() < 1e-5
+    assert len(seen) == 4, "all but the tilted pass"
+    assert not torch.allclose(narrow[3], narrow[4]), "the edit is one"
 
 
 def generated(scene: Scene, index: int, count: int, **kwargs: float) -> tuple[int, ...]:
@@ -349,7 +405,7 @@ def test_changes_that_differ_only_in_rows_and_tokens_are_one_edit() -> None:
     pai = [parse("pai"), parse("pai"), parse("pai:alpha=0.3")]
     louder = [method.plan(One(facts=Facts(4, 1, (), (), 0)))[0].change for method in pai]  # type: ignore[arg-type]
     changes = [(cutting(0), [5, 6]), (cutting(1, 3), [9]), *((change, [at]) for at, change in enumerate(louder))]
-    cut, same, other = session.edits_of([*changes, (cutting(), [1])])  # type: ignore[list-item]
+    cut, same, other = edits.edits_of([*changes, (cutting(), [1])])  # type: ignore[list-item]
     assert cut.rows.tolist() == [5, 6, 9] and cut.cut is not None and cut.which is not None
     rows = cut.cut[torch.from_numpy(cut.which)]
     assert rows.int().tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 1]], "an empty change edits nothing"

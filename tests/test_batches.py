@@ -18,7 +18,6 @@ from vgtool.attention.engine import attach
 from vgtool.attention.session import Asked, Session
 from vgtool.attention.sharing import Sessions
 from vgtool.benchmarks.load import load as benchmark
-from vgtool.errors import SampleError
 from vgtool.images import open_image
 from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
@@ -97,7 +96,7 @@ def test_edits_and_answers_of_eight_images_in_one_pass_are_those_of_each_alone(n
         asked = together.ask(asks, EVERY, EVERY)
         passes = [asked, *(changed(together, asked, batch, kind, range(len(asks)), tokens) for kind in KINDS)]
         answers = decode.decode(together.state(passes), ENDING, dict.fromkeys(range(len(asks) * len(passes)), ()))
-        for image in range(0, len(SIZES), 3):
+        for image in range(len(SIZES)):
             mine = [at for at, ask in enumerate(asks) if ask.image == image]
             alone = batch.open(image)
             by_itself = alone.ask([replace(asks[at], image=0) for at in mine], EVERY, EVERY)
@@ -106,11 +105,18 @@ def test_edits_and_answers_of_eight_images_in_one_pass_are_those_of_each_alone(n
                 assert (one.logits[mine] - other.logits).abs().max() < 1e-4, which
                 for layer in other.maps:
                     assert (one.maps[layer][mine] - other.maps[layer]).abs().max() < 1e-5, which
+                assert torch.equal(kept(one, mine), kept(other, range(len(mine)))), which
             found = decode.decode(alone.state(others), ENDING, dict.fromkeys(range(len(mine) * len(others)), ()))
             for which in range(len(others)):
                 for row, at in enumerate(mine):
                     expected = found[which * len(mine) + row].tokens
                     assert answers[which * len(asks) + at].tokens == expected, (KINDS[which - 1] if which else "plain")
+
+
+def kept(asked: Asked, rows: Any) -> torch.Tensor:
+    """Tokens that each question keeps, by its own heads over the mean of a layer; bool [Q, N]."""
+    ratio = asked.maps[3][list(rows)][:, 0] / (asked.maps[2][list(rows)].mean(1) + 1e-10)
+    return ratio >= ratio.quantile(0.5, dim=-1, keepdim=True)
 
 
 def changed(opened: Any, asked: Asked, batch: Batch, kind: str, questions: Any, tokens: int) -> Asked:
@@ -258,7 +264,7 @@ def test_numbers_that_are_not_finite_cost_the_rows_of_their_own_question(
     expected = by_id(task.run(groups, None))
     question, image = groups[3].samples[1], groups[1]
     tail = list(adapter.prompt(question.prompt).tail)
-    continuation, inputs = adapter.continuation, adapter.inputs
+    continuation, featured = adapter.continuation, adapter.featured
 
     def broken(ids: torch.Tensor, rope: torch.Tensor) -> dict[str, Any]:
         made = continuation(ids, rope)
@@ -270,15 +276,15 @@ def test_numbers_that_are_not_finite_cost_the_rows_of_their_own_question(
             made["inputs_embeds"][0, at : at + len(tail)] = torch.nan
         return made
 
-    def blinded(visions: Any, *args: Any) -> Any:
-        made = inputs(visions, *args)
-        if visions and visions[0].geometry is image.visions[0].geometry:
-            made.kwargs["inputs_embeds"][:, 5:9] = torch.nan
+    def blinded(scenes: Any) -> Any:
+        made = featured(scenes)
+        for vision in (vision for scene in made for vision in scene if vision.geometry is image.visions[0].geometry):
+            vision.features[5:9] = torch.nan
         return made
 
     mine = {sample.id for group in groups for sample in group.samples if sample.prompt == question.prompt}
     lost = mine | {sample.id for sample in image.samples}
-    with replaced(adapter, "inputs", blinded), replaced(adapter, "continuation", broken):
+    with replaced(adapter, "featured", blinded), replaced(adapter, "continuation", broken):
         kind_of = attempt(task, groups, None, Limits())
     found = by_id(kind_of)
     assert found.keys() == expected.keys() and len(lost) < sum(len(group.samples) for group in groups)
@@ -340,14 +346,19 @@ def test_an_error_of_the_whole_batch_is_raised_by_the_task_and_settled_by_the_ru
 ) -> None:
     task = refine(opened, "vgrefine")
 
-    def grid(visions: Any, *args: Any) -> Any:
-        if visions and visions[0].geometry is groups[1].visions[0].geometry:
-            raise SampleError("grid_mismatch", "12 image tokens for a grid of 64")
-        return inputs(visions, *args)
+    def short(scenes: Any) -> Any:
+        return [[cut_short(vision) for vision in scene] for scene in featured(scenes)]
 
-    expected, inputs = by_id(task.run(groups, None)), opened.adapter.inputs
-    with replaced(opened.adapter, "inputs", grid):
+    def cut_short(vision: Any) -> Any:
+        ours = vision.geometry is groups[1].visions[0].geometry
+        return replace(vision, features=vision.features[:12]) if ours else vision
+
+    expected, featured = by_id(task.run(groups, None)), opened.adapter.featured
+    with replaced(opened.adapter, "featured", short):
         found = by_id(attempt(task, groups, None, Limits()))
     lost = {sample.id for sample in groups[1].samples}
     assert {key[0] for key, row in found.items() if row["error"]} == lost
+    assert {row["error"] for row in found.values() if row["error"]} == {
+        "grid_mismatch: 12 image tokens for a grid of 64"
+    }
     same({k: r for k, r in found.items() if k[0] not in lost}, {k: r for k, r in expected.items() if k[0] not in lost})

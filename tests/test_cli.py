@@ -109,6 +109,7 @@ def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
         ([*PROBE, "--split", "tset"], "Did you mean 'test'?"),
         ([*PROBE, "--shard", "3/2"], "--shard '3/2' is not I/N"),
         ([*PROBE, "--batch-size", "many"], "--batch-size 'many'"),
+        ([*PROBE, "--images", "0"], "--images '0'"),
         ([*PROBE, "--dtype", "float23"], "Did you mean 'float32'?"),
         ([*PROBE, "--out", "/proc/nothing"], "Cannot write in '/proc/nothing'"),
         (["refine", "--model", "phantom-vlm", "--benchmark", "phantom"], "needs ranked heads"),

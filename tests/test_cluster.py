@@ -23,7 +23,7 @@ from rich.console import Console
 
 from vgtool import console
 from vgtool.errors import VgError
-from vgtool.runs import cluster, plan, progress
+from vgtool.runs import cluster, memory, plan, progress
 from vgtool.runs.cluster import Place, place
 from vgtool.runs.store import Shard, Store
 
@@ -314,7 +314,7 @@ def test_every_script_is_valid_bash() -> None:
 
 def test_a_plan_of_one_image_is_worked_by_hand() -> None:
     rows = benchmark(images=1, per=1, rejected=1)
-    shape = plan.Shape(1e9, 2.0, 10, 8, 256, 100, 1024)
+    shape = memory.Shape(1e9, 2.0, 10, 8, 256, 100, 1024)
     found = plan.estimate(rows.samples, rows.rejected, shape, plan.Card(1e12, 1e11, 8e9, 0.5, 0.001), methods=1)
     assert (found.samples, found.rejected, found.images, found.image_tokens) == (1, 1, 1, 100)
     question, general = 40 + 1, 40 + 23  # "? " and the 92 characters of the general prompt, four to a token

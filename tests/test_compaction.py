@@ -14,6 +14,7 @@ import pytest
 from faults import Answers, Toy, benchmark, ids, opened, row, table
 from forked import SERVER
 
+from vgtool.api import sample
 from vgtool.errors import Exit
 from vgtool.runs import compact as compaction
 from vgtool.runs import parts as files
@@ -101,7 +102,7 @@ def test_a_kill_at_any_point_of_a_compaction_loses_no_row_and_doubles_none(point
     before = read(folder)
     child = SERVER.Process(target=_killed, args=(tmp_path, point, n))
     child.start()
-    child.join(60)
+    child.join(600)
     assert child.exitcode == -signal.SIGKILL
     assert read(folder).equals(before), "as readers see it at once"
     compact(tmp_path, Shard())
@@ -191,6 +192,22 @@ def test_a_part_that_is_merged_while_it_is_read_is_read_in_its_new_one(
 
     monkeypatch.setattr(store, "read_part", meanwhile)
     assert read(folder).equals(before)
+
+
+def test_a_sample_whose_part_is_merged_while_it_is_looked_for_is_found_in_its_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = written(tmp_path)
+    wanted, genuine, first = SAMPLES[0].id, sample.read_part, iter([True])
+
+    def meanwhile(path: Path, columns: Any = None) -> pl.DataFrame:
+        if next(first, False):
+            compact(tmp_path, Shard())
+        return genuine(path, columns)
+
+    monkeypatch.setattr(sample, "read_part", meanwhile)
+    rows = sample._rows_of(folder, wanted)
+    assert [(row["sample_id"], row["method"]) for row in rows] == [(wanted, method) for method in faults.METHODS]
 
 
 def test_a_part_that_is_merged_while_a_resume_looks_is_found_in_its_new_one(

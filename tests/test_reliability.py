@@ -30,28 +30,31 @@ SMALL = pa.schema([("sample_id", pa.string()), ("error", pa.string())])
 # ---- killed anywhere ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("point", faults.POINTS)
 def test_a_kill_at_any_point_costs_no_row_and_doubles_none(
-    point: str, n: int, tmp_path: Path, undisturbed: pl.DataFrame
+    point: str, n: int, batch: int, tmp_path: Path, undisturbed: pl.DataFrame
 ) -> None:
+    """With one image a pass and with five."""
     if n > 1 and point in ("touch", "touched"):
         return  # a shard is marked once
-    code = run(tmp_path / "run", point=point, n=n)
+    code = run(tmp_path / "run", point=point, n=n, batch=batch)
     assert code == -signal.SIGKILL
-    assert run(tmp_path / "run") == Exit.SOME_FAILED
+    assert run(tmp_path / "run", batch=batch) == Exit.SOME_FAILED
     assert table(tmp_path / "run").equals(undisturbed)
     assert not list((tmp_path / "run").rglob("*.tmp")), "a dead process left its temporary file"
     assert not list((tmp_path / "run" / "open").iterdir())
 
 
-def test_random_kills_end_in_the_uninterrupted_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 4])
+def test_random_kills_end_in_the_uninterrupted_table(batch: int, tmp_path: Path) -> None:
     # A trial starts slower than these kills; small parts are merged now and then.
-    settings: dict[str, Any] = {"images": 150, "part": 5, "merge": 17, "trials": False}
+    settings: dict[str, Any] = {"images": 150, "part": 5, "merge": 17, "trials": False, "batch": batch}
     assert run(tmp_path / "whole", **settings) == Exit.SOME_FAILED
     rng, kills = random.Random(0), 0
     for _ in range(25):
-        child = start(tmp_path / "run", nap=0.02, **settings)
+        child = start(tmp_path / "run", nap=0.02 * batch, **settings)
         child.join(rng.uniform(0.02, 0.5))
         if child.exitcode is None:
             child.kill()
@@ -251,10 +254,11 @@ def test_every_row_ends_as_a_result_or_a_failure_with_a_reason(undisturbed: pl.D
     assert undisturbed.filter(pl.col("error").is_null())["answer"].null_count() == 0
 
 
+@pytest.mark.parametrize("batch", [1, 5])
 def test_a_sample_that_kills_its_process_twice_is_failed_and_the_rest_completes(
-    tmp_path: Path, undisturbed: pl.DataFrame
+    batch: int, tmp_path: Path, undisturbed: pl.DataFrame
 ) -> None:
-    settings: dict[str, Any] = {"deadly": ("i5-q1",), "part": 4}
+    settings: dict[str, Any] = {"deadly": ("i5-q1",), "part": 4, "batch": batch}
     assert run(tmp_path / "run", **settings) == 9
     assert run(tmp_path / "run", **settings) == 9
     assert run(tmp_path / "run", **settings) == Exit.SOME_FAILED
@@ -269,11 +273,13 @@ def test_a_sample_that_kills_its_process_twice_is_failed_and_the_rest_completes(
     assert not list((tmp_path / "run" / "open").iterdir())
 
 
-def test_two_chance_kills_on_one_image_fail_nothing(tmp_path: Path, undisturbed: pl.DataFrame) -> None:
+@pytest.mark.parametrize("batch", [1, 5])
+def test_two_chance_kills_on_some_images_fail_nothing(batch: int, tmp_path: Path, undisturbed: pl.DataFrame) -> None:
+    names = [key(f"i{i}") for i in range(batch)]
     for _ in range(2):
-        assert run(tmp_path / "run", point="run", n=1) == -signal.SIGKILL
-    assert trial.suspects(Store(tmp_path / "run"), {key("i0")})
-    assert run(tmp_path / "run") == Exit.SOME_FAILED
+        assert run(tmp_path / "run", point="run", n=1, batch=batch) == -signal.SIGKILL
+    assert set(names) <= set(trial.suspects(Store(tmp_path / "run"), set(names))), "each image of the batch is noted"
+    assert run(tmp_path / "run", batch=batch) == Exit.SOME_FAILED
     assert table(tmp_path / "run").equals(undisturbed)
 
 

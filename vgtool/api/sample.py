@@ -182,24 +182,33 @@ def sample(
 
 def _rows_of(store: Store, id: str) -> list[Row]:
     """The rows of a sample, each once, with every column."""
-    found: dict[Any, Row] = {}
-    good, bad = store.parts()
-    for part in good:
+    while True:
+        found: dict[Any, Row] = {}
+        good, bad = store.parts()
         try:
-            if id in read_part(part, ["sample_id"])["sample_id"]:
-                for row in read_part(part).filter(pl.col("sample_id") == id).iter_rows(named=True):
-                    found.setdefault(row.get("method"), row)
-        except (DamagedPart, FileNotFoundError) as error:
-            raise VgError(f"'{part}' cannot be read: {error}.", "Run its command again.") from None
+            for part in good:
+                if id in _whole(part, ["sample_id"])["sample_id"]:
+                    for row in _whole(part).filter(pl.col("sample_id") == id).iter_rows(named=True):
+                        found.setdefault(row.get("method"), row)
+            break
+        except FileNotFoundError:  # merged into a larger part since it was listed
+            continue
     if bad and not found:
         what = f"'{store.root}' has {len(bad)} damaged parts, {bad[0].name} among them."
         raise VgError(what, "Run its command again.")
     return [*found.values()]
 
 
+def _whole(part: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    try:
+        return read_part(part, columns)
+    except DamagedPart as error:
+        raise VgError(f"'{part}' cannot be read: {error}.", "Run its command again.") from None
+
+
 def _near(id: str, store: Store) -> str:
     """What the ids of a run look like."""
-    known = [name for part in store.parts()[0] for name in read_part(part, ["sample_id"])["sample_id"]]
+    known = [name for frame in store.frames(["sample_id"])[0] for name in frame["sample_id"]]
     if not known:
         return "It holds no rows yet."
     near = did_you_mean(id, set(known)) if len(known) <= NEAR else ""

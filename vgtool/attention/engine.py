@@ -37,7 +37,7 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     layer: int = module.layer_idx  # type: ignore[assignment]
     if layer == tap.stop and layer not in tap.read:
-        raise Stop
+        raise Stop(key, value)
     if tap.pack is None and not tap.edits and layer not in tap.read:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     batch, heads, length, dim = query.shape
@@ -46,31 +46,32 @@ def _attention(
     shape = (batch, length)
     if pack is not None:
         shape, device = pack.shape, query.device
-        query = rows[:, pack.queries.to(device).view(-1)].view(heads, *shape, dim).transpose(0, 1)
-        key, value = (_gathered(one, pack.keys.to(device)) for one in (key, value))
+        key = _gathered(key, pack.keys.to(device))
+        if layer != tap.stop:  # where a pass ends, nobody asks for more than weights
+            query = rows[:, pack.queries.to(device).view(-1)].view(heads, *shape, dim).transpose(0, 1)
+            value = _gathered(value, pack.keys.to(device))
     call = Call(tap, rows, key, value, attention_mask, kwargs.get("scaling") or dim**-0.5, shape, layer)
     at = tuple(i for i, edit in enumerate(tap.edits) if layer in edit.layers)
     mask = _edited(call, at)
+    single = {i: call.pick(i, tap.edits[i].rows) for i in at if not tap.edits[i].masks}
+    changed = {i: call.weights(picked, mask, [tap.edits[i]]) for i, picked in single.items()}
+    if layer in tap.read and len(tap.rows):
+        tap.maps[layer] = _read(call, mask, changed)
+    if layer == tap.stop:
+        raise Stop
     out, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     out = out.reshape(-1, heads, out.shape[-1])
     if pack is not None:
         out = out[pack.where.to(out.device)]
-    single = [i for i in at if not tap.edits[i].masks]
-    changed: dict[int, Tensor] = {}
-    for i in single:
-        picked = call.pick(i, tap.edits[i].rows)
-        changed[i] = call.weights(picked, mask, [tap.edits[i]])
+    for i, picked in single.items():
         out[picked.rows] = call.output(picked, changed[i]).to(out.dtype)
-    if layer in tap.read and len(tap.rows):
-        tap.maps[layer] = _read(call, mask, changed)
+    if layer in tap.maps:
         if tap.traced is not None:
             out = _traced(call, tap.traced, layer, out)
         if tap.explain:
             picked = call.pick("read", tap.rows)
             own, found = out[picked.rows].float(), call.output(picked, call.weights(picked, mask, ()))
             tap.unexplained[layer] = float((found - own).abs().max() / own.abs().max().clamp(min=1e-6))
-        if layer == tap.stop:
-            raise Stop
     return out.view(batch, length, heads, -1), None
 
 

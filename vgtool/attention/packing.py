@@ -99,9 +99,7 @@ class Pack:
         return self._masks[window]
 
 
-def pack(
-    parts: Sequence[Part], images: int, prefix: int, head: int, device: torch.device, dtype: torch.dtype
-) -> Pack:
+def pack(parts: Sequence[Part], images: int, prefix: int, head: int, device: torch.device, dtype: torch.dtype) -> Pack:
     """The pack of a pass over `parts`. `prefix`: columns of each of `images` prefixes, `head` of them before the image.
 
     The columns of image i's prefix are [i * prefix, (i + 1) * prefix); a part's own `keys` count from 0 on behind all.

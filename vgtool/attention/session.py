@@ -11,6 +11,7 @@ A pass is one row [q1 | q2 | ...] without padding, rope positions restarting for
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -22,7 +23,7 @@ from transformers import Cache
 
 from vgtool.attention.asks import Ask, Change
 from vgtool.attention.edits import edits_of, picked
-from vgtool.attention.layers import kept, resumed
+from vgtool.attention.layers import kept, narrowed, resumed
 from vgtool.attention.packing import Ints, Part, pack
 from vgtool.attention.prefix import Prefix, behind, encode, joined
 from vgtool.attention.sinks import Flags, Kind, of_pass, of_step, watching
@@ -104,6 +105,15 @@ class Session:
         asks = tuple(asked.asks[change.index] for change in changes)
         return self._pass(asks, start, picked(hidden, index, hidden.dim() - 2), low, read, frozenset(), tuple(changes))
 
+    def first(self, asked: Asked, count: int) -> Asked:
+        """The first `count` questions of a pass; what the others held is let go."""
+        columns = sum(len(ask.tail) for ask in asked.asks[:count])
+        cache = [tuple(joined([one[:, :, :columns]]) for one in pair) for pair in asked.cache]
+        maps = {layer: one[:count] for layer, one in asked.maps.items()}
+        sinks = {kind: {layer: one[:columns] for layer, one in flags.items()} for kind, flags in asked.sinks.items()}
+        asks, changes, likelihood = asked.asks[:count], asked.changes[:count], asked.likelihood[:count]
+        return Asked(asks, asked.logits[:count], maps, cache, {}, changes, likelihood, sinks)
+
     def _pass(
         self,
         asks: tuple[Ask, ...],
@@ -115,41 +125,69 @@ class Session:
         changes: tuple[Change | None, ...],
     ) -> Asked:
         tap, fed, scored = self._ready(asks, read, changes)
-        cache = behind(self.adapter, self.prefix.cache, low)
+        cache: Any = behind(self.adapter, self.prefix.cache, low)
         inner: Any = self.adapter.text.layers
         hidden: dict[int, Tensor] = {}
         tap.sinks = of_pass(self, changes)
         told = [*tap.sinks.values(), *tilted(self, asks, tap, spans_of(asks))]
-        seen = watching(inner, [one.see for one in told])
-        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden), seen:
+        seen, narrow = watching(inner, [one.see for one in told]), self._narrow(asks, cache, tap, changes)
+        with tapped(tap), resumed(inner, start, given), kept(inner, keep, hidden), seen, narrow:
             logits = self.adapter.forward(fed, scored, cache)
-        grown: Any = cache.layers
-        own = [(layer.keys, layer.values) for layer in grown]
+        own = [(layer.keys, layer.values) for layer in cache.layers]
         maps = {layer: values.cpu() for layer, values in tap.maps.items()}
         last, likelihood = likelihoods(asks, logits[0])
         sinks = {kind: one.own(sum(len(ask.tail) for ask in asks)) for kind, one in tap.sinks.items()}
         return Asked(asks, last, maps, own, hidden, changes, likelihood, sinks)
+
+    def _narrow(
+        self, asks: tuple[Ask, ...], cache: Any, tap: Tap, changes: tuple[Change | None, ...]
+    ) -> AbstractContextManager[None]:
+        """The last layer for the rows of each question whose logits are wanted, and for those that are read there.
+        What is tilted knows its rows by their place in the whole pass."""
+        inner: Any = self.adapter.text.layers
+        layer = len(inner) - 1
+        first = [min(ask.rows(ask.read), default=len(ask.tail)) if layer in tap.read else len(ask.tail) for ask in asks]
+        sizes = [max(len(ask.tail) - row, len(scored_rows(ask))) for ask, row in zip(asks, first, strict=True)]
+        stops = list(accumulate(len(ask.tail) for ask in asks))
+        if 2 * sum(sizes) > stops[-1] or tap.tilts:
+            return nullcontext()
+        here = tuple(change if change and layer in change.layers else None for change in changes)
+        short = self._tapping(Places.of(self.prefix, asks), sizes, tap.read & {layer}, here)
+        short.stop, short.sinks = layer, tap.sinks
+        rows = np.concatenate([np.arange(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)])
+        return narrowed(inner[layer], cache.layers[layer], rows, tap, short)
 
     def _ready(
         self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]
     ) -> tuple[Tap, dict[str, Any], list[int]]:
         """A pass: what it reads and edits, what goes in, and the rows whose logits are wanted."""
         places = Places.of(self.prefix, asks)
-        first = [0, *accumulate(len(ask.tail) for ask in asks)]
-        reading = [[at + row for row in ask.rows(ask.read)] for ask, at in zip(asks, first, strict=False)]
+        sizes = [len(ask.tail) for ask in asks]
+        tap = self._tapping(places, sizes, read, changes)
+        ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
+        rope = np.concatenate([np.arange(size) + at for size, at in zip(sizes, places.rope, strict=True)])
+        fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
+        spans = spans_of(asks)
+        return tap, fed, [at + row for ask, (at, _) in zip(asks, spans, strict=True) for row in scored_rows(ask)]
+
+    def _tapping(
+        self, places: "Places", sizes: Sequence[int], read: frozenset[int], changes: Sequence[Change | None]
+    ) -> Tap:
+        """What a pass over the last `sizes` tokens of each question reads and edits, with the keys of all tokens."""
+        asks = places.asks
+        lasts = list(accumulate(sizes))
+        first = [last - len(ask.tail) for ask, last in zip(asks, lasts, strict=True)]  # of its first token, fed or not
+        wanted = [ask.rows(ask.read) if read else () for ask in asks]
+        reading = [[at + row for row in rows] for rows, at in zip(wanted, first, strict=True)]
         edited = [
-            (change, [at + row for row in ask.rows(change.rows)])
-            for ask, change, at in zip(asks, changes, first, strict=False)
+            (change, [at + row for row in ask.rows(change.rows) if row >= len(ask.tail) - size])
+            for ask, change, at, size in zip(asks, changes, first, sizes, strict=True)
             if change is not None
         ]
-        slots = np.repeat(np.arange(len(asks)), [len(rows) for rows in reading])
-        parts = places.parts([(at, at + len(ask.tail)) for ask, at in zip(asks, first, strict=False)])
-        tap = self._tap(parts, edits_of(edited))
-        tap.read, tap.rows, tap.slots = read, [row for rows in reading for row in rows], slots
-        ids = torch.tensor([[token for ask in asks for token in ask.tail]], device=self.adapter.device)
-        rope = np.concatenate([np.arange(len(ask.tail)) + at for ask, at in zip(asks, places.rope, strict=True)])
-        fed = self.adapter.continuation(ids, torch.from_numpy(rope)[None].to(self.adapter.device))
-        return tap, fed, [at + row for ask, at in zip(asks, first, strict=False) for row in scored_rows(ask)]
+        tap = self._tap(places.parts(sizes), edits_of(edited))
+        tap.read, tap.rows = read, [row for rows in reading for row in rows]
+        tap.slots = np.repeat(np.arange(len(asks)), [len(rows) for rows in reading])
+        return tap
 
     def _tap(self, parts: Sequence[Part], edits: Sequence[Edit]) -> Tap:
         prefix, adapter = self.prefix, self.adapter
@@ -159,12 +197,16 @@ class Session:
     # ---- answers -----------------------------------------------------------------------------------------------
 
     def state(self, packs: Sequence[Asked]) -> "Decoding":
-        """All questions of `packs` side by side, ready to take one token each."""
+        """All questions of `packs` side by side, ready to take one token each. Their caches go into it, a layer at a
+        time: take one state of a pass."""
         asks = [ask for one in packs for ask in one.asks]
-        before = [
-            (joined([keys, *(one[0] for one in own)]), joined([values, *(one[1] for one in own)]))
-            for (keys, values), *own in zip(self.prefix.cache, *(one.cache for one in packs), strict=True)
-        ]
+        before: list[tuple[Tensor, Tensor]] = []
+        for layer, shared in enumerate(self.prefix.cache):
+            own = [one.cache[layer] for one in packs]
+            keys, values = (joined([pair[side] for pair in (shared, *own)]) for side in range(2))
+            before.append((keys, values))
+            for one in packs:
+                one.cache[layer] = None
         places = Places.of(self.prefix, asks)
         stops = list(accumulate(len(ask.tail) for ask in asks))
         columns = [np.arange(stop - len(ask.tail), stop) for ask, stop in zip(asks, stops, strict=True)]
@@ -190,12 +232,14 @@ class Places:
         rope = [prefix.head if ask.blind else prefix.next_position[ask.image] for ask in asks]
         return cls(asks, first, rope)
 
-    def parts(self, spans: Sequence[tuple[int, int]]) -> list[Part]:
-        """Of a pass over these columns alone."""
-        return [
-            Part(ask.image, columns, columns, first, ask.blind)
-            for ask, first, columns in zip(self.asks, self.first, (np.arange(*span) for span in spans), strict=True)
-        ]
+    def parts(self, sizes: Sequence[int]) -> list[Part]:
+        """Of a pass over the last `sizes` tokens of each question."""
+        made, row, column = [], 0, 0
+        for ask, first, size in zip(self.asks, self.first, sizes, strict=True):
+            queries, keys = np.arange(row, row + size), np.arange(column, column + len(ask.tail))
+            made.append(Part(ask.image, queries, keys, first, ask.blind))
+            row, column = row + size, column + len(ask.tail)
+        return made
 
 
 @dataclass(slots=True)

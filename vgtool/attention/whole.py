@@ -52,6 +52,12 @@ class WholeSession:
         """As Session.rerun, from the first layer."""
         return self._passes(tuple(asked.asks[change.index] for change in changes), read, tuple(changes))
 
+    def first(self, asked: Asked, count: int) -> Asked:
+        """As Session.first."""
+        maps = {layer: one[:count] for layer, one in asked.maps.items()}
+        asks, changes, likelihood = asked.asks[:count], asked.changes[:count], asked.likelihood[:count]
+        return Asked(asks, asked.logits[:count], maps, asked.cache[:count], {}, changes, likelihood)
+
     def _passes(self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]) -> Asked:
         done = [self._pass(ask, change, read) for ask, change in zip(asks, changes, strict=True)]
         maps = {layer: torch.cat([maps[layer] for _, maps, _ in done]) for layer in read}

@@ -98,10 +98,13 @@ class Answering:
         for start in sorted(starts):
             same = [run for run in runs if run[0].start == start]
             for some in filled(same, lambda run: self._tokens(run[1]), self._room(PACK_TOKENS)):
+                some.sort(key=lambda run: run[2] == "deletion")
                 asked = self.session.rerun(self.base, [change for change, _, _ in some])
                 self._note(asked, some)
-                owners = [variant if name == "insertion" else None for _, variant, name in some]
-                self.passes.append(self._guided(Pass(asked, owners)))
+                owners: list[Variant | None] = [variant for _, variant, name in some if name == "insertion"]
+                if len(owners) < len(some):  # nobody answers from a deletion
+                    asked = self.session.first(asked, len(owners))
+                self.passes.extend([self._guided(Pass(asked, owners))] if owners else [])
 
     def _note(self, asked: Asked, runs: Sequence[tuple[Change, Variant, str]]) -> None:
         """How the probability of the baseline's first token changes when only kept tokens remain, and without them."""

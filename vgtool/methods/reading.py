@@ -108,7 +108,8 @@ class Reading:
         return maps, base
 
     def scenes(self, questions: Sequence[Question], maps: Mapping[Rows, Maps], base: Asked) -> Scenes:
-        """What methods plan from."""
+        """What methods plan from. It does not hold this reading, whose session is large."""
+        reader = self.reader
         regions = [
             self.groups[q.image].visions[0].geometry.region(q.sample.boxes, self.reader.mapping) for q in questions
         ]
@@ -121,7 +122,7 @@ class Reading:
             base.logits[: len(questions)].softmax(-1).double().cpu().numpy(),
             regions,
             self.reader.facts,
-            _once(lambda: self.reader.elsewhere(questions)),
+            _once(lambda: reader.elsewhere(questions)),
         )
 
 

@@ -182,22 +182,31 @@ class Adapter(Prompts):
 
     def inputs(self, visions: Sequence[Vision], head: Sequence[int], tail: Sequence[int]) -> Inputs:
         """The forward pass of head + images + tail, as input embeddings (no placeholder id is ever needed)."""
-        parts, columns, overview, at = [self.embed(head)], [], [], len(head)
-        for index, vision in enumerate(visions):
+        return self._embedded([visions], head, tail)
+
+    def _embedded(self, scenes: Sequence[Sequence[Vision]], head: Sequence[int], tail: Sequence[int]) -> Inputs:
+        """As `inputs`, of several prompts whose images are of one form: a line each."""
+
+        def text(ids: Sequence[int]) -> Tensor:
+            return self.embed(ids).expand(len(scenes), -1, -1)
+
+        parts, columns, overview, at = [text(head)], [], [], len(head)
+        for index, visions in enumerate(zip(*scenes, strict=True)):
             if index:
-                parts.append(self.embed(self.between(index + 1)))
+                parts.append(text(self.between(index + 1)))
                 at += parts[-1].shape[1]
-            features = self.features(vision) if vision.features is None else vision.features
-            if len(features) != vision.tokens:
-                raise SampleError("grid_mismatch", f"{len(features)} image tokens for a grid of {vision.tokens}")
-            parts.append(features[None].to(parts[0]))
-            grid, extra = self.places(vision, at)
+            features = [self.features(one) if one.features is None else one.features for one in visions]
+            for found, vision in zip(features, visions, strict=True):
+                if len(found) != vision.tokens:
+                    raise SampleError("grid_mismatch", f"{len(found)} image tokens for a grid of {vision.tokens}")
+            parts.append(torch.stack(features).to(parts[0]))
+            grid, extra = self.places(visions[0], at)
             columns.append(grid)
             overview.append(extra)
-            at += vision.tokens
-        embeds = torch.cat([*parts, self.embed(tail)], 1)
+            at += visions[0].tokens
+        embeds = torch.cat([*parts, text(tail)], 1)
         length = embeds.shape[1]
-        positions = self.positions(torch.arange(length, device=self.device)[None])
+        positions = self.positions(torch.arange(length, device=self.device).expand(len(scenes), -1))
         kwargs = {"inputs_embeds": embeds, "position_ids": positions}
         return Inputs(kwargs, length, tuple(columns), tuple(overview), length)
 
@@ -205,6 +214,9 @@ class Adapter(Prompts):
         """The forward pass of several prompts in one batch: one head, each its own images, all of one form."""
         if type(self).embeds and any(scenes):
             scenes = self.featured(scenes)
+        if type(self).inputs is Adapter.inputs:
+            one = self._embedded(scenes, head, ())
+            return Batch(one.kwargs, one.length, one.columns, (one.next_position,) * len(scenes), one.overview)
         each = [self.inputs(visions, head, ()) for visions in scenes]
         kwargs: dict[str, Any] = dict(each[0].kwargs)
         if len(each) > 1:

@@ -62,9 +62,7 @@ def prepared(
                 forget(note)
 
 
-def batches(
-    ready: Iterator[Ready], most: int, stopped: Callable[[], bool]
-) -> Generator[list[Ready], None, None]:
+def batches(ready: Iterator[Ready], most: int, stopped: Callable[[], bool]) -> Generator[list[Ready], None, None]:
     """Images in batches of one form, at most `most` in each; one that cannot be prepared comes by itself. When
     `stopped`, what waits is let go, its notes with it."""
     waiting: dict[Any, list[Ready]] = {}

@@ -13,7 +13,7 @@ from vgtool import console
 from vgtool.benchmarks.tables import is_data
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
-from vgtool.runs import cluster, deal, plan, trial
+from vgtool.runs import cluster, deal, memory, plan, trial
 from vgtool.runs.growth import Older
 from vgtool.runs.progress import reporting
 from vgtool.runs.store import Store, complete
@@ -220,12 +220,12 @@ def _images(task: "Task", adapter: Any) -> int:
     head = max((one for one in heads if isinstance(one, int)), default=width // adapter.heads)
     tokens = adapter.prepare(Image.new("RGB", (448, 448))).tokens
     size = adapter.dtype.itemsize
-    shape = plan.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
+    shape = memory.Shape(0, size, adapter.layers, adapter.heads, shared * head, tokens, width)
     if adapter.device.type == "cuda":
         free = min(torch.cuda.mem_get_info(card)[0] for card in range(torch.cuda.device_count()))
     else:
-        free = plan.free_memory()
-    return plan.images_that_fit(shape, free, len(task.labels) - 1)
+        free = memory.free_memory()
+    return memory.images_that_fit(shape, free, len(task.labels) - 1)
 
 
 def _row_bytes(task: "Task", adapter: Any) -> int:

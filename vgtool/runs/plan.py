@@ -7,20 +7,11 @@ Standard library only, and no torch: `vgtool plan` answers at once. Estimates ar
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vgtool.errors import VgError, did_you_mean
 from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX, Rejected, Sample
 from vgtool.runs.deal import ANSWER_TOKENS, CHARACTERS_PER_TOKEN, TEMPLATE_TOKENS, deal, question_tokens
-
-PACK_TOKENS = 512
-"""Of an image's questions in one pass."""
-MOST_IMAGES = 16
-"""In one pass: more of them gain little."""
-SHARE_OF_FREE = 0.5
-"""Of the free memory that a batch is to take; what the arithmetic leaves out has the rest."""
-WORKING = 20
-"""Numbers a token that a layer works on, in widths of its hidden state."""
+from vgtool.runs.memory import MOST_IMAGES, Shape, batch_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +39,6 @@ CARDS = {
     "rtx4090": Card(165e12, 1.0e12, 24e9),
     "cpu-core": Card(50e9, 10e9, 16e9, call=0.0),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The sizes of a model that an estimate needs."""
-
-    parameters: float
-    bytes_per_weight: float
-    layers: int
-    heads: int
-    kv_width: int
-    """Keys and values of one token and layer, in numbers."""
-    image_tokens: int
-    width: int
-    """Of the hidden states, in numbers."""
-    assumed: str = ""
-    """What the grid follows, where `image_tokens` is a guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +108,9 @@ def estimate(
     # All questions and methods on a batch's images decode together: each step reads the weights once per batch.
     step = max(weights / card.bandwidth, started)
     seconds += answers * each / (card.flops * card.share) + batches * steps * step
-    longest = max((sum(question_tokens(s) for s in group) for group in all_groups), default=0)
-    cache = batch_bytes(shape, min(images_a_pass, len(all_groups)), longest, methods)
+    longest = max(all_groups, key=lambda group: sum(map(question_tokens, group)), default=())
+    tail = sum(map(question_tokens, longest))
+    cache = batch_bytes(shape, min(images_a_pass, len(all_groups)), len(longest), tail, methods)
     return Plan(
         len(samples),
         len(rejected),
@@ -150,34 +125,6 @@ def estimate(
         [(sum(map(len, shard)), images_of(shard), tokens_of(shard)) for shard in dealt],
         shape.assumed and f"{shape.image_tokens} tokens an image are assumed: the grid follows it ({shape.assumed})",
     )
-
-
-def batch_bytes(shape: Shape, images: int, tail: int, methods: int) -> float:
-    """Memory that a batch takes beside the weights, with `tail` tokens of questions an image: keys and values of
-    prefixes and of every question, asked and edited twice a method; and what one layer of the longest pass works on."""
-    general = TEMPLATE_TOKENS + math.ceil(len(GENERAL_QUESTION) / CHARACTERS_PER_TOKEN)
-    asked = min(tail, PACK_TOKENS) + general
-    edited = 2 * methods * min(tail, PACK_TOKENS)
-    kept = shape.image_tokens + TEMPLATE_TOKENS + asked + edited
-    caches = images * kept * shape.layers * shape.kv_width * 2 * shape.bytes_per_weight
-    longest = images * max(shape.image_tokens + TEMPLATE_TOKENS, asked, min(edited, PACK_TOKENS))
-    return caches + longest * WORKING * shape.width * shape.bytes_per_weight
-
-
-def images_that_fit(shape: Shape, free: float, methods: int) -> int:
-    """Images a pass, of four questions each, that `free` bytes are likely to hold; MOST_IMAGES at most."""
-    tail = 4 * (TEMPLATE_TOKENS + 120 // CHARACTERS_PER_TOKEN)
-    one = batch_bytes(shape, 1, tail, methods)
-    return max(min(int(SHARE_OF_FREE * free / one), MOST_IMAGES), 1)
-
-
-def free_memory() -> int:
-    """Bytes of the host's memory that programs may still take; 0 where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 0
 
 
 def row_bytes(layers: int, heads: int, tokens: int, methods: int, maps: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from vgtool.errors import VgError
 from vgtool.registry import ModelSpec
 from vgtool.runs.deal import IMAGE_TOKENS
-from vgtool.runs.plan import Shape
+from vgtool.runs.memory import Shape
 
 
 def shape(spec: ModelSpec, folder: Path | None) -> Shape:
