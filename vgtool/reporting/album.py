@@ -5,13 +5,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from PIL import Image
 
 from vgtool.errors import SampleError, VgError
 from vgtool.reporting.inputs import Source, without_folders
-from vgtool.reporting.pack import Pack
+from vgtool.reporting.pack import PACKED, Pack
 from vgtool.reporting.steps import Steps
 
 LONGEST = 1024
@@ -30,13 +31,15 @@ class Pictures:
     data_root: Path | None = None
     registry: Path | None = None
     albums: "dict[tuple[str, ...], Album]" = field(default_factory=dict, compare=False)
+    _one: Lock = field(default_factory=Lock, compare=False)
 
     def of(self, one: Source) -> "Album":
         """The pictures of a run's benchmark, read once. VgError where it names none."""
         key = (one.benchmark, *(str(one.run.identity.get(name)) for name in ("split", "protocol")))
-        if key not in self.albums:
-            self.albums[key] = Album(one, self)
-        return self.albums[key]
+        with self._one:
+            if key not in self.albums:
+                self.albums[key] = Album(one, self)
+            return self.albums[key]
 
 
 class Album:
@@ -71,7 +74,7 @@ class Album:
             if isinstance(data, str):
                 self.stored[key] = {"missing": data}
             else:
-                self.stored[key] = {"at": pack.add(data[0]), "bytes": len(data[0]), "type": data[1]}
+                self.stored[key] = {"at": pack.add(data[0], PACKED), "bytes": len(data[0]), "type": data[1]}
         pack.cut()
         return {name: self.stored[key] for name, key in keys.items()}
 
