@@ -177,7 +177,8 @@ def test_the_share_on_sinks_is_that_of_a_loop_over_eager_attention(
             _, weights = reference.forward(adapter.model, dict(inputs.kwargs))
             for hook in hooks:
                 hook.remove()
-            large = {at: one.abs() > tau * (one.pow(2).mean(-1, keepdim=True) + 1e-6) ** 0.5 for at, one in states.items()}
+            scales = {at: (one.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() for at, one in states.items()}
+            large = {at: one.abs() / scales[at] > tau for at, one in states.items()}
             dims = [d for d in range(states[0].shape[1]) if any(bool(one[0, d]) for one in large.values())]
             for layer, (seen, one) in enumerate(zip(weights, large.values(), strict=True)):
                 on_sinks = total = 0.0
