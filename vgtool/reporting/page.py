@@ -79,7 +79,7 @@ def _fill(
     grouped = families(read)
     pack = Pack(folder / "data")
     with _turns(), ThreadPoolExecutor(1) as beside, steps.until_left(told) as own:
-        making = beside.submit(_numbers, folder, read, grouped, heads, seed, pictures, own)
+        making = beside.submit(_numbers, folder, read, grouped, heads, seed, pictures, own, rule)
         listed = index(grouped, pack, pictures, told)
         tables, drawn = making.result()
     told.start("the page")
@@ -106,6 +106,7 @@ def _numbers(
     seed: int,
     pictures: Pictures | None,
     told: steps.Steps,
+    rule: str | None,
 ) -> tuple[list[Table], list[Written]]:
     """Tables and figures, and the files of both."""
     told.start("tables")
