@@ -74,7 +74,7 @@
       if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
       const item = state.index.items[state.shown[at]];
       if (location.hash !== address(item)) history.replaceState(null, "", address(item));
-      busy(open(item));
+      if (item !== state.item) busy(open(item));
     }
     paint();
   };
@@ -96,12 +96,14 @@
   const read = (item) => vgChunks.json([item[8], item[9]], item[10]);
   const open = async (item) => {
     const turn = (state.turn += 1);
+    state.item = null;
     const detail = await read(item);
     const scan = detail.picture && detail.picture.at
       ? new Blob([await slice(detail.picture.at, detail.picture.bytes)], { type: detail.picture.type }) : null;
     const picture = scan && await createImageBitmap(scan);
     if (turn !== state.turn) return;
     byId("trouble").hidden = true;
+    state.item = item;
     state.detail = detail;
     state.picture = picture;
     state.scan = scan;
