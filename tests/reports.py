@@ -63,6 +63,29 @@ def probed(i: int, hot: Sequence[int] = (7, 6, 5)) -> Row:
     return shared(i) | {"domain": "medical"} | lists | flat
 
 
+WITNESSES = {"reliance": {"window": 1, "starts": [0, 1, 2], "draws": 1, "seed": 0}, "ask": {"box": {"scale": "0-1000"}}}
+"""Of the identity of a probe that asks beside attention."""
+
+
+def witnessed(i: int) -> Row:
+    """What a probe asks beside attention: reliance but for every fifth sample; a box, said by every second."""
+    rng = np.random.default_rng(1000 + i)
+    outcome = ("box", "box", "none", "unreadable")[i % 4]
+    said = {"box_answer": f"[{i}, 0, 500, 500]" if outcome == "box" else "no", "box_outcome": outcome, "box_said": []}
+    if outcome == "box":
+        said |= {"box_said": [[float(i), 2.0, 60.0, 40.0]], "box_attention_ratio": [*rng.uniform(0.5, 3, LAYERS)]}
+    if outcome == "box" and i % 7 < 6:
+        said |= {"box_iou": float(rng.random()), "box_centre_inside": bool(rng.random() < 0.5)}
+    said |= {"boxes": [[25.0, 0.0, 50.0, 25.0]] if i % 7 < 6 else []}
+    answer = {"answer": "yes" if rng.random() < 0.6 else "no", "reference": "yes", "choices": None}
+    if i % 5 == 4:
+        return said | answer | {"unmeasured": "no_region: the sample has neither box nor mask"}
+    names = ("reliance", "reliance_random", "sufficiency")
+    numbers = dict(zip(names, rng.normal((1, 0, -1), 0.5).tolist(), strict=True))
+    curves = {f"{name}_curve": rng.normal(0, 1, LAYERS).tolist() for name in ("reliance", "reliance_random")}
+    return said | answer | numbers | curves | {"log_probability": -0.25}
+
+
 def refined(i: int) -> list[Row]:
     """vgrefine fixes every fourth sample and breaks every fifth; the baseline is right on odd ones."""
     rows = []
@@ -100,7 +123,7 @@ def pair(root: Path, samples: int = 40, **other: Any) -> list[Path]:
 
 
 def build(runs: Sequence[Path], out: Path, **other: Any) -> Path:
-    return page.write(list(runs), out, rule=None, partial=False, seed=0, **other)
+    return page.write(list(runs), out, **{"rule": None, "partial": False, "seed": 0, **other})
 
 
 def plain(runs: Sequence[Path], out: Path, **other: Any) -> Path:

@@ -6,17 +6,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from tests.test_results import HEADS, METHODS, SAMPLES, answered, looked, raw
+from tests.reports import WITNESSES, witnessed
+from tests.test_results import HEADS, LAYERS, METHODS, SAMPLES, answered, looked, raw
 from tests.test_scoring import IDENTITY
 from vgtool.methods.refine import Refine
 from vgtool.runs.store import Shard, Store
 from vgtool.scoring.score import Results, score
+from vgtool.scoring.witness_view import WITNESSES as WITNESS_NAMES
 
 COLUMNS = {"attention_ratio": "ratio", "kl": "kl", "js": "js"}
 DRAWS = 3000
@@ -27,8 +30,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
     """Rows by (kind, model), of answers with `ok`."""
     root = tmp_path_factory.mktemp("runs")
     other = {"model": "n", "revision": "s"}
-    paths = [answered(root / "a", 11), looked(root / "p", 12)]
-    paths += [answered(root / "b", 13, **other), looked(root / "q", 14, **other)]
+    asked = {"more": lambda i: witnessed(i) | {"question": "Is it?"}, **WITNESSES}
+    paths = [answered(root / "a", 11), looked(root / "p", 12, **asked)]
+    paths += [answered(root / "b", 13, **other), looked(root / "q", 14, **asked, **other)]
     frames = dict(zip(("answers m", "probe m", "answers n", "probe n"), map(raw, paths), strict=True))
     for name in ("answers m", "answers n"):
         frames[name]["ok"] = (frames[name].answer == "yes").astype(float)
@@ -140,7 +144,13 @@ def check_thirds(row: dict[str, Any], answers: pd.DataFrame, probe: pd.DataFrame
         low, high = proportion_confint(own.ok.sum(), len(own), method="wilson")
         assert (row["value"], row["low"], row["high"]) == pytest.approx((own.ok.mean(), low, high), abs=1e-9)
         return
+    check_gap(row, good, third)
+
+
+def check_gap(row: dict[str, Any], good: pd.DataFrame, third: np.ndarray) -> None:
+    """Accuracy in the highest third minus that in the lowest, images drawn for both sides at once."""
     outer = good[third != 1].assign(high=(third[third != 1] == 2).astype(float))
+    assert (row["n"], row["images"]) == (len(outer), outer.image_id.nunique())
     top, bottom = outer.high, 1 - outer.high
     parts = pd.DataFrame({"a": outer.ok * top, "b": top, "c": outer.ok * bottom, "d": bottom})
     each = parts.groupby(outer.image_id).sum().to_numpy()
@@ -173,6 +183,63 @@ def check_compared_looks(row: dict[str, Any], before: pd.DataFrame, after: pd.Da
     assert row["p_image"] == pytest.approx(flipped(change[known], images), abs=0.02)
 
 
+def check_ranks(row: dict[str, Any], data: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> None:
+    """A row that is a rank correlation: scipy's, and scipy's again of the rows of whole images that were drawn."""
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y, images = x[known], y[known], data.image_id.to_numpy()[known]
+    assert (row["n"], row["images"]) == (known.sum(), len(set(images)))
+    assert row["value"] == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
+    of = [np.flatnonzero(images == image) for image in sorted(set(images))]
+    rng, drawn = np.random.default_rng(17), []
+    for _ in range(400):
+        some = np.concatenate([of[at] for at in rng.integers(0, len(of), len(of))])
+        drawn.append(np.corrcoef(stats.rankdata(x[some]), stats.rankdata(y[some]))[0, 1])
+    near(row, *np.quantile(drawn, [0.025, 0.975]))
+
+
+def check_witnesses(row: dict[str, Any], data: pd.DataFrame) -> None:
+    """A row of the three witnesses of one probe."""
+    ratio, metric, layer = layers_of(data, "attention_ratio"), row["metric"], row["layer"]
+    reliance = data.reliance.to_numpy(float)
+    if metric in ("reliance", "reliance_random", "sufficiency"):
+        values = data[metric].to_numpy(float)
+        if row["field"] == "layers":  # windows of one layer
+            assert row["level"] == f"{layer} to {layer}"
+            values = listed(data[f"{metric}_curve"])[:, layer]
+        check_looks(row, data, values - data.reliance_random.to_numpy(float) if row["against"] else values)
+    elif metric == "spearman" and row["against"] == "box_iou":
+        assert layer == best(data[data.box_iou.notna()])
+        check_ranks(row, data, ratio[:, layer], data.box_iou.to_numpy(float))
+    elif metric == "spearman":
+        looks = np.nanmean(ratio, 1) if layer is None else ratio[:, layer]
+        check_ranks(row, data, looks, listed(data.reliance_curve)[:, layer] if row["field"] else reliance)
+    elif metric in ("accuracy", "difference"):
+        good = data[data.reliance.notna()].assign(ok=lambda some: (some.answer == some.reference).astype(float))
+        third = np.digitize(good.reliance, np.quantile(good.reliance, [1 / 3, 2 / 3]), right=True)
+        if metric == "difference":
+            return check_gap(row, good, third)
+        own = good[third == ("lowest", "middle", "highest").index(row["level"])]
+        low, high = proportion_confint(own.ok.sum(), len(own), method="wilson")
+        assert (row["n"], row["images"]) == (len(own), own.image_id.nunique())
+        assert (row["value"], row["low"], row["high"]) == pytest.approx((own.ok.mean(), low, high), abs=1e-9)
+    elif metric == "box_attention_ratio":
+        values = listed(data.box_attention_ratio)
+        check_looks(row, data, values.mean(1) if layer is None else values[:, layer])
+    else:
+        true = data.boxes.map(len).to_numpy() > 0
+        missed = np.where(true, data.box_iou.fillna(0), np.nan)
+        shares = {"said_box": data.box_outcome == "box", "said_none": data.box_outcome == "none"}
+        shares |= {"unreadable": data.box_outcome == "unreadable", "box_iou": data.box_iou, "box_iou_all": missed}
+        shares |= {"box_iou_50": np.where(true, missed >= 0.5, np.nan)}
+        shares |= {"box_centre_inside": np.where(true, data.box_centre_inside.eq(True), np.nan)}
+        check_looks(row, data, np.asarray(shares[metric], float))
+
+
+def listed(column: pd.Series) -> np.ndarray:
+    """[samples, LAYERS] of lists, NaN where a sample has none."""
+    return np.array([[np.nan] * LAYERS if one is None else one for one in column], float)
+
+
 def test_every_number_of_every_row_is_computed_again(runs: dict[str, Any], results: Results) -> None:
     seen: dict[str, int] = {}
     for row in results.frame.iter_rows(named=True):
@@ -189,6 +256,8 @@ def test_every_number_of_every_row_is_computed_again(runs: dict[str, Any], resul
             check_counts(row, answers)
         elif table == "thirds":
             check_thirds(row, answers, probe)
+        elif table == "witnesses":
+            check_witnesses(row, probe)
         elif table == "against" and row["method"] is None:
             check_compared_looks(row, runs["probe m"], runs["probe n"])
         elif table == "against":
@@ -199,7 +268,9 @@ def test_every_number_of_every_row_is_computed_again(runs: dict[str, Any], resul
         seen[table] = seen.get(table, 0) + 1
     assert sum(seen.values()) == results.frame.height
     assert seen.keys() == {"accuracy", "random-tokens", "counts", "grounding", "heads", "groups", "probes", "thirds",
-                           "runs", "against", "failures"}  # fmt: skip
+                           "runs", "against", "failures", "witnesses"}  # fmt: skip
+    witnesses = results.frame.filter(pl.col("table") == "witnesses")
+    assert set(witnesses["metric"]) == set(WITNESS_NAMES), "every kind of number is among them"
     assert seen["accuracy"] == 2 * 3 * (len(METHODS) * 4 + (len(METHODS) - 1) * 4), "both models, whole and two groups"
 
 

@@ -16,6 +16,8 @@ from transformers import AutoModelForImageTextToText
 from typer.testing import CliRunner
 
 from tests import families
+from tests.embedded import shown
+from tests.test_reliance import eager
 from vgtool.attention.asks import Ask
 from vgtool.attention.sharing import Sessions, sessions
 from vgtool.commands import app
@@ -121,6 +123,32 @@ def test_a_hybrid_names_its_layers_without_attention_and_has_no_map_of_them(libr
         "Layers 0, 1, 2 have no softmax attention (linear_attention): no maps, and a knockout leaves them as a path "
         "around it."
     ]
+
+
+def test_reliance_of_a_hybrid_counts_and_names_what_it_cannot_edit(library: Library, tmp_path: Path) -> None:
+    adapter, run = library.loaded("qwen3_5"), tmp_path / "run"
+    library.opened("qwen3_5")
+    asked = ["--benchmark", "phantom", "--limit", "3", "--dtype", "float32"]
+    command("probe", "--model", str(library.folder("qwen3_5")), *asked, "--reliance", "--window", "1", "--windows", "4",
+            "--out", str(run))  # fmt: skip
+    said = "Reliance leaves layers 0, 1, 2 unedited: they have no softmax attention; 3 windows hold no other"
+    assert said in json.loads((run / "run.json").read_text())["notes"][-1]
+    rows = pl.read_parquet(run / "parts" / "*.parquet")
+    assert rows.height == 3 and rows["reliance"].null_count() == 0
+    for curve, whole in (("reliance_curve", "reliance"), ("reliance_random_curve", "reliance_random")):
+        for values, all_layers in rows.select(curve, whole).iter_rows():
+            assert values == [None, None, None, pytest.approx(all_layers, abs=1e-6)], "layer 3 is all there is to edit"
+    row, groups = rows.sort("sample_id").row(0, named=True), shown(adapter, 3)
+    group, sample = next((g, s) for g in groups for s in g.samples if s.id == row["sample_id"])
+    target = tuple(adapter.tokenizer(sample.reference, add_special_tokens=False).input_ids)
+    prompt = adapter.prompt(sample.prompt)
+    plain, gone = (eager(adapter, group.visions, prompt, target, hidden, [3]) for hidden in ([], row["region"]))
+    assert row["reference_reliance"] == pytest.approx(plain - gone, abs=1e-5) and abs(plain - gone) > 1e-4
+    told = " ".join(command("score", str(run), "--table", "witnesses").split())
+    assert said in told
+    counted = json.loads(command("score", str(run), "--table", "witnesses", "--format", "json"))
+    assert {one["layer"]: one["n"] for one in counted if one["field"] == "layers" and one["metric"] == "reliance"} == {
+        0: 0, 1: 0, 2: 0, 3: 3}  # fmt: skip
 
 
 def command(*words: str) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 from reports import (
     METHODS,
     NASTY,
+    WITNESSES,
     Tags,
     build,
     lone,
@@ -28,6 +29,7 @@ from reports import (
     refined,
     shared,
     store,
+    witnessed,
 )
 from scipy.stats import binomtest
 
@@ -93,8 +95,8 @@ def test_hostile_text_is_text_and_the_policy_forbids_the_network(tmp_path: Path)
     assert re.fullmatch(r"'sha256-[^']+'", rules["script-src"]) and "connect-src" not in rules
 
 
-ASKED = {"against", "witnesses"}
-"""Tables of what a run is asked for."""
+ASKED = {"against"}
+"""Tables of what a score is asked for."""
 
 
 def cells(page: Path) -> dict[str, list[list[str]]]:
@@ -114,7 +116,8 @@ def test_every_table_that_score_prints_is_on_the_page_cell_by_cell(tmp_path: Pat
     rows += [r | {"method": "random-keep"} for r in rows if r["method"] == "baseline"]
     rows[0] = {**shared(0), "method": "baseline", "error": "image_missing: gone"}
     runs.append(store(tmp_path / "more", "refine", rows, methods=[*METHODS, "random-keep"], dtype="other"))
-    runs.append(store(tmp_path / "again", "probe", [probed(i) for i in range(20)], dtype="other"))
+    asked = [probed(i) | witnessed(i) for i in range(20)]
+    runs.append(store(tmp_path / "again", "probe", asked, dtype="other", **WITNESSES))
     shown = cells(plain(runs, tmp_path / "out"))
     parts = score(runs, by=["group", "question_type"], tables=list(set(TABLES) - ASKED), allow_mixed=True).tables
     kinds = {part.table for part in parts}
@@ -156,6 +159,22 @@ def test_the_numbers_of_the_page_lie_beside_it_as_score_gives_them(tmp_path: Pat
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == frame.rows(named=True)
     scored = score(runs, by=["group", "question_type"], every=True).frame
     assert frame.height and frame.join(scored, on=frame.columns, nulls_equal=True, how="anti").is_empty()
+
+
+@pytest.mark.parametrize("rule", [None, "paper"])
+def test_witnesses_of_the_page_are_those_of_score_under_the_same_rule(rule: str | None, tmp_path: Path) -> None:
+    wordy = {"answer": "yes, there is one", "question_type": "open"}  # right for one rule, wrong for the other
+    rows = [probed(i) | witnessed(i) | wordy for i in range(20)]
+    runs = [store(tmp_path / "p", "probe", rows, **WITNESSES)]
+    page = plain(runs, tmp_path / "out", rule=rule)
+    own = pl.read_parquet(tmp_path / "out" / "results.parquet").filter(table="witnesses")
+    (part,) = score(runs, tables=["witnesses"], rule=rule).tables
+    assert own.equals(part.frame)
+    table = view(part)
+    written = [["–" if cell is None else str(cell) for cell in row] for row in table.rows]
+    assert cells(page)[table.title] == [list(table.columns), *written]
+    right = own.filter(metric="accuracy", level="highest")["value"].item()
+    assert right == (1 if rule == "paper" else 0), own
 
 
 def test_two_checkpoints_of_one_name_are_two_models_of_the_page(tmp_path: Path) -> None:

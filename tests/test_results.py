@@ -4,7 +4,7 @@ against the frame it is a view of, and names that tell runs apart."""
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,14 @@ def answered(root: Path, seed: int, **identity: Any) -> Path:
     return refine_run(root, answers, **identity)
 
 
-def looked(root: Path, seed: int, layers: int = LAYERS, **identity: Any) -> Path:
+def looked(
+    root: Path,
+    seed: int,
+    layers: int = LAYERS,
+    more: Callable[[int], dict[str, Any]] = lambda sample: {},
+    **identity: Any,
+) -> Path:
+    """A probe of these samples; `more`: further columns of each."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(SAMPLES):
@@ -62,7 +69,7 @@ def looked(root: Path, seed: int, layers: int = LAYERS, **identity: Any) -> Path
             row[f"head_{name}"] = [*rng.random(layers * HEADS) * scale]
         if i % 7 == 0:
             row["layer_kl"][0] = row["layer_ratio"][0] = None
-        rows.append(row)
+        rows.append(row | more(i))
     store = Store(root)
     store.open("probe", IDENTITY | {"rows": SAMPLES} | identity, [])
     store.write(Shard(), 0, rows, Probe.schema)

@@ -1,19 +1,26 @@
 """Sinks and VAR against loops over whole prompts: hidden states by hooks, every weight, one head and row at a time."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from tests import reference, zoo
+from tests.embedded import shown
 from vgtool.attention.asks import Ask, Change
 from vgtool.attention.engine import attach
 from vgtool.attention.session import Session
+from vgtool.attention.sharing import Sessions
 from vgtool.attention.sinks import Redistribute, of_image
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import VgError
+from vgtool.methods import witnesses
 from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
+from vgtool.methods.probe import Probe
+from vgtool.methods.witnesses import Asking, Witnesses
+from vgtool.records import Decoding
 
 TAU, RHO, LEAST, KEEP = 1.6, 0.6, 0.05, 0.6
 LAYERS = frozenset({1, 2})
@@ -141,3 +148,44 @@ def test_its_defaults_are_the_originals() -> None:
     assert plan.layers(Facts(32, 32, (), (), 0)) == frozenset(range(2, 31))
     with pytest.raises(VgError, match="a model of 3 layers"):
         plan.layers(Facts(3, 4, (), (), 0))
+
+
+def noted(states: dict[int, torch.Tensor], layer: int, module: Any, args: Any, kwargs: Any) -> None:
+    states[layer] = (args[0] if args else kwargs["hidden_states"])[0].float()
+
+
+@pytest.mark.parametrize("tau", [2.5, 20.0])
+def test_the_share_on_sinks_is_that_of_a_loop_over_eager_attention(
+    tau: float, opened: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witnesses, "SINKS", (tau, None))
+    asking = Witnesses(opened, Asking(sinks=True), Decoding())
+    task = Probe(opened, maps="none", row="last", mapping="exact", witnesses=asking)
+    groups, adapter = shown(opened.adapter, 3), opened.adapter
+    rows = {row["sample_id"]: row for row in task.run(groups, None)}
+    shares = []
+    for group in groups:
+        for sample in group.samples:
+            prompt, states = adapter.prompt(sample.prompt), dict[int, torch.Tensor]()
+            with torch.inference_mode():
+                inputs = adapter.inputs(group.visions, prompt.head, prompt.tail)
+            columns = inputs.columns[0].tolist()
+            hooks = [
+                layer.register_forward_pre_hook(partial(noted, states, at), with_kwargs=True)
+                for at, layer in enumerate(adapter.text.layers)  # type: ignore[arg-type]
+            ]
+            _, weights = reference.forward(adapter.model, dict(inputs.kwargs))
+            for hook in hooks:
+                hook.remove()
+            scales = {at: (one.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() for at, one in states.items()}
+            large = {at: one.abs() / scales[at] > tau for at, one in states.items()}
+            dims = [d for d in range(states[0].shape[1]) if any(bool(one[0, d]) for one in large.values())]
+            for layer, (seen, one) in enumerate(zip(weights, large.values(), strict=True)):
+                on_sinks = total = 0.0
+                for head in range(len(seen)):
+                    for column in columns:
+                        total += float(seen[head, -1, column])
+                        on_sinks += float(seen[head, -1, column]) * any(bool(one[column, d]) for d in dims)
+                assert rows[sample.id]["sink_share"][layer] == pytest.approx(on_sinks / total, abs=1e-5)
+                shares.append(on_sinks / total)
+    assert len(shares) == 3 * adapter.layers and (max(shares) == 0 if tau == 20 else 0 < min(shares) < max(shares) < 1)

@@ -57,7 +57,7 @@ def write(
         chosen = None if heads is None else head_files.read(heads)
         try:
             with replaced(out) as folder:
-                _fill(folder, read, chosen, seed, pictures, told)
+                _fill(folder, read, chosen, seed, pictures, told, rule)
         except OSError as error:
             raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
     return out / "index.html"
@@ -70,13 +70,14 @@ def _fill(
     seed: int,
     pictures: Pictures | None,
     told: steps.Steps,
+    rule: str | None,
 ) -> None:
     """Everything of a report, into an empty folder."""
     grouped = families(read)
     pack = Pack(folder / "data")
     listed = index(grouped, pack, pictures, told)
     told.start("tables")
-    parts = tables_of(read, seed)
+    parts = tables_of(read, seed, rule)
     frame = joined(parts)
     for form in ("json", "parquet"):
         (folder / f"results.{form}").write_bytes(exported(frame, form))
@@ -126,8 +127,8 @@ def _hashed(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def tables_of(read: Sequence[Source], seed: int) -> list[Estimates]:
+def tables_of(read: Sequence[Source], seed: int, rule: str | None = None) -> list[Estimates]:
     """Every table these runs allow, split by each field that has several values; runs that differ are labelled."""
     runs = [one.scored for one in read if one.best is not None or (one.run.kind == "refine" and one.samples)]
-    found = estimates(runs, FIELDS, seed, frozenset(TABLES), allow_mixed=True)
+    found = estimates(runs, FIELDS, seed, frozenset(TABLES), allow_mixed=True, rule=rule)
     return [part for part in found if part.frame["field"][0] not in FIELDS or part.frame["level"].n_unique() > 1]
