@@ -11,7 +11,7 @@ import pytest
 from browser import Browser
 from opened import settle, show, window
 from pypdf import PdfReader
-from reports import NASTY, build, nasty, own_benchmark, pair, plain, refined, store
+from reports import NASTY, WITNESSES, build, nasty, own_benchmark, pair, plain, probed, refined, store, witnessed
 
 from vgtool.reporting.album import Pictures
 
@@ -26,10 +26,12 @@ UNREADABLE = (Path(__file__).parent / "contrast.js").read_text()
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two probe runs and two refine runs of one model, with pictures; a model's name is long."""
+    """Two probe runs, one with witnesses, and two refine runs of one model, with pictures; a model's name is long."""
     root = tmp_path_factory.mktemp("page")
     names = {"benchmark": str(own_benchmark(root / "data", 40)), "split": "all", "model": "a-long-name-of-a-7b-model"}
     runs = [*pair(root / "a", **names, dtype="float32"), *pair(root / "b", **names, dtype="bfloat16")]
+    asked = [probed(i) | witnessed(i) for i in range(40)]
+    runs[0] = store(root / "asked", "probe", asked, **names, dtype="float32", **WITNESSES)
     return build(runs, root / "out", pictures=Pictures())
 
 

@@ -16,8 +16,15 @@ from vgtool.scoring.runs import METRICS
 LETTER = {"right": "r", "wrong": "w", "undecided": "u", "unfinished": "n", "failed": "f"}
 """Outcomes in the index."""
 SHARED = ("sample_id", "image_id", "group", "error", *SHAPE)
-OWN = {"probe": METRICS, "refine": ("method", "answer", "reference", "choices", "confidence", "outcome")}
+TOLD = {"reliance": "reliance", "random": "reliance_random", "sufficiency": "sufficiency", "iou": "box_iou"}
+CURVES = {"curve": "reliance_curve", "random_curve": "reliance_random_curve"}
+TEXTS = {"outcome": "box_outcome", "unmeasured": "unmeasured"}
+"""What a probe asked beside attention: names on the page and columns of numbers, lists of them, and texts."""
+WITNESS = (*TOLD.values(), *CURVES.values(), *TEXTS.values(), "box_said", "box_answer")
+OWN = {"probe": (*METRICS, *WITNESS), "refine": ("method", "answer", "reference", "choices", "confidence", "outcome")}
 """Columns that are read of a run."""
+WORDS = 200
+"""Characters of an unreadable answer that are shown."""
 TOGETHER = 5000
 """Samples whose rows are held as objects at once."""
 Row = Mapping[str, Any]
@@ -58,7 +65,7 @@ def _some(
     pictures = {} if album is None else album.add(shown.values(), pack, steps)
     for name, row in shown.items():
         answers, outcomes = _told(name, family, answered, masks, len(head["methods"]))
-        looked = _looked(name, probed, maps)
+        looked = _looked(name, family, probed, maps)
         detail = {
             "question": row["question"] or "",
             "prompt": prompts.get(name),
@@ -156,12 +163,29 @@ def _told(
 
 
 def _looked(
-    name: str, probed: Sequence[Mapping[str, Row]], maps: Sequence[Mapping[str, Place]]
+    name: str, family: Family, probed: Sequence[Mapping[str, Row]], maps: Sequence[Mapping[str, Place]]
 ) -> list[dict[str, Any]]:
-    """Metrics by layer and the place of the maps, of every probe run."""
+    """Metrics by layer, the place of the maps, and what was asked beside attention, of every probe run."""
     found = []
-    for rows, places in zip(probed, maps, strict=True):
+    for one, rows, places in zip(family.probes, probed, maps, strict=True):
         mine, place = rows.get(name, {}), places.get(name)
         metrics = {m.removeprefix("layer_"): [number(v) for v in mine[m]] for m in METRICS if mine.get(m)}
-        found.append({"metrics": metrics or None, "map": place and place | {"box": mine.get("grid_box")}})
+        looks = {"metrics": metrics or None, "map": place and place | {"box": mine.get("grid_box")}}
+        found.append(looks | ({"witness": told} if (told := _witness(mine, one.run.identity)) else {}))
     return found
+
+
+def _witness(row: Row, identity: Row) -> dict[str, Any]:
+    """What the row of a probe holds beside attention, under the page's names; what it lacks is left out. Boxes are in
+    pixels of the stored image."""
+    told: dict[str, Any] = {key: number(row[c]) for key, c in TOLD.items() if row.get(c) is not None}
+    told |= {key: row[c] for key, c in TEXTS.items() if row.get(c) is not None}
+    curves = {key: [number(v) for v in row[c]] for key, c in CURVES.items() if row.get(c)}
+    if curves:
+        settings = identity["reliance"]
+        told |= curves | {"windows": [[at, at + settings["window"] - 1] for at in settings["starts"]]}
+    if row.get("box_said"):
+        told["said"] = [[round(v, 1) for v in box] for box in row["box_said"]]
+    if told.get("outcome") == "unreadable":
+        told["words"] = (row.get("box_answer") or "")[:WORDS]
+    return told

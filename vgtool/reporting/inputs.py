@@ -24,6 +24,8 @@ from vgtool.scoring.runs import METRICS, Scored, columns_of, scored
 PLACES = (Path("runs"), Path(".demo"))
 """Where runs are looked for when none is named, first found first."""
 SHAPE = ["question", "question_type", "width", "height", "grid_rows", "grid_cols", "grid_box", "boxes"]
+SAID = ("box_answer", "box_said")
+"""What the page shows of a probe that asks for boxes, beside what tables read of it."""
 FOLDERS = re.compile(r"(?:(?<=[\s'\"(=:])|^)(?:[A-Za-z]:[\\/]|/)(?:[^\s'\"\\/]+[\\/])+(?=[^\s'\"\\/])")
 """The folders of an absolute path inside a sentence."""
 
@@ -122,7 +124,8 @@ def families(sources: Iterable[Source]) -> list[Family]:
 
 def _read(path: Path, partial: bool) -> Run:
     kind = kind_of(path)
-    more = [*SHAPE, "confidence"] if kind == "refine" else SHAPE
+    asked = kind == "probe" and Store(path).read()["identity"].get("ask")
+    more = [*SHAPE, *(["confidence"] if kind == "refine" else []), *(SAID if asked else ())]
     columns = list(dict.fromkeys([*columns_of(path), *more]))
     if path.is_dir() and not any(Store(path).parts()):
         record = Store(path).read()
@@ -135,8 +138,9 @@ def _read(path: Path, partial: bool) -> Run:
 def _cleaned(run: Run) -> Run:
     """The run without absolute paths in its identity, notes and errors."""
     rows = run.rows
-    if "error" in rows.columns and rows["error"].null_count() < rows.height:
-        rows = rows.with_columns(pl.Series("error", [e and without_folders(e) for e in rows["error"]], pl.String))
+    for name in ("error", "unmeasured"):
+        if name in rows.columns and rows[name].null_count() < rows.height:
+            rows = rows.with_columns(pl.Series(name, [e and without_folders(e) for e in rows[name]], pl.String))
     notes = tuple(without_folders(note.replace(str(run.path), run.path.name)) for note in run.notes)
     return replace(run, identity=_tails(run.identity), rows=rows, notes=notes)
 

@@ -33,7 +33,7 @@ from vgtool.scoring.runs import FIELDS
 from vgtool.scoring.score import estimates
 from vgtool.scoring.views import Table, view
 
-SCRIPTS = ("picture.js", "tables.js", "chunks.js", "filters.js", "sample.js", "browser.js")
+SCRIPTS = ("picture.js", "witness.js", "tables.js", "chunks.js", "filters.js", "sample.js", "browser.js")
 
 
 def write(

@@ -147,6 +147,7 @@
   };
   const sceneOf = (detail, picture, heat, mask) => ({
     width: detail.width, height: detail.height, picture, boxes: byId("boxes").checked ? detail.boxes : [],
+    said: byId("said").checked ? vgWitness.boxes(vgWitness.of(detail, byId("heat").value)) : [],
     heat: heat && heat.box ? heat : null, mask: mask && mask.box ? mask : null,
   });
   const beside = async (key) => {
@@ -190,6 +191,7 @@
     if (best) said.push(`heat${scene.heat.layers ? ` of layer ${scene.heat.layer}` : ""} strongest in row ${best.row} of ${scene.heat.rows}, column ${best.column} of ${scene.heat.cols}${best.outside ? ", in the padding beside the picture" : ""}`);
     if (scene.mask) said.push(`${scene.mask.count} of ${scene.mask.rows * scene.mask.cols} tokens kept`);
     said.push(`${scene.boxes.length} boxes`);
+    if (scene.said.length) said.push(`${scene.said.length} that the model says`);
     canvas.setAttribute("aria-label", `${said.join("; ")}.`);
   };
   const tell = (heat, mask) => {
@@ -209,13 +211,26 @@
     byId("scale-text").textContent = top !== null ? `0 is clear, ${top} is full: ${unit}.${over}` : heat ? "no value above 0" : "";
     const probe = heat && heat.layers ? detail.probes[Number(byId("heat").value.split("/")[0])] : null;
     const at = (name) => (probe.metrics[name] && probe.metrics[name][heat.layer] !== null ? probe.metrics[name][heat.layer].toFixed(2) : "none");
+    const shown = heat && top !== null ? `${heat.layers ? `layer ${heat.layer}: ` : ""}0 to ${top} ${unit}` : "";
+    state.witness = vgWitness.of(detail, byId("heat").value);
+    state.legend = scene ? vgWitness.legend(scene, state.witness, scene.heat && scene.heat.style !== "off" && shown) : [];
+    vgWitness.tell(state.legend, state.witness, heat && heat.layers ? heat.layer : null);
+    byId("l-said").hidden = !detail.probes.some((one) => vgWitness.boxes(one.witness).length);
     byId("metrics").textContent = probe && probe.metrics ? `Layer ${heat.layer}: attention ratio ${at("ratio")}, KL ${at("kl")}, JS ${at("js")}` : "";
   };
   // ---- taking a sample along ----
   const name = (ending) => `${state.index.items[state.shown[state.at]][1].replace(/[^\p{L}\p{N}]+/gu, "-")}.${ending}`;
-  const savePng = () => { if (state.scene) byId("canvas").toBlob((blob) => vgPicture.save(blob, name("png")), "image/png"); };
+  // With what the page says beside the picture below it, where a probe asked for more than attention.
+  const under = () => {
+    const { heat } = state.scene;
+    const layer = heat && heat.layers ? heat.layer : null;
+    return state.witness ? vgWitness.band(state.legend, state.witness, byId("canvas").width, layer, state.colours) : { height: 0, shapes: [] };
+  };
+  const savePng = () => { if (state.scene) vgPicture.whole(byId("canvas"), under()).toBlob((blob) => vgPicture.save(blob, name("png")), "image/png"); };
   const saveSvg = async () => {
-    if (state.scene) vgPicture.save(new Blob([vgPicture.svg(state.scene, state.scan && await vgPicture.asUrl(state.scan))], { type: "image/svg+xml" }), name("svg"));
+    if (!state.scene) return;
+    const drawn = vgPicture.svg(state.scene, state.scan && await vgPicture.asUrl(state.scan), under());
+    vgPicture.save(new Blob([drawn], { type: "image/svg+xml" }), name("svg"));
   };
   const copy = async () => {
     const item = state.index.items[state.shown[state.at]];
@@ -237,14 +252,14 @@
   const KEYS = {
     j: () => step(1), k: () => step(-1), "[": () => nudge(byId("layer"), -1), "]": () => nudge(byId("layer"), 1),
     "-": () => nudge(byId("opacity"), -10), "=": () => nudge(byId("opacity"), 10), h: () => cycle(byId("heat")),
-    m: () => cycle(byId("mask")), s: () => cycle(byId("style")), b: () => byId("boxes").click(), "/": () => byId("f-text").focus(),
+    m: () => cycle(byId("mask")), s: () => cycle(byId("style")), b: () => byId("boxes").click(), w: () => byId("said").click(), "/": () => byId("f-text").focus(),
   };
   const listen = () => {
     for (const name of ["model", "run", "benchmark", "group", "type", "method", "outcome", "sort"]) byId(`f-${name}`).addEventListener("change", filter);
     byId("f-text").addEventListener("input", filter);
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
     byId("clear").addEventListener("click", () => { byId("filters").reset(); filter(); });
-    for (const name of ["heat", "style", "beside", "mask", "boxes", "smooth"]) byId(name).addEventListener("change", redraw);
+    for (const name of ["heat", "style", "beside", "mask", "boxes", "said", "smooth"]) byId(name).addEventListener("change", redraw);
     for (const name of ["layer", "opacity"]) byId(name).addEventListener("input", redraw);
     byId("save-png").addEventListener("click", savePng);
     byId("save-svg").addEventListener("click", () => saveSvg().catch(fail));

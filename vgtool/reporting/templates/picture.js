@@ -5,6 +5,8 @@ const vgPicture = (() => {
   const CONTOURS = [[0.75, 2.5], [0.5, 1.5], [0.25, 0.8]];
   const MARGIN = "#3a3a3a";
   const BLANK = "#6b6b6b";
+  // True boxes are white and whole; boxes that the model says are cyan dashes, so that one below them still shows.
+  const STROKES = { true: [[5, "#000", []], [2.5, "#fff", []]], said: [[5, "#000", [9, 7]], [2.5, "#00e0ff", [9, 7]]] };
 
   // The part of the plane to show: the picture, and what the model saw beside it (padding), in the picture's pixels.
   const view = (scene) => {
@@ -59,6 +61,9 @@ const vgPicture = (() => {
     return found;
   };
 
+  const outlines = (scene) => [["true", scene.boxes], ["said", scene.said || []]].flatMap(([kind, boxes]) => (
+    STROKES[kind].flatMap(([width, tone, dash]) => boxes.map((box) => [width, tone, dash, box]))));
+
   const draw = (canvas, scene) => {
     const [left, top, right, bottom] = view(scene);
     const scale = LONGEST / Math.max(right - left, bottom - top);
@@ -95,15 +100,17 @@ const vgPicture = (() => {
       pen.imageSmoothingEnabled = false;
       over(tile(mask.rows, mask.cols, (t) => (mask.kept[t] ? [0, 0, 0, 0] : [20, 20, 40, 200])), mask.box);
     }
-    for (const [width, tone] of [[5, "#000"], [2.5, "#fff"]]) {
+    for (const [width, tone, dash, box] of outlines(scene)) {
       pen.lineWidth = width;
       pen.strokeStyle = tone;
-      for (const box of scene.boxes) pen.strokeRect(x(box[0]), y(box[1]), x(box[2]) - x(box[0]), y(box[3]) - y(box[1]));
+      pen.setLineDash(dash);
+      pen.strokeRect(x(box[0]), y(box[1]), x(box[2]) - x(box[0]), y(box[3]) - y(box[1]));
     }
+    pen.setLineDash([]);
   };
 
   // The same as a drawing that scales: the scan as it is in the page, everything else as shapes.
-  const svg = (scene, scan) => {
+  const svg = (scene, scan, under) => {
     const [left, top, right, bottom] = view(scene);
     const round = (v) => Number(v.toFixed(3));
     const line = Math.max(right - left, bottom - top) / LONGEST;
@@ -128,10 +135,28 @@ const vgPicture = (() => {
         if (!one) parts.push(`<rect x="${round(mask.box[0] + (t % mask.cols) * w)}" y="${round(mask.box[1] + Math.floor(t / mask.cols) * h)}" width="${round(w)}" height="${round(h)}" fill="#141428" opacity=".78"/>`);
       });
     }
-    for (const [width, tone] of [[5, "#000"], [2.5, "#fff"]]) {
-      for (const box of scene.boxes) parts.push(`<rect x="${box[0]}" y="${box[1]}" width="${box[2] - box[0]}" height="${box[3] - box[1]}" fill="none" stroke="${tone}" stroke-width="${width * line}"/>`);
+    for (const [width, tone, dash, box] of outlines(scene)) {
+      const dashes = dash.length ? ` stroke-dasharray="${dash.map((one) => one * line).join(" ")}"` : "";
+      parts.push(`<rect x="${box[0]}" y="${box[1]}" width="${box[2] - box[0]}" height="${box[3] - box[1]}" fill="none" stroke="${tone}" stroke-width="${width * line}"${dashes}/>`);
     }
-    return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${left} ${top} ${right - left} ${bottom - top}">${parts.join("")}</svg>\n`;
+    const below = under && under.height ? under.height * line : 0;
+    if (below) {
+      parts.push(`<rect x="${left}" y="${bottom}" width="${right - left}" height="${below}" fill="#fff"/>`);
+      parts.push(`<g transform="translate(${left} ${bottom}) scale(${line})">${vgWitness.asSvg(under.shapes)}</g>`);
+    }
+    return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${left} ${top} ${right - left} ${bottom - top + below}">${parts.join("")}</svg>\n`;
+  };
+  // A drawn picture with what stands below it.
+  const whole = (canvas, under) => {
+    const made = document.createElement("canvas");
+    [made.width, made.height] = [canvas.width, canvas.height + Math.ceil(under.height)];
+    const pen = made.getContext("2d");
+    pen.fillStyle = "#fff";
+    pen.fillRect(0, 0, made.width, made.height);
+    pen.drawImage(canvas, 0, 0);
+    pen.translate(0, canvas.height);
+    vgWitness.paint(pen, under.shapes);
+    return made;
   };
   const asUrl = (blob) => new Promise((resolve, reject) => {
     const reader = new FileReader();
@@ -146,5 +171,5 @@ const vgPicture = (() => {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   };
-  return { draw, svg, peak, number, asUrl, save };
+  return { draw, svg, whole, peak, number, asUrl, save, STROKES };
 })();

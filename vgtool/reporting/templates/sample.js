@@ -42,7 +42,7 @@ const vgSample = (() => {
     const told = detail.answers.map((one) => ({
       method: family.methods[one.method], answer: one.answer, outcome: WORDS[item[6][one.method]], confidence: one.confidence, error: one.error,
     }));
-    const metrics = detail.probes.map((one, p) => ({ probe: family.probes[p], ...one.metrics }));
+    const metrics = detail.probes.map((one, p) => ({ probe: family.probes[p], ...one.metrics, ...(one.witness ? { witness: one.witness } : {}) }));
     const where = { run: family.name, model: family.model, benchmark: family.benchmark, split: family.split };
     return { ...where, id: item[1], image: item[2], group, question, prompt, choices, reference, width, height, boxes, error, answers: told, metrics };
   };
