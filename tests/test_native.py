@@ -1,6 +1,7 @@
 """Any model of the auto classes: rows and answers against the untouched model, geometry against what is known."""
 
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Callable
 from functools import cache
@@ -22,7 +23,7 @@ from vgtool.attention.asks import Ask
 from vgtool.attention.sharing import Sessions, sessions
 from vgtool.commands import app
 from vgtool.errors import SampleError, VgError
-from vgtool.models import entering, gridfit, native, stripes, written
+from vgtool.models import entering, native, stripes, written
 from vgtool.models.adapter import Adapter
 from vgtool.models.load import load, resolve
 from vgtool.registry import ModelSpec
@@ -36,6 +37,7 @@ KINDS = {
     "gemma4": True,  # per-layer embeddings of ids
     "glm4v": True,  # mrope
     "idefics2": True,  # a resampler: no grid
+    "llava_latent": True,  # keys and values unfolded from a cached latent
     "paligemma": False,  # image tokens see the question
     "qwen3_5": False,  # gated delta net between attention
 }
@@ -238,6 +240,49 @@ def test_measured_geometry_equals_the_hand_written(name: str, size: tuple[int, i
 PHANTOM = ROOT / "vgtool/models/phantom/weights"
 
 
+@pytest.fixture(scope="module")
+def trained(library: Library) -> Callable[[str], Any]:
+    """The embedded model, the only trained one here, read by an adapter."""
+
+    @cache
+    def read(adapter: str) -> Any:
+        spec = ModelSpec(name="phantom", title="phantom", adapter=adapter)
+        return load(spec, source=PHANTOM, device="cpu", offline=True)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "size,shown", [((128, 128), 64), ((160, 120), 48), ((90, 150), 48), ((300, 80), 32)], ids=str
+)  # fmt: skip
+def test_on_a_trained_model_the_measured_cells_are_the_hand_written(
+    size: tuple[int, int], shown: int, trained: Callable[[str], Any]
+) -> None:
+    """Padding to a square leaves whole rows without pixels, and cuts others."""
+    hand, vision = trained("llava").prepare(picture(size)).geometry, trained("native").prepare(picture(size))
+    assert vision.shape.cells == list(range(64)) and not vision.overview
+    boxes = [(hand.cell_box(token), vision.geometry.cell_box(token)) for token in range(64)]
+    both = [(one.as_list(), other.as_list()) for one, other in boxes if one and other]
+    assert len(both) == shown == sum(one is not None for one, _ in boxes) == sum(one is not None for _, one in boxes)
+    for (x0, y0, x1, y1), (left, top, right, bottom) in both:
+        assert x0 < (left + right) / 2 < x1 and y0 < (top + bottom) / 2 < y1
+    assert max(abs(a - b) for one, other in both for a, b in zip(one, other, strict=True)) <= vision.shape.stripe
+
+
+def test_on_a_trained_model_a_bright_cell_changes_its_own_token_most(trained: Callable[[str], Any]) -> None:
+    adapter = trained("native")
+    vision, grey = adapter.prepare(picture((128, 128))), np.full((128, 128, 3), 110, np.uint8)
+    columns = torch.tensor(vision.shape.cells) + len(adapter.around.lead)
+    with torch.inference_mode():
+        base = adapter.first_states(Image.fromarray(grey))
+        for token in range(64):
+            x0, y0, x1, y1 = (round(edge) for edge in vision.geometry.cell_box(token).as_list())
+            bright = grey.copy()
+            bright[y0:y1, x0:x1] = 255
+            change = (adapter.first_states(Image.fromarray(bright)) - base).norm(dim=-1)
+            assert int(change[columns].argmax()) == token
+
+
 @pytest.mark.parametrize("name,grid,overview", [("idefics3", (4, 4), 4), ("llava_next", (6, 8), 16)])
 def test_tiles_are_joined_and_views_of_the_whole_image_set_apart(
     name: str, grid: tuple[int, int], overview: int, library: Library
@@ -337,52 +382,6 @@ def test_what_stands_between_two_images_is_told_or_they_are_prepared_otherwise_t
         assert written.separating(inner, [[1, 2], [1, 3]]) is None
 
 
-def spans(starts: Any, stops: Any, side: int) -> stripes.Spans:
-    start, stop = np.asarray(starts, float), np.asarray(stops, float)
-    return stripes.Spans(start, stop, np.where(stop > start, 1.0, 0.0), 1.0, side)
-
-
-def test_cells_of_padding_complete_their_rows() -> None:
-    """4 x 4 cells of 10 px over an image of 40 x 20 that was padded to 40 x 40."""
-    col, row = np.tile(np.arange(4), 4), np.repeat(np.arange(4), 4)
-    inside = (row > 0) & (row < 3)
-    x = spans(np.where(inside, col * 10, 0), np.where(inside, col * 10 + 10, 0), 40)
-    y = spans(np.where(inside, row * 10 - 10, 0), np.where(inside, row * 10, 0), 20)
-    fitted = gridfit.fit(stripes.Seen(np.arange(16), x, y, 0))
-    assert (fitted.grid.rows, fitted.grid.cols, fitted.how) == (4, 4, "pad")
-    assert fitted.order.tolist() == list(range(16)) and len(fitted.overview) == 0
-    assert fitted.x == (0.0, 10.0) and fitted.y == (-10.0, 10.0)
-
-
-@pytest.mark.parametrize("corner", [1.0, 0.1])
-def test_rows_and_columns_that_the_images_edges_cut_belong_to_the_grid(corner: float) -> None:
-    """Cells of 28 px over an image of 120 x 90, padded right and below: 8 px of the last column, 6 of the last row."""
-    col, row = np.tile(np.arange(5), 4), np.repeat(np.arange(4), 5)
-    x = spans(col * 28, np.minimum(col * 28 + 28, 120), 120)
-    y = spans(row * 28, np.minimum(row * 28 + 28, 90), 90)
-    for axis in (x, y):
-        axis.answer[-1] = corner
-    fitted = gridfit.fit(stripes.Seen(np.arange(20), x, y, 0))
-    assert (fitted.grid.rows, fitted.grid.cols, fitted.how, len(fitted.overview)) == (4, 5, "fit", 0)
-    assert np.allclose(fitted.x, (0, 28)) and np.allclose(fitted.y, (0, 28))
-
-
-def test_a_column_major_grid_is_read_in_image_order() -> None:
-    row, col = np.tile(np.arange(3), 2), np.repeat(np.arange(2), 3)
-    seen = stripes.Seen(np.arange(6), spans(col * 20, col * 20 + 20, 40), spans(row * 20, row * 20 + 20, 60), 0)
-    fitted = gridfit.fit(seen)
-    assert (fitted.grid.rows, fitted.grid.cols) == (3, 2)
-    assert fitted.order.tolist() == [0, 3, 1, 4, 2, 5]
-
-
-def test_tokens_that_overlap_without_order_form_no_grid() -> None:
-    rng = np.random.default_rng(0)
-    start = rng.integers(0, 60, (2, 12))
-    seen = stripes.Seen(np.arange(12), spans(start[0], start[0] + 40, 100), spans(start[1], start[1] + 40, 100), 0)
-    with pytest.raises(gridfit.NoGrid):
-        gridfit.fit(seen)
-
-
 # ---- what is refused -----------------------------------------------------------------------------------------------
 
 
@@ -442,6 +441,30 @@ def test_a_processor_of_another_model_is_refused_before_any_sample(library: Libr
     wrong = {"height": 84, "width": 84}
     said = refused(edited(library, "gemma3", tmp_path, "preprocessor_config.json", size=wrong))
     assert "cannot take what its processor makes of an image" in said
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_an_image_processor_written_for_torchvision_alone_asks_for_it(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = edited(library, "llava", tmp_path, "preprocessor_config.json", image_processor_type="Llama4ImageProcessor")
+    assert refused(folder) == (
+        "'model' needs torchvision: the image processor is written for it alone. "
+        "pip install 'vgtool[torchvision]', from the index that torch came from."
+    )
+    broken = tmp_path / "packages" / "torchvision"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(broken.parent)
+    assert "needs torchvision, which does not load beside this torch: operator torchvision::nms" in refused(folder)
+
+
+def test_an_image_processor_written_for_torchvision_alone_runs_on_it_and_says_so(library: Library) -> None:
+    pytest.importorskip("torchvision")
+    adapter: Any = library.loaded("cohere2_vision")
+    assert adapter.backend == "torchvision"
+    assert "Its image processor runs on torchvision, its only backend." in adapter.notes
+    assert adapter.prepare(picture(WIDE)).geometry.placed
 
 
 def test_a_sentence_may_not_hold_an_image_token(library: Library) -> None:

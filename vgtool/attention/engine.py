@@ -37,7 +37,7 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     layer: int = module.layer_idx  # type: ignore[assignment]
     if layer == tap.stop and layer not in tap.read:
-        raise Stop(key, value)
+        raise Stop
     if tap.pack is None and not tap.edits and layer not in tap.read:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     batch, heads, length, dim = query.shape

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vgtool.attention.packing import Ints
 from vgtool.attention.prefix import Behind
-from vgtool.attention.tap import Stop, Tap, tapped
+from vgtool.attention.tap import Tap, stopping, tapped
 
 ROWS = {"position_embeddings": -2, "position_ids": -1, "cache_position": -1}
 """Of what layers are given beside their states, the axis that counts the rows of a pass."""
@@ -69,19 +69,17 @@ def narrowed(layer: nn.Module, own: Behind, rows: Ints, wide: Tap, tap: Tap) -> 
         known = all(name in ROWS or name in WHOLE or not _tensors(value) for name, value in given.items())
         if args or not known or window is MISSING or tap.pack is None or hidden_states.dim() != 3:
             return whole(hidden_states, *args, **given)
-        try:
-            with tapped(Tap(wide.columns, stop=tap.stop)):
-                whole(hidden_states, **given)
-        except Stop as stop:
-            own.again = stop.args
+        with tapped(Tap(wide.columns, stop=tap.stop)), stopping():
+            whole(hidden_states, **given)
         index = torch.from_numpy(rows).to(hidden_states.device)
         short = {name: _some(value, index, ROWS[name]) if name in ROWS else value for name, value in given.items()}
         short["attention_mask"] = tap.pack.mask(window)
+        own.again = True  # not what attention was given, which may be unfolded from what is cached (latents)
         try:
             with tapped(replace(tap, stop=None)) as narrow:
                 found = whole(hidden_states.index_select(1, index), **short)
         finally:
-            own.again = ()
+            own.again = False
         wide.maps |= narrow.maps
         first, rest = (found[0], found[1:]) if isinstance(found, tuple) else (found, None)
         out = hidden_states.new_zeros(hidden_states.shape).index_copy_(1, index, first)

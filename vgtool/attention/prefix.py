@@ -44,18 +44,16 @@ class Behind(DynamicLayer):
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.before = (keys, values)
-        self.again: tuple[Tensor, ...] = ()
+        self.again = False
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys[:, :, :0], values[:, :, :0]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append; everything there is, the prefix first. Where `again` says what that is, nothing is appended."""
-        if self.again:
-            keys, values = self.again
-            return keys, values
-        if self.keys.shape[2]:
-            key_states, value_states = joined([self.keys, key_states]), joined([self.values, value_states])
-        self.keys, self.values = key_states, value_states
+        """Append; everything there is, the prefix first. `again`: it has been appended, by a pass of all rows."""
+        if not self.again:
+            if self.keys.shape[2]:
+                key_states, value_states = joined([self.keys, key_states]), joined([self.values, value_states])
+            self.keys, self.values = key_states, value_states
         return joined([self.before[0], self.keys]), joined([self.before[1], self.values])
 
     def get_seq_length(self) -> int:

@@ -95,7 +95,7 @@ def tapped(tap: Tap) -> Iterator[Tap]:
 
 
 class Stop(Exception):
-    """A pass has given all that is wanted of it. Of a layer that is not read: the keys and values it would compare."""
+    """A pass has given all that is wanted of it."""
 
 
 def stopping() -> suppress:

@@ -9,18 +9,19 @@ squashed, padded to a square, or its centre cropped; a fit alone is only as good
 """
 
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vgtool.models.stripes import FAINT, Array, Seen, Spans
+from vgtool.models.stripes import Array, Seen, Spans
 from vgtool.records import Grid
 
 Index = NDArray[np.int64]
 SAME = 0.35
 """Share of a cell within which two middles are one row or column."""
+SHARES = (0.2, 0.25, 0.3, 0.1, 0.05, 0.02)
+"""Of the upper quartile of answers: below it, a token has no pixels of its own."""
 WHOLE = 0.85
 """Share of both sides from which a token is said to see the whole image."""
 
@@ -58,14 +59,21 @@ class _Block:
 
 
 def fit(seen: Seen) -> Fitted:
-    """The grid of what was measured. NoGrid when there is none. Faint tokens join it where it then holds more of them:
-    smears over padding answer as faintly as a cell that the image's edges cut, and form no rows and columns."""
-    fitted = _fitted(seen, seen.strong())
-    if len(fitted.overview):
-        with suppress(NoGrid):
-            fuller = _fitted(seen, seen.strong(FAINT))
-            return min(fitted, fuller, key=lambda one: len(one.overview))
-    return fitted
+    """The grid of what was measured. NoGrid when there is none.
+
+    A cell that the image's edges cut may answer as faintly as the smear of resizing over padding, so that no one share
+    tells them apart: of several, the grid that leaves the fewest tokens outside counts, the first of equals."""
+    found, why = list[Fitted](), list[NoGrid]()
+    for share in SHARES:
+        try:
+            found.append(_fitted(seen, seen.strong(share)))
+        except NoGrid as error:
+            why.append(error)
+        if found and not len(found[-1].overview):
+            break
+    if not found:
+        raise why[0]
+    return min(found, key=lambda one: len(one.overview))
 
 
 def _fitted(seen: Seen, known: NDArray[np.bool_]) -> Fitted:
@@ -88,7 +96,8 @@ def _fitted(seen: Seen, known: NDArray[np.bool_]) -> Fitted:
     if len(strong) < len(seen.columns):
         cells = _completed(cells, strong, len(seen.columns))
     fitted = _placed(seen, cells, tiles, known)
-    if _astray(seen.x, cells, known, fitted.x, 1) or _astray(seen.y, cells, known, fitted.y, 0):
+    axes = ((seen.x, fitted.x, 1), (seen.y, fitted.y, 0))
+    if any(_astray(spans, cells, known, line, axis, fitted.how == "fit") for spans, line, axis in axes):
         raise NoGrid("the pixels of the image tokens overlap too far to be cells")
     return fitted
 
@@ -214,14 +223,16 @@ def _placed(seen: Seen, cells: Index, tiles: int, known: NDArray[np.bool_]) -> F
     return Fitted(Grid(rows, cols), cells.ravel(), overview, x, y, how, error, tiles)
 
 
-def _astray(spans: Spans, cells: Index, strong: NDArray[np.bool_], line: tuple[float, float], axis: int) -> bool:
+def _astray(
+    spans: Spans, cells: Index, strong: NDArray[np.bool_], line: tuple[float, float], axis: int, alone: bool
+) -> bool:
     """Whether cells stand elsewhere than fitted, or are so wide that their middles mean little. Overlap alone (strided
-    convolutions) is no fault."""
+    convolutions) is no fault. A fit alone, which no preparation explains, needs the middles of two cells at least."""
     edges = _line(spans, cells, strong[cells], axis)[1]
     at = np.flatnonzero(~np.isnan(edges[:, 0]))
     inner = at[(edges[at, 0] > 0) & (edges[at, 1] < spans.side)]
-    if not len(inner):
-        return _off(spans, line, edges) > max(2 * spans.stripe, line[1] / 2)
+    if len(inner) < (2 if alone else 1):
+        return _off(spans, line, edges) > max(2 * spans.stripe, 0.0 if alone else line[1] / 2)
     middle, wide = edges[inner].mean(1), edges[inner, 1] - edges[inner, 0]
     off = np.abs(middle - line[0] - line[1] * (inner + 0.5)).max()
     return bool(off > SAME * line[1] + spans.stripe / 2 or np.median(wide) > 3 * line[1] + spans.stripe)
@@ -241,16 +252,14 @@ def _line(spans: Spans, cells: Index, known: NDArray[np.bool_], axis: int) -> tu
         if len(at) == 1:
             start, stop = edges[at[0]]
             return (float(start - at[0] * (stop - start)), float(stop - start)), edges
-        # Two cut cells: they meet in the middle, and each is as wide as the image lets it be.
-        meet = float((edges[at[:-1], 1] + edges[at[1:], 0]).mean() / 2)
-        wide = float((edges[at[-1], 1] - edges[at[0], 0]) / len(at))
-        return (meet - wide * (at[0] + len(at) / 2), wide), edges
-    middle = edges[inner].mean(1)
-    if (len(inner) == 2 and len(at) > 2) or len(inner) > 2:
-        side, first = np.polyfit(inner + 0.5, middle, 1)
-    else:
-        side = (middle[1] - middle[0]) / (inner[1] - inner[0])
-        first = middle[0] - side * (inner[0] + 0.5)
+        borders = (edges[at[:-1], 1] + edges[at[1:], 0]) / 2  # where neighbours meet, whose overlap is alike
+        if len(at) > 2:
+            side, first = np.polyfit(at[1:], borders, 1)
+        else:  # two cut cells, each as wide as the image lets it be
+            side = (edges[at[-1], 1] - edges[at[0], 0]) / 2
+            first = borders[0] - side * at[1]
+        return (float(first), float(side)), edges
+    side, first = np.polyfit(inner + 0.5, edges[inner].mean(1), 1)
     return (float(first), float(side)), edges
 
 

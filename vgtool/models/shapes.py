@@ -26,7 +26,7 @@ from vgtool.records import Grid
 if TYPE_CHECKING:
     from vgtool.models.native import Native
 
-VERSION = 7
+VERSION = 8
 """Raised when measuring or its file changes."""
 
 

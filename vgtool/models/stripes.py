@@ -24,6 +24,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 SELF = "vgtool-self"
 CHANGED = 1e-4
 """Share of the largest change from which a column counts as the image's; below is rounding."""
@@ -31,8 +32,6 @@ ANSWERS = 0.08
 """Share of a token's largest answer from which a stripe counts as its own; below are the tails of resizing."""
 STILL = 0.2
 """Share of the upper quartile of answers below which a token has no pixels of its own: padding, and smears over it."""
-FAINT = 0.02
-"""The same for a token at a corner, of which two edges of the image leave few pixels."""
 STRIPES = 48
 """Least stripes of an axis, where it has the pixels."""
 
@@ -70,7 +69,7 @@ class Seen:
     passes: int
     """Passes of the vision tower that it took."""
 
-    def strong(self, share: float = STILL) -> NDArray[np.bool_]:
+    def strong(self, share: float) -> NDArray[np.bool_]:
         """Columns with pixels of their own: those that answer by this share of the upper quartile of answers."""
         answer = np.minimum(self.x.answer, self.y.answer)
         return answer > share * np.quantile(answer, 0.75)
@@ -122,7 +121,9 @@ def measure(
     tower that does not mix. `every`: each stripe by itself, for tokens wider than a comb can tell."""
     one, other = _noise(width, height)
     base = states(Image.fromarray(one))
-    passes = 1
+    own = (states(Image.fromarray(other)) - base).float().norm(dim=-1).cpu().numpy()[found]
+    shown = int((own > CHANGED * own.max()).sum())  # padding has no pixels
+    passes = 2
 
     def answers(along: int, which: NDArray[np.bool_]) -> Array:
         nonlocal passes
@@ -131,7 +132,7 @@ def measure(
         changed = states(Image.fromarray(np.where(mask, other, one)))
         return (changed - base).float().norm(dim=-1).cpu().numpy()[found].astype(np.float64)
 
-    axes = [_axis(partial(answers, along), len(found), width, height, along, every) for along in (1, 0)]
+    axes = [_axis(partial(answers, along), shown, width, height, along, every) for along in (1, 0)]
     return Seen(found, axes[0], axes[1], passes)
 
 
@@ -152,7 +153,7 @@ def _axis(
     count = min(max(STRIPES, math.ceil(3 * cells)), side)
     edges = np.linspace(0, side, count + 1).round().astype(int)
     stripe = np.searchsorted(edges, np.arange(side), "right") - 1
-    period = max(8, 2 * math.ceil(count / cells))
+    period = max(8, 3 * math.ceil(count / cells))
     if every or period + math.ceil(count / period) >= count:
         broad = np.stack([answers(stripe == at) for at in range(count)], 1)
         mine = broad > ANSWERS * broad.max(1, keepdims=True)
@@ -161,12 +162,9 @@ def _axis(
     comb = np.stack([answers(stripe % period == at) for at in range(period)], 1)
     broad = np.stack([answers(stripe // period == at) for at in range(math.ceil(count / period))], 1)
     fine = comb > ANSWERS * comb.max(1, keepdims=True)
-    rough = broad > ANSWERS * broad.max(1, keepdims=True)
-    at = np.arange(count)
-    both = fine[:, at % period] & rough[:, at // period]
-    first, stop = _heaviest(np.where(both, comb[:, at % period] * broad[:, at // period], 0.0))
+    first, stop, wide = runs(fine, broad, count)
     answer = _norm(broad)
-    lost = bool(fine.all(1)[answer > STILL * np.quantile(answer, 0.75)].mean() > 0.5)
+    lost = bool(wide[answer > STILL * np.quantile(answer, 0.75)].mean() > 0.5)
     return Spans(edges[first] * 1.0, edges[stop] * 1.0, answer, side / count, side, lost)
 
 
@@ -174,17 +172,26 @@ def _norm(answers: Array) -> Array:
     return np.sqrt((answers**2).sum(1))
 
 
-def _heaviest(weights: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[start, stop) of each row's run of positive weights with the largest sum; (0, 0) where there is none.
+def runs(fine: NDArray[np.bool_], broad: Array, count: int) -> tuple[Index, Index, NDArray[np.bool_]]:
+    """(start, stop, whether it is wider than the comb can tell) of each token's stripes [N], from the teeth that it
+    answers to [N, period] and how much to each broad stripe; (0, 0) where it answers to none.
 
-    A token on the border of two broad stripes answers to both, so that its teeth of the comb stand in each: the run
-    that is really its own is the heavier."""
-    starts, stops = np.zeros(len(weights), np.int64), np.zeros(len(weights), np.int64)
-    for row, values in enumerate(weights):
-        steps = np.flatnonzero(np.diff(np.concatenate([[0], (values > 0).astype(np.int8), [0]])))
-        total = np.concatenate([[0.0], values.cumsum()])
-        if len(steps):
-            best = int((total[steps[1::2]] - total[steps[::2]]).argmax())
-            starts[row], stops[row] = steps[2 * best], steps[2 * best + 1]
-    return starts, stops
-
+    A token narrower than the period answers to one run of teeth, the last and the first side by side, and to one broad
+    stripe or two. Where the run goes over that seam it stands on the border of two, and may answer to either more."""
+    tokens, period = fine.shape
+    starts, stops, wide = np.zeros(tokens, np.int64), np.zeros(tokens, np.int64), np.zeros(tokens, np.bool_)
+    rough = broad > ANSWERS * broad.max(1, keepdims=True)
+    for row in np.flatnonzero(fine.any(1)):
+        teeth, stripes = np.flatnonzero(fine[row]), np.flatnonzero(rough[row])
+        gaps = np.diff(np.append(teeth, teeth[0] + period))
+        behind = int(gaps.argmax())
+        first, size = int(teeth[(behind + 1) % len(teeth)]), period + 1 - int(gaps[behind])
+        wide[row] = size == period or len(stripes) > 2
+        if wide[row]:
+            starts[row], stops[row] = stripes[0] * period, min((stripes[-1] + 1) * period, count)
+            continue
+        places = [at for at in range(first, count, period) if at + size <= count] or [first]
+        answers = [broad[row, at // period : (at + size - 1) // period + 1].sum() for at in places]
+        starts[row] = places[int(np.argmax(answers))]
+        stops[row] = min(starts[row] + size, count)
+    return starts, stops, wide
