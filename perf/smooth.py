@@ -15,8 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from browser import Browser
 
-REST = "const rest = async () => { while (document.querySelector('[aria-busy]')) await new Promise((d) => setTimeout(d)); };"
-TIMED = REST + """
+TIMED = """
+const rest = async () => {
+  while (document.querySelector("[aria-busy]")) await new Promise((done) => setTimeout(done));
+};
 const timed = async (act) => {
   const tasks = [];
   const watch = new PerformanceObserver((list) => tasks.push(...list.getEntries().map((one) => one.duration)));

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from PIL import Image
@@ -31,15 +30,13 @@ class Pictures:
     data_root: Path | None = None
     registry: Path | None = None
     albums: "dict[tuple[str, ...], Album]" = field(default_factory=dict, compare=False)
-    _one: Lock = field(default_factory=Lock, compare=False)
 
     def of(self, one: Source) -> "Album":
         """The pictures of a run's benchmark, read once. VgError where it names none."""
         key = (one.benchmark, *(str(one.run.identity.get(name)) for name in ("split", "protocol")))
-        with self._one:
-            if key not in self.albums:
-                self.albums[key] = Album(one, self)
-            return self.albums[key]
+        if key not in self.albums:
+            self.albums[key] = Album(one, self)
+        return self.albums[key]
 
 
 class Album:

@@ -7,10 +7,7 @@ chunk files beside it; every text is escaped by the template or set as text by t
 import base64
 import hashlib
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -26,7 +23,7 @@ from vgtool.reporting.figures.draw import Written, draw, drawings
 from vgtool.reporting.figures.examples import examples
 from vgtool.reporting.figures.repairs import repairs
 from vgtool.reporting.folder import replaced
-from vgtool.reporting.inputs import Family, Source, families, found_runs, sources
+from vgtool.reporting.inputs import Source, families, found_runs, sources
 from vgtool.reporting.overview import summary
 from vgtool.reporting.pack import Pack, encoded
 from vgtool.reporting.samples import index
@@ -75,40 +72,10 @@ def _fill(
     told: steps.Steps,
     rule: str | None,
 ) -> None:
-    """Everything of a report, into an empty folder: tables and figures in a thread beside the samples."""
+    """Everything of a report, into an empty folder."""
     grouped = families(read)
     pack = Pack(folder / "data")
-    with _turns(), ThreadPoolExecutor(1) as beside, steps.until_left(told) as own:
-        making = beside.submit(_numbers, folder, read, grouped, heads, seed, pictures, own, rule)
-        listed = index(grouped, pack, pictures, told)
-        tables, drawn = making.result()
-    told.start("the page")
-    (folder / "index.html").write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
-
-
-@contextmanager
-def _turns() -> Iterator[None]:
-    """Threads take turns every half millisecond: at Python's 5 ms each of the samples' many short calls outside the
-    interpreter (reading, packing) would wait that long for the drawing."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
-def _numbers(
-    folder: Path,
-    read: Sequence[Source],
-    grouped: Sequence[Family],
-    heads: head_files.HeadFile | None,
-    seed: int,
-    pictures: Pictures | None,
-    told: steps.Steps,
-    rule: str | None,
-) -> tuple[list[Table], list[Written]]:
-    """Tables and figures, and the files of both."""
+    listed = index(grouped, pack, pictures, told)
     told.start("tables")
     parts = tables_of(read, seed, rule)
     frame = joined(parts)
@@ -118,7 +85,9 @@ def _numbers(
     if pictures is not None:
         shown = chain(shown, examples(read, pictures), repairs(grouped, pictures, seed))
     drawn = draw(shown, folder, lambda stem: told.start(f"figure {stem}"))
-    return [summary(read, frame), *map(view, parts)], drawn
+    told.start("the page")
+    tables = [summary(read, frame), *map(view, parts)]
+    (folder / "index.html").write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
 
 
 def _page(

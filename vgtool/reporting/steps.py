@@ -1,7 +1,6 @@
 """Progress of a report on stderr: a live line in a terminal, in a log file a line now and then."""
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,15 +12,10 @@ FIRST, MOST = 10.0, 60.0
 
 
 class Steps:
-    """What is being done, and how far it is; told from several threads."""
+    """What is being done, and how far it is."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
-        self._show, self._one = show, threading.Lock()
-
-    def show(self, text: str) -> None:
-        """A step as it is told."""
-        with self._one:
-            self._show(text)
+        self.show = show
 
     def start(self, what: str) -> None:
         """A step that has no number."""
@@ -55,26 +49,6 @@ class Log:
             self.say(f"report: {text} ({now - self.start:.0f} s)")
             self.gap = min(2 * self.gap, MOST)
             self.next = now + self.gap
-
-
-@contextmanager
-def until_left(told: Steps) -> Iterator[Steps]:
-    """Steps of a thread beside: once this is left by an error, its next step ends it."""
-    left = threading.Event()
-
-    def show(text: str) -> None:
-        if left.is_set():
-            raise Left
-        told.show(text)
-
-    try:
-        yield Steps(show)
-    finally:
-        left.set()
-
-
-class Left(Exception):
-    """What was being done is not wanted any more."""
 
 
 @contextmanager
