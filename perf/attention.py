@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from random_llava import llava
 
+from vgtool.attention.asked import Asked
 from vgtool.attention.asks import Ask, Change
 from vgtool.attention.decode import Ending, decode
 from vgtool.attention.engine import Tap, attach, tapped
-from vgtool.attention.session import Asked, Session
+from vgtool.attention.session import Session
 from vgtool.grounding.geometry import Geometry
 from vgtool.methods.questions import PACK_TOKENS
 from vgtool.models.adapter import Adapter

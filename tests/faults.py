@@ -266,7 +266,7 @@ def work(
     at = Killer(point, n)
 
     seams(at)
-    runner.PART_SAMPLES, runner.PARTS = part, merge
+    runner.PART_SAMPLES, runner.PART_LEAST, runner.PARTS = part, 0.0, merge
     rows, task = benchmark(images), Answers(at=at, nap=nap, deadly=deadly, beside=beside)
     folder = Store(root)
     again = (str(root), tuple(deadly), images, beside)

@@ -13,9 +13,10 @@ from tests import reference, zoo
 from tests.embedded import shown
 from tests.test_attention_engine import FakeTokenizer
 from vgtool.attention import decode, packing, whole
+from vgtool.attention.asked import Asked
 from vgtool.attention.asks import Ask, Change
 from vgtool.attention.engine import attach
-from vgtool.attention.session import Asked, Session
+from vgtool.attention.session import Session
 from vgtool.attention.sharing import Sessions
 from vgtool.benchmarks.load import load as benchmark
 from vgtool.images import open_image

@@ -113,6 +113,7 @@ def test_a_run_that_is_killed_in_its_compaction_is_done_by_the_same_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "PART_SAMPLES", 2)
+    monkeypatch.setattr(runner, "PART_LEAST", 0.0)
     rows = benchmark(images=40)
 
     def interrupted(*given: Any) -> int:
@@ -132,6 +133,7 @@ def test_a_run_that_is_killed_in_its_compaction_is_done_by_the_same_command(
 
 def test_a_long_run_merges_its_parts_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "PART_SAMPLES", 1)
+    monkeypatch.setattr(runner, "PART_LEAST", 0.0)
     monkeypatch.setattr(runner, "PARTS", 20)
     rows, counts = benchmark(images=40, rejected=0), list[int]()
 
@@ -149,6 +151,7 @@ def test_a_disk_without_room_for_a_merged_part_keeps_the_small_ones_and_the_run_
 ) -> None:
     rows, said = benchmark(images=40, rejected=0), list[str]()
     monkeypatch.setattr(runner, "PART_SAMPLES", 2)
+    monkeypatch.setattr(runner, "PART_LEAST", 0.0)
 
     def full(*given: Any, **named: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

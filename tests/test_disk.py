@@ -95,6 +95,7 @@ def test_a_run_on_a_full_disk_ends_in_one_sentence_and_completes_with_space(
 ) -> None:
     rows, left = benchmark(), 3
     monkeypatch.setattr(runner, "PART_SAMPLES", 6)
+    monkeypatch.setattr(runner, "PART_LEAST", 0.0)
     genuine = store.save
 
     def scarce(path: Path, data: bytes, **settings: Any) -> None:
@@ -298,9 +299,15 @@ def test_a_broken_disk_is_no_damaged_part(tmp_path: Path, monkeypatch: pytest.Mo
 # ---- parts -------------------------------------------------------------------------------------------------------
 
 
-def test_a_part_is_written_after_64_samples_or_60_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (runner.PART_SAMPLES, runner.PART_SECONDS) == (64, 60.0)
+def test_a_part_is_written_after_64_samples_and_a_second_or_60_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (runner.PART_SAMPLES, runner.PART_LEAST, runner.PART_SECONDS) == (64, 1.0, 60.0)
     rows = benchmark(images=100, per=2, rejected=0)
+    monkeypatch.setattr(runner, "PART_LEAST", 900.0)
+    runner.run(Answers(), Toy(), rows, opened(tmp_path / "c", rows), shard=Shard())  # type: ignore[arg-type]
+    assert len(list((tmp_path / "c" / "parts").iterdir())) == 1
+    monkeypatch.setattr(runner, "PART_LEAST", 0.0)
     runner.run(Answers(), Toy(), rows, opened(tmp_path / "a", rows), shard=Shard())  # type: ignore[arg-type]
     sizes = [read_part(p)["sample_id"].n_unique() for p in sorted((tmp_path / "a" / "parts").iterdir())]
     assert all(64 <= size <= 65 for size in sizes[:-1]) and sum(sizes) == len(rows.samples)

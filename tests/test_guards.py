@@ -107,8 +107,8 @@ class Muddled(Session):
 class Forgetful(Session):
     """Decodes without having seen the pass."""
 
-    def state(self, packs: Any) -> Any:
-        made = super().state(packs)
+    def state(self, packs: Any, keep: frozenset[int] = frozenset()) -> Any:
+        made = super().state(packs, keep)
         made.places = type(made.places)(made.places.asks, made.places.first, [at + 3 for at in made.places.rope])
         return made
 

@@ -36,7 +36,7 @@ def typed(text: str) -> Iterator[str]:
 
 def test_readmes_vgtool_commands_run_in_order(tmp_path: Path) -> None:
     ran = []
-    for command in typed(README.replace("`", "")):
+    for command in typed(README):
         words = [INSTEAD.get(word, word) for word in shlex.split(command)]
         if words[0] != "vgtool" or {"FILE", "FILE.yaml", "scan.png", "build", "--fetch"} & {*words}:
             continue  # their own pages follow them; what is fetched needs the network

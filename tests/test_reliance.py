@@ -11,6 +11,8 @@ import torch
 
 from tests import reference, zoo
 from tests.embedded import shown
+from vgtool.attention.asks import Ask
+from vgtool.attention.decode import Ending, decode
 from vgtool.attention.engine import attach
 from vgtool.attention.session import Session
 from vgtool.attention.sharing import Sessions
@@ -106,6 +108,36 @@ def test_reliance_on_every_kind_of_attention_equals_eager(name: str) -> None:
         assert row["log_probability"] == pytest.approx(plain, abs=1e-5)
         assert row["reliance"] == pytest.approx(plain - gone, abs=1e-5)
         assert row["reliance_random_curve"][1] == pytest.approx(plain - some, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2.5-vl", "gemma3-window", "paligemma"])
+def test_an_answer_that_was_decoded_is_not_asked_again_and_measured_as_if_it_were(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = zoo.family(name)
+    vision, head, tails = zoo.vision(adapter), zoo.head(), zoo.tails(1, 9, 12, 5)
+    attach(adapter.model, adapter.text)
+    questions = [Question(0, None, Prompt(head, tail)) for tail in tails]  # type: ignore[arg-type]
+    windows = Windows.of(4, frozenset(range(4)), 2, 3)
+    ending = Ending(SimpleNamespace(decode=lambda ids, **how: str(ids)), frozenset(), 4)
+    with torch.inference_mode():
+        session = (WholeSession if name == "paligemma" else Session)(adapter, [[vision]], head)
+        state = session.state([session.ask([Ask(tail) for tail in tails], keep=windows.keep)], windows.keep)
+        found = decode(state, ending, {2: (), 0: ()}, likely=True)  # another order, and not all
+        given = state.answered(found)
+        wanted = [Wanted(questions[row], found[row].tokens, [1, 2, 4], [[0, 3, 5]], vision.tokens) for row in found]
+        again = measured(session, wanted, windows, 1)
+        monkeypatch.setattr(type(session), "ask", None)
+        once = measured(session, [replace(one, given=at) for at, one in enumerate(wanted)], windows, 1, given)
+    for at, (row, other) in enumerate(zip(once, again, strict=True)):
+        for key, value in row.items():
+            assert value == pytest.approx(other[key], abs=2e-5), key
+        plain, gone = (
+            eager(adapter, [vision], wanted[at].question.prompt, wanted[at].target, hidden, (1, 2))
+            for hidden in ([], [1, 2, 4])
+        )
+        assert row["log_probability"] == pytest.approx(plain, abs=1e-5)
+        assert row["reliance_curve"][1] == pytest.approx(plain - gone, abs=2e-5)
 
 
 def asked(opened: Sessions, image: ImageGroup, region: Sequence[int], sample: Sample, own: tuple[int, ...]) -> Any:

@@ -23,7 +23,7 @@ import runpy, sys, time
 if sys.argv[1] == "probe":
     from vgtool.methods.probe import Probe
     from vgtool.runs import runner
-    runner.PART_SAMPLES, before = 8, Probe.run
+    runner.PART_SAMPLES, runner.PART_LEAST, before = 8, 0.0, Probe.run
     def run(self, *given):
         time.sleep(0.5 * len(given[0]))
         return before(self, *given)

@@ -78,6 +78,14 @@ class ZooAdapter(Adapter):
         following = int(positions.max()) + 1
         return Inputs(kwargs, len(ids), tuple(columns), (empty,) * len(columns), following)
 
+    def answered(self, kwargs: Any, made: int) -> Any:
+        """An answer of PaliGemma is of the other token type, and causal."""
+        if self.extra.get("types") != "prefix" or not made:
+            return kwargs
+        kinds = kwargs["token_type_ids"].clone()
+        kinds[:, kinds.shape[1] - made :] = 1
+        return {**kwargs, "token_type_ids": kinds}
+
     def positions(self, rope: torch.Tensor) -> torch.Tensor:
         return rope[None].expand(3, -1, -1) if "mrope" in self.extra else rope
 

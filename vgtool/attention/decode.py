@@ -39,6 +39,9 @@ class Answer:
     """Largest first-token probability of the model's own distribution, before penalty or guidance."""
     first: tuple[tuple[int, float], ...] = ()
     """The likeliest first tokens of that distribution, with their probabilities."""
+    likelihood: float = math.nan
+    """Log-probability of the tokens in nats, in that distribution; of an empty answer 0, and NaN where it was not asked
+    for."""
 
 
 class Steps(Protocol):
@@ -79,16 +82,21 @@ class Ending:
 
 
 def decode(
-    steps: Steps, ending: Ending, prompts: Mapping[int, Sequence[int]], guides: Mapping[int, Guide] | None = None
+    steps: Steps,
+    ending: Ending,
+    prompts: Mapping[int, Sequence[int]],
+    guides: Mapping[int, Guide] | None = None,
+    likely: bool = False,
 ) -> dict[int, Answer]:
     """The answers of the rows in `prompts`, by row; other rows are partners, or not wanted.
 
-    `prompts`: row -> its full prompt ids, which only the repetition penalty reads.
+    `prompts`: row -> its full prompt ids, which only the repetition penalty reads. `likely`: say how likely they are.
     """
     guides = guides or {}
     leaders = {guide.partner: row for row, guide in guides.items()}
     logits = steps.logits
     answers: dict[int, list[int]] = {row: [] for row in prompts}
+    chances = dict.fromkeys(prompts, 0.0 if likely else math.nan)
     seen = None if ending.penalty == 1.0 else _seen(prompts, logits)
     top = logits.softmax(-1).topk(min(TOP, logits.shape[-1]), -1)
     likeliest = [tuple(zip(*pair, strict=True)) for pair in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
@@ -96,6 +104,7 @@ def decode(
     current, place = logits, {row: row for row in range(len(logits))}
     for length in range(1, ending.max_new_tokens + 1):
         scores = current[[place[row] for row in open_rows]]
+        own = scores.double().log_softmax(-1) if likely else None
         if seen is not None:
             scores = torch.where(seen[open_rows], _penalised(scores, ending.penalty), scores)
         if length <= ending.min_new_tokens:
@@ -107,11 +116,13 @@ def decode(
         tokens = scores.argmax(-1)
         if seen is not None:
             seen[open_rows, tokens] = True
+        each = [math.nan] * len(open_rows) if own is None else own.gather(1, tokens[:, None])[:, 0].tolist()
         still = []
-        for row, token in zip(open_rows, tokens.tolist(), strict=True):  # the one wait for the device in a step
+        for row, token, chance in zip(open_rows, tokens.tolist(), each, strict=True):  # the one wait for the device
             if token in ending.eos:
                 continue
             answers[row].append(token)
+            chances[row] += chance
             if not ending.stopped(answers[row]):
                 still.append(row)
         open_rows = still
@@ -122,7 +133,8 @@ def decode(
         current, place = steps.step(fed, following), {row: at for at, row in enumerate(fed)}
     texts = {ids: ending.text(ids) for ids in map(tuple, answers.values())}  # many answer alike
     return {
-        row: Answer(tuple(ids), texts[tuple(ids)], likeliest[row][0][1], likeliest[row]) for row, ids in answers.items()
+        row: Answer(tuple(ids), texts[tuple(ids)], likeliest[row][0][1], likeliest[row], chances[row])
+        for row, ids in answers.items()
     }
 
 

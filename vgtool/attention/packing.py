@@ -99,6 +99,17 @@ class Pack:
         return self._masks[window]
 
 
+def _counted(sizes: Ints) -> Ints:
+    """0, 1, ... within each of runs of these sizes."""
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+
+def _ahead(sizes: Ints, line: Ints) -> Ints:
+    """How much stands before each run in its line."""
+    before = np.cumsum(sizes) - sizes
+    return before - before[np.searchsorted(line, line)]
+
+
 def pack(parts: Sequence[Part], images: int, prefix: int, head: int, device: torch.device, dtype: torch.dtype) -> Pack:
     """The pack of a pass over `parts`. `prefix`: columns of each of `images` prefixes, `head` of them before the image.
 
@@ -109,25 +120,29 @@ def pack(parts: Sequence[Part], images: int, prefix: int, head: int, device: tor
     longest = max(sum(len(parts[i].queries) for i in group) for group in groups)
     most = max(sum(len(parts[i].keys) for i in group) for group in groups)
     shape, wide = (len(groups), longest), (len(groups), prefix + most)
+    order = [index for group in groups for index in group]
+    mine = [parts[index] for index in order]
+    q_sizes, k_sizes = (np.array(sizes) for sizes in zip(*((len(p.queries), len(p.keys)) for p in mine), strict=True))
+    line = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    first = np.array([part.first for part in mine])
+    starts = np.array([parts[group[0]].image * prefix for group in groups])[:, None]
+
     queries, q_owner, q_place = np.zeros(shape, np.int64), np.full(shape, NOBODY), np.full(shape, prefix)
-    keys, k_owner, k_place = np.zeros(wide, np.int64), np.full(wide, NOBODY), np.zeros(wide, np.int64)
+    blind, back = np.zeros(shape, bool), np.zeros(q_sizes.sum(), np.int64)
+    rows = np.concatenate([part.queries for part in mine])
+    at = np.repeat(line * longest + _ahead(q_sizes, line), q_sizes) + _counted(q_sizes)
+    queries.flat[at], q_owner.flat[at], back[rows] = rows, np.repeat(order, q_sizes), at
+    q_place.flat[at] = np.repeat(first + k_sizes - q_sizes, q_sizes) + _counted(q_sizes)
+    blind.flat[at] = np.repeat([part.blind for part in mine], q_sizes)
+
+    # Padding repeats a column of the same image: what is not finite in another must not come in.
+    keys, k_owner, k_place = np.broadcast_to(starts, wide).copy(), np.full(wide, NOBODY), np.zeros(wide, np.int64)
+    keys[:, :prefix] += np.arange(prefix)
     k_owner[:, :prefix], k_place[:, :prefix] = SHARED, np.arange(prefix)
-    blind = np.zeros(shape, bool)
-    back = np.zeros(sum(len(part.queries) for part in parts), np.int64)
-    for line, group in enumerate(groups):
-        q, k = 0, prefix
-        keys[line, :prefix] = parts[group[0]].image * prefix + np.arange(prefix)
-        for index in group:
-            part = parts[index]
-            to, upto, first = q + len(part.queries), k + len(part.keys), part.first
-            queries[line, q:to], q_owner[line, q:to] = part.queries, index
-            q_place[line, q:to] = first + len(part.keys) - len(part.queries) + np.arange(to - q)
-            keys[line, k:upto], k_owner[line, k:upto] = total + part.keys, index
-            k_place[line, k:upto] = first + np.arange(upto - k)
-            blind[line, q:to] = part.blind
-            back[part.queries] = line * longest + np.arange(q, to)
-            q, k = to, upto
-        keys[line, k:] = keys[line, 0]  # of the same image: what is not finite in another must not come in
+    at = np.repeat(line * wide[1] + prefix + _ahead(k_sizes, line), k_sizes) + _counted(k_sizes)
+    keys.flat[at], k_owner.flat[at] = total + np.concatenate([p.keys for p in mine]), np.repeat(order, k_sizes)
+    k_place.flat[at] = np.repeat(first, k_sizes) + _counted(k_sizes)
+
     flat = np.concatenate([a.ravel() for a in (queries, q_owner, q_place, blind, keys, k_owner, k_place, back)])
     sizes = [queries.size] * 4 + [keys.size] * 3 + [back.size]
     parts_of = torch.from_numpy(flat).to(device).split(sizes)  # one copy to the device for all

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from vgtool.attention.asked import Asked, spans_of
 from vgtool.attention.asks import Ask, Change
+from vgtool.attention.decode import Answer
 from vgtool.attention.edits import edits_of, picked
 from vgtool.attention.layers import kept, narrowed, resumed
 from vgtool.attention.packing import Ints, Part, pack
@@ -32,38 +34,6 @@ from vgtool.attention.targets import likelihoods, scored_rows
 from vgtool.attention.tilt import tilted
 from vgtool.models.adapter import Adapter
 from vgtool.models.inputs import Vision
-
-
-@dataclass(slots=True)
-class Asked:
-    """Questions that have been through the model: what was read, and what a continuation needs."""
-
-    asks: tuple[Ask, ...]
-    logits: Tensor
-    """At each question's last prompt token, float32 [Q, vocabulary]."""
-    maps: dict[int, Tensor]
-    """Layer -> float32 [Q, H, N], rows read; image-space token order."""
-    cache: list[Any]
-    """What the session that made it continues from: per layer, keys and values of the pass's columns [1, Hk, S, D]."""
-    hidden: dict[int, Tensor]
-    """Layer -> its input [1, S, hidden], for the layers asked to be kept."""
-    changes: tuple[Change | None, ...]
-    """What each question's attention was edited by."""
-    likelihood: Tensor
-    """Log-probability of each question's target in nats, float64 [Q]; 0 where it has none."""
-    sinks: dict[Kind, Flags] = field(default_factory=dict)
-    """Which of the pass's columns are sinks, where a change asks."""
-
-    @property
-    def spans(self) -> list[tuple[int, int]]:
-        """[start, stop) of each question's columns in the pass."""
-        return spans_of(self.asks)
-
-
-def spans_of(asks: Sequence[Ask]) -> list[tuple[int, int]]:
-    """[start, stop) of each question's rows in a pass."""
-    stops = list(accumulate(len(ask.tail) for ask in asks))
-    return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
 @dataclass(slots=True)
@@ -196,9 +166,9 @@ class Session:
 
     # ---- answers -----------------------------------------------------------------------------------------------
 
-    def state(self, packs: Sequence[Asked]) -> "Decoding":
+    def state(self, packs: Sequence[Asked], keep: frozenset[int] = frozenset()) -> "Decoding":
         """All questions of `packs` side by side, ready to take one token each. Their caches go into it, a layer at a
-        time: take one state of a pass."""
+        time: take one state of a pass. `keep`: layers whose input, kept by all of `packs`, is kept on."""
         asks = [ask for one in packs for ask in one.asks]
         before: list[tuple[Tensor, Tensor]] = []
         for layer, shared in enumerate(self.prefix.cache):
@@ -214,7 +184,8 @@ class Session:
         cache = behind(self.adapter, before)
         logits = torch.cat([one.logits for one in packs])
         sinks = [(sum(len(ask.tail) for ask in one.asks), one.sinks) for one in packs]
-        return Decoding(self, cache, places, columns, stops[-1], changes, logits, sinks)
+        hidden = {layer: [one.hidden[layer] for one in packs] for layer in keep}
+        return Decoding(self, cache, places, columns, stops[-1], changes, logits, sinks, hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +228,8 @@ class Decoding:
     """Of the next token, float32 [Q, vocabulary]."""
     sinks: Sequence[tuple[int, Mapping[Kind, Flags]]] = ()
     """How many columns each pass has, and which are sinks; side by side."""
+    hidden: dict[int, list[Tensor]] = field(default_factory=dict)
+    """Layer -> its inputs so far, for the layers asked to be kept: columns one after the other, as in the cache."""
 
     def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
         """Append one token to each of `rows` (questions still open) and return their next logits."""
@@ -275,5 +248,35 @@ class Decoding:
         told = tilted(session, [places.asks[row] for row in rows], tap, [(at, at + 1) for at in range(len(rows))])
         fed = session.adapter.continuation(tokens[None], torch.tensor([rope]).to(device))
         inner: Any = session.adapter.text.layers
-        with tapped(tap), watching(inner, [one.see for one in told]):
-            return session.adapter.forward(fed, range(len(rows)), self.cache)[0]
+        made: dict[int, Tensor] = {}
+        with tapped(tap), watching(inner, [one.see for one in told]), kept(inner, frozenset(self.hidden), made):
+            logits = session.adapter.forward(fed, range(len(rows)), self.cache)[0]
+        for layer, one in made.items():
+            self.hidden[layer].append(one)
+        return logits
+
+    def answered(self, answers: Mapping[int, Answer]) -> Asked:
+        """Rows with what they answered, in that order, as one pass over both gives it: a rerun starts from it, and
+        nothing goes through the model twice."""
+        asks = tuple(self.places.asks[row].answered(one.tokens) for row, one in answers.items())
+        columns = [self.columns[row][: len(ask.tail)] for row, ask in zip(answers, asks, strict=True)]
+        index = torch.from_numpy(np.concatenate(columns)).to(self.session.adapter.device)
+        layers: list[Any] = self.cache.layers
+        shared = self.session.prefix.images * self.session.prefix.length
+        cache = [
+            tuple(
+                picked(joined([before[:, :, shared:], own]), index, 2)
+                for before, own in zip(layer.before, (layer.keys, layer.values), strict=True)
+            )
+            for layer in layers
+        ]
+        hidden = {layer: _columns(some, index) for layer, some in self.hidden.items()}
+        rows = list(answers)
+        likelihood = torch.tensor([one.likelihood for one in answers.values()], dtype=torch.float64)
+        return Asked(asks, self.logits[rows], {}, cache, hidden, (None,) * len(asks), likelihood)
+
+
+def _columns(states: Sequence[Tensor], index: Tensor) -> Tensor:
+    """Some columns of hidden states [.., S, hidden] that stand one after the other."""
+    whole = torch.cat(list(states), -2)
+    return picked(whole, index, whole.dim() - 2)

@@ -4,7 +4,7 @@ Nothing is shared between questions: every question and every change is a pass o
 reading and editing. Exact for every family, and as slow as not sharing is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from vgtool.attention.asked import Asked
 from vgtool.attention.asks import Ask, Change
-from vgtool.attention.session import Asked, edits_of
+from vgtool.attention.decode import Answer
+from vgtool.attention.session import edits_of
 from vgtool.attention.sinks import Kind, Sinks, dimensions, massive, watching
 from vgtool.attention.tap import Tap, tapped
 from vgtool.attention.targets import likelihoods, scored_rows
@@ -92,11 +94,13 @@ class WholeSession:
                 self.adapter.forward(inputs.kwargs, [inputs.length - 1])
         return {kind: Sinks(kind[0], dimensions(kind, states), {})}
 
-    def state(self, packs: Sequence[Asked]) -> "Decoding":
-        """All questions of `packs`, each over its own cache. The packs' caches grow: take one state per pack."""
+    def state(self, packs: Sequence[Asked], keep: frozenset[int] = frozenset()) -> "Decoding":
+        """All questions of `packs`, each over its own cache. The packs' caches grow: take one state per pack. `keep` is
+        not needed, since a rerun starts over."""
         threads = [thread for pack in packs for thread in pack.cache]
         changes = [change for pack in packs for change in pack.changes]
-        return Decoding(self, threads, changes, torch.cat([pack.logits for pack in packs]))
+        asks = [ask for pack in packs for ask in pack.asks]
+        return Decoding(self, threads, changes, torch.cat([pack.logits for pack in packs]), asks)
 
 
 def overview_of(inputs: Inputs) -> Tensor | None:
@@ -112,6 +116,13 @@ class Decoding:
     threads: list[_Thread]
     changes: Sequence[Change | None]
     logits: Tensor
+    asks: Sequence[Ask]
+
+    def answered(self, answers: Mapping[int, Answer]) -> Asked:
+        """As session.Decoding.answered; a rerun takes the asks alone."""
+        asks = tuple(self.asks[row].answered(one.tokens) for row, one in answers.items())
+        likelihood = torch.tensor([one.likelihood for one in answers.values()], dtype=torch.float64)
+        return Asked(asks, self.logits[list(answers)], {}, [], {}, (None,) * len(asks), likelihood)
 
     def step(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
         """As session.Decoding.step."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TypeVar
 
+from vgtool.attention.asked import Asked
 from vgtool.attention.asks import Ask, Change
 from vgtool.attention.beside import Beside
 from vgtool.attention.decode import Answer, Ending, Guide, decode
-from vgtool.attention.session import Asked
 from vgtool.methods.base import Plan
 from vgtool.methods.questions import PACK_TOKENS, Question
 from vgtool.methods.reading import AnySession

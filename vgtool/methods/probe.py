@@ -92,7 +92,7 @@ class Probe:
             for questions in passes:
                 wanted = [Ask(q.prompt.tail, q.prompt.question, self.row, image=q.image) for q in questions]
                 wanted += asks if below is None else ()
-                asked = session.ask(wanted, self.adapter.readable) if self._answers else None
+                asked = session.ask(wanted, self.adapter.readable, self._keep) if self._answers else None
                 found = session.look(wanted, self.adapter.readable) if asked is None else asked.maps
                 if len(questions) > 1 and not all(bool(torch.isfinite(one).all()) for one in found.values()):
                     # what one question has may have spread to others
@@ -108,6 +108,10 @@ class Probe:
     @property
     def _answers(self) -> bool:
         return self.witnesses is not None and self.witnesses.answers
+
+    @property
+    def _keep(self) -> frozenset[int]:
+        return self.witnesses.keep if self.witnesses is not None else frozenset()
 
     def _region(self, sample: Sample, geometry: Geometry) -> list[int]:
         """Tokens under the boxes, or under the mask; none for a sample that shows neither (an absent class)."""

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vgtool.attention.asked import Asked
 from vgtool.attention.asks import Ask, Rows
-from vgtool.attention.session import Asked, Session
+from vgtool.attention.session import Session
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.attention.whole import WholeSession
 from vgtool.errors import SampleError

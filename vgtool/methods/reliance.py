@@ -12,7 +12,7 @@ for the baseline's own answer and, where there is one, for the reference.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 from zlib import crc32
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from vgtool.attention.asked import Asked
 from vgtool.attention.asks import Ask, Change
 from vgtool.benchmarks.options import letter, right_option
 from vgtool.benchmarks.references import accepted
@@ -87,6 +88,11 @@ class Windows:
         windows = [frozenset(range(at, at + self.width)) & self.readable for at in self.starts]
         return [self.readable, *windows]
 
+    @property
+    def keep(self) -> frozenset[int]:
+        """Layers whose input a knocked-out pass starts from."""
+        return frozenset(min(layers) for layers in self.places if layers)
+
     def settings(self) -> dict[str, Any]:
         """For run.json."""
         return {"window": self.width, "starts": self.starts, "draws": self.draws, "seed": self.seed}
@@ -121,6 +127,8 @@ class Wanted:
     drawn: Sequence[Sequence[int]]
     tokens: int
     """Image tokens of the prompt, all its images together."""
+    given: int | None = None
+    """Its place in the pass that is given, where it went through the model already."""
 
     def ask(self) -> Ask:
         return Ask(self.question.prompt.tail, image=self.question.image).answered(self.target)
@@ -134,6 +142,15 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """Questions with the answers that were decoded, as one pass over both."""
+
+    asked: Asked | None = None
+    places: Mapping[int, int] = field(default_factory=dict)
+    """Question -> its place in the pass."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     """One pass of one of the wanted: what for, and where."""
 
@@ -143,19 +160,28 @@ class _Run:
     change: Change
 
 
-def measured(session: AnySession, wanted: Sequence[Wanted], windows: Windows, images: int) -> list[Row]:
+def measured(
+    session: AnySession, wanted: Sequence[Wanted], windows: Windows, images: int, given: Asked | None = None
+) -> list[Row]:
     """The numbers of each, under the names of MEASURES and CURVES, and its plain `log_probability`."""
-    rows: list[Row] = []
-    for some in filled(wanted, lambda one: len(one.ask().tail), PACK_TOKENS * images):
-        rows += _pack(session, some, windows, PACK_TOKENS * images)
-    return rows
+    rows, room = dict[int, Row](), PACK_TOKENS * images
+    known = {one.given: at for at, one in enumerate(wanted) if one.given is not None}
+    if given is not None and known:
+        found = _knocked(session, given, {place: wanted[at] for place, at in known.items()}, windows.places, room)
+        rows |= {known[place]: row for place, row in found.items()}
+    others = [(at, one) for at, one in enumerate(wanted) if at not in rows]
+    for some in filled(others, lambda one: len(one[1].ask().tail), room):
+        plain = session.ask([one.ask() for _, one in some], keep=windows.keep)
+        found = _knocked(session, plain, {place: one for place, (_, one) in enumerate(some)}, windows.places, room)
+        rows |= {some[place][0]: row for place, row in found.items()}
+    return [rows[at] for at in range(len(wanted))]
 
 
-def _pack(session: AnySession, some: Sequence[Wanted], windows: Windows, room: int) -> list[Row]:
-    places = windows.places
-    runs = [run for at, one in enumerate(some) for run in _runs(at, one, places)]
-    keep = frozenset(run.change.start for run in runs)
-    plain = session.ask([one.ask() for one in some], keep=keep)
+def _knocked(
+    session: AnySession, plain: Asked, some: Mapping[int, Wanted], places: Sequence[frozenset[int]], room: int
+) -> dict[int, Row]:
+    """The numbers of questions by their place in a pass `plain`."""
+    runs = [run for at, one in some.items() for run in _runs(at, one, places)]
     found: dict[tuple[int, str, int], list[float]] = {}
     for run in runs:
         if run.change.empty:  # hiding nothing is no pass: another packing would differ in its last digits
@@ -167,7 +193,7 @@ def _pack(session: AnySession, some: Sequence[Wanted], windows: Windows, room: i
             again = session.rerun(plain, [run.change for run in pack])
             for run, now in zip(pack, again.likelihood.tolist(), strict=True):
                 found.setdefault((run.of, run.measure, run.place), []).append(now)
-    return [_row(at, before, found, len(places)) for at, before in enumerate(plain.likelihood.tolist())]
+    return {at: _row(at, float(plain.likelihood[at]), found, len(places)) for at in some}
 
 
 def _runs(at: int, one: Wanted, places: Sequence[frozenset[int]]) -> Iterator[_Run]:
@@ -209,9 +235,10 @@ def rows_of(
     answers: Mapping[int, tuple[str, Tokens]],
     windows: Windows,
     tokens: tuple[int, int],
+    given: Given = Given(),
 ) -> dict[int, Row]:
     """The columns of each question that has a region (perhaps an empty one). `answers`: text and tokens of each.
-    `tokens`: image tokens of the first image, and of all."""
+    `tokens`: image tokens of the first image, and of all. `given`: the answers, where they went through the model."""
     rows, wanted, owners = dict[int, Row](), list[Wanted](), list[tuple[int, list[str]]]()
     images = 1 + max((question.image for question in questions), default=0)
     for at, region in regions.items():
@@ -233,9 +260,10 @@ def rows_of(
             if target:
                 targets.setdefault(target, []).append(kind)
         for target, of in targets.items():
-            wanted.append(Wanted(questions[at], target, region, drawn, tokens[1]))
+            place = given.places.get(at) if "" in of else None
+            wanted.append(Wanted(questions[at], target, region, drawn, tokens[1], place))
             owners.append((at, of))
-    for (at, of), found in zip(owners, measured(session, wanted, windows, images), strict=True):
+    for (at, of), found in zip(owners, measured(session, wanted, windows, images, given.asked), strict=True):
         for kind in of:
             rows[at] |= {f"{kind}{name}": value for name, value in found.items()}
     return rows

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vgtool.attention.asked import Asked
 from vgtool.attention.asks import Ask
 from vgtool.attention.decode import decode
-from vgtool.attention.session import Asked
 from vgtool.attention.sharing import Sessions
 from vgtool.attention.sinks import Kind, of_image
 from vgtool.errors import VgError
@@ -84,6 +84,11 @@ class Witnesses:
         """Whether the questions' own answers are wanted."""
         return self.windows is not None or self.relevance
 
+    @property
+    def keep(self) -> frozenset[int]:
+        """Layers whose input knocked-out passes start from."""
+        return frozenset() if self.windows is None else self.windows.keep
+
     def testify(
         self,
         rows: Sequence[Row],
@@ -133,12 +138,19 @@ class Witnesses:
     ) -> None:
         """Add what is measured on the questions' own answers."""
         prompts = {at: seen(self.adapter, questions[at].prompt, self.ending) for at in mine}
-        found = decode(session.state([asked]), self.ending, prompts)
+        state = session.state([asked], self.keep)
+        found = decode(state, self.ending, prompts, likely=True)
         answers = {at: (answer.text, answer.tokens) for at, answer in found.items()}
         visions, regions = groups[0].visions, {at: row["region"] for at, row in mine.items()}
         tokens = visions[0].geometry.tokens, sum(vision.geometry.tokens for vision in visions)
         if self.windows is not None:
-            for at, columns in reliance.rows_of(session, questions, regions, answers, self.windows, tokens).items():
+            spoken = {at: answer for at, answer in found.items() if answer.tokens}
+            given = state.answered(spoken) if spoken else None
+            own = dict(zip(spoken, range(len(spoken)), strict=True))
+            columns_by = reliance.rows_of(
+                session, questions, regions, answers, self.windows, tokens, reliance.Given(given, own)
+            )
+            for at, columns in columns_by.items():
                 mine[at].update(columns)
         if self.relevance:
             asks = {at: asked.asks[at].answered(own) for at, (_, own) in answers.items() if own}

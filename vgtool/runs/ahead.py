@@ -40,26 +40,28 @@ def prepared(
     """Groups as their images get ready, `ahead` of them at work in threads. `single`: each is one sample, and is noted
     as that sample alone."""
     with ThreadPoolExecutor(2) as threads:
-        waiting: list[tuple[Sequence[Sample], Path, Future[ImageGroup | SampleError]]] = []
+        waiting: list[Future[Ready]] = []
         left = iter(groups)
         try:
             while True:
                 while len(waiting) < ahead and (group := next(left, None)) is not None:
-                    note = store.begin(image_key(group), key(group[0].id) if single else "all")
-                    waiting.append((group, note, threads.submit(_prepare, adapter, group)))
+                    waiting.append(threads.submit(_begun, adapter, store, group, single))
                 if not waiting:
                     return
-                group, note, future = waiting.pop(0)
-                try:
-                    found = future.result()
-                except BaseException:
-                    forget(note)
-                    raise
-                yield Ready(group, note, found)
+                yield waiting.pop(0).result()
         finally:
-            for _, note, future in waiting:
-                future.cancel()
-                forget(note)
+            for future in waiting:
+                if not future.cancel() and future.exception() is None:
+                    forget(future.result().note)
+
+
+def _begun(adapter: Adapter, store: Store, samples: Sequence[Sample], single: bool) -> Ready:
+    note = store.begin(image_key(samples), key(samples[0].id) if single else "all")
+    try:
+        return Ready(samples, note, _prepare(adapter, samples))
+    except BaseException:
+        forget(note)
+        raise
 
 
 def batches(ready: Iterator[Ready], most: int, stopped: Callable[[], bool]) -> Generator[list[Ready], None, None]:

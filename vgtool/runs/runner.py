@@ -30,9 +30,11 @@ from vgtool.runs.store import Shard, Store
 from vgtool.runs.trial import Trial
 
 PART_SAMPLES = 64
+PART_LEAST = 1.0
 PART_SECONDS = 60.0
-"""A part is written at the end of a batch, when it holds this many samples or its first row is this old: what a kill
-can lose. Parts hold whole batches, so that what is left after a kill falls into the batches of an undisturbed run."""
+"""A part is written at the end of a batch, when it holds this many samples and its first row is a second old (a small
+model fills dozens of them in that), or when that row is a minute old: what a kill can lose. Parts hold whole batches,
+so that what is left after a kill falls into the batches of an undisturbed run."""
 PARTS = 256
 """After so many parts the shard's small ones are merged, as when it is done: a resume reads them all."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
@@ -205,8 +207,10 @@ class _Pending:
         """All rows of a batch, each sample's together."""
         for _, some in groupby(rows, key=lambda row: row["sample_id"]):
             self._count(list(some))
-        if self.rows and (self.samples >= self.most or time.monotonic() - self.oldest >= PART_SECONDS):
-            self.flush()
+        if self.rows:
+            age = time.monotonic() - self.oldest
+            if age >= PART_SECONDS or (self.samples >= self.most and (age >= PART_LEAST or self.most == 1)):
+                self.flush()
         if rows:
             self.report(self.outcome.done, self.outcome.failed.total(), self.outcome.skipped, self.outcome.total)
 
