@@ -26,23 +26,24 @@ class Tiled(zoo.ZooAdapter):
 
 
 @pytest.mark.parametrize("overview", [True, False])
-@pytest.mark.parametrize("kind", [Session, WholeSession])
-def test_rescored_thumbnails_equal_eager(kind: type, overview: bool) -> None:
+@pytest.mark.parametrize(("kind", "images"), [(Session, 1), (WholeSession, 1), (Session, 2), (WholeSession, 2)])
+def test_rescored_thumbnails_of_all_a_prompts_images_equal_eager(kind: type, images: int, overview: bool) -> None:
     plain = zoo.family("llama")
     adapter = Tiled(**{name: getattr(plain, name) for name in ("model", "tokenizer", "spec", "template", "extra")})
     attach(adapter.model, adapter.text)
-    vision = Vision(zoo.vision(plain).tensors, Geometry.squash(48, 48, 48, 48, Grid(5, 5)), overview=11)
+    square = Geometry.squash(48, 48, 48, 48, Grid(5, 5))
+    visions = [Vision(zoo.vision(plain, seed).tensors, square, overview=11) for seed in range(images)]
     head, (tail,) = zoo.head(), zoo.tails(1, 9)
     change = Change(frozenset({1, 2}), rescore=lambda s: s + 2 * s.abs(), rows="last", overview=overview, decode=True)
     with torch.inference_mode():
-        session = kind(adapter, [[vision]], head)
+        session = kind(adapter, [visions], head)
         asked = session.ask([Ask(tail)], keep=frozenset({1}))
         changed = session.rerun(asked, [change])
         state = session.state([changed])
         token = torch.tensor([int(changed.logits[0].argmax())])
         following = state.step([0], token)[0]
     for made, found in (((), changed.logits[0]), ((int(token),), following)):
-        inputs = adapter.inputs([vision], head, (*tail, *made))
+        inputs = adapter.inputs(visions, head, (*tail, *made))
         columns = torch.cat([*inputs.columns, *(inputs.overview if overview else ())]).tolist()
         rows = [inputs.length - 1 - len(made)] if not made else [inputs.length - 2, inputs.length - 1]
 

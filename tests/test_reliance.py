@@ -110,6 +110,25 @@ def test_reliance_on_every_kind_of_attention_equals_eager(name: str) -> None:
         assert row["reliance_random_curve"][1] == pytest.approx(plain - some, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", [Session, WholeSession])
+def test_reliance_in_a_prompt_of_two_images_is_on_the_first_and_sufficiency_without_the_second(kind: type) -> None:
+    adapter = zoo.family("llama")
+    visions, head, (tail,) = [zoo.vision(adapter, seed) for seed in (0, 1)], zoo.head(), zoo.tails(1, 9)
+    attach(adapter.model, adapter.text)
+    question = Question(0, None, Prompt(head, tail))  # type: ignore[arg-type]
+    region, target = [1, 2, 4], (30, 41)
+    with torch.inference_mode():
+        session = kind(adapter, [visions], head)
+        windows = Windows.of(4, frozenset(range(4)), 2, 1)
+        (row,) = measured(session, [Wanted(question, target, region, [[0, 3, 5]], 72)], windows, 1)
+    others = [token for token in range(72) if token not in region]
+    plain, gone, alone = (
+        eager(adapter, visions, question.prompt, target, hidden, range(4)) for hidden in ([], region, others)
+    )
+    assert row["reliance"] == pytest.approx(plain - gone, abs=1e-5)
+    assert row["sufficiency"] == pytest.approx(alone - plain, abs=1e-5) and abs(alone - plain) > 1e-3
+
+
 @pytest.mark.parametrize("name", ["llama", "qwen2.5-vl", "gemma3-window", "paligemma"])
 def test_an_answer_that_was_decoded_is_not_asked_again_and_measured_as_if_it_were(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -39,9 +39,8 @@ class Answer:
     """Largest first-token probability of the model's own distribution, before penalty or guidance."""
     first: tuple[tuple[int, float], ...] = ()
     """The likeliest first tokens of that distribution, with their probabilities."""
-    likelihood: float = math.nan
-    """Log-probability of the tokens in nats, in that distribution; of an empty answer 0, and NaN where it was not asked
-    for."""
+    likelihood: float | None = None
+    """Log-probability of the tokens in nats, in that distribution, 0 of an empty answer; where it was asked for."""
 
 
 class Steps(Protocol):
@@ -96,7 +95,7 @@ def decode(
     leaders = {guide.partner: row for row, guide in guides.items()}
     logits = steps.logits
     answers: dict[int, list[int]] = {row: [] for row in prompts}
-    chances = dict.fromkeys(prompts, 0.0 if likely else math.nan)
+    chances = dict.fromkeys(prompts, 0.0)
     seen = None if ending.penalty == 1.0 else _seen(prompts, logits)
     top = logits.softmax(-1).topk(min(TOP, logits.shape[-1]), -1)
     likeliest = [tuple(zip(*pair, strict=True)) for pair in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
@@ -116,7 +115,7 @@ def decode(
         tokens = scores.argmax(-1)
         if seen is not None:
             seen[open_rows, tokens] = True
-        each = [math.nan] * len(open_rows) if own is None else own.gather(1, tokens[:, None])[:, 0].tolist()
+        each = [0.0] * len(open_rows) if own is None else own.gather(1, tokens[:, None])[:, 0].tolist()
         still = []
         for row, token, chance in zip(open_rows, tokens.tolist(), each, strict=True):  # the one wait for the device
             if token in ending.eos:
@@ -132,8 +131,9 @@ def decode(
         following = torch.tensor([answers[leaders.get(row, row)][-1] for row in fed], device=logits.device)
         current, place = steps.step(fed, following), {row: at for at, row in enumerate(fed)}
     texts = {ids: ending.text(ids) for ids in map(tuple, answers.values())}  # many answer alike
+    known = chances if likely else dict.fromkeys(prompts)
     return {
-        row: Answer(tuple(ids), texts[tuple(ids)], likeliest[row][0][1], likeliest[row], chances[row])
+        row: Answer(tuple(ids), texts[tuple(ids)], likeliest[row][0][1], likeliest[row], known[row])
         for row, ids in answers.items()
     }
 
