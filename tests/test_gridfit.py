@@ -46,6 +46,21 @@ def test_three_cells_of_which_the_images_edges_cut_the_outer_ones_are_fitted_by_
     assert (fitted.grid.rows, fitted.grid.cols, fitted.how) == (4, 3, "fit") and np.allclose(fitted.x, (0, 28))
 
 
+def test_tiles_of_which_the_images_edges_cut_the_last_row_and_column_are_one_grid() -> None:
+    """Tiles of 2 x 2 cells of 28 px over an image of 96 x 72 that is padded right and below: of the lower tiles one row
+    shows 16 px of it, of the right ones the second column 12 px; the other row of the lower ones shows nothing."""
+    tile, inner = np.repeat(np.arange(4), 4), np.tile(np.arange(4), 4)
+    col, row = 2 * (tile % 2) + inner % 2, 2 * (tile // 2) + inner // 2
+    left, top = np.minimum(col * 28, 96), np.minimum(row * 28, 72)
+    right, low = np.minimum(col * 28 + 28, 96), np.minimum(row * 28 + 28, 72)
+    left[row == 3] = right[row == 3] = 0
+    columns = np.arange(16) + tile  # a separator between two tiles
+    fitted = gridfit.fit(stripes.Seen(columns, spans(left, right, 96), spans(top, low, 72), 0))
+    assert (fitted.grid.rows, fitted.grid.cols, len(fitted.overview)) == (3, 4, 4)
+    assert fitted.order.tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13]
+    assert np.allclose(fitted.x, (0, 28)) and np.allclose(fitted.y, (0, 28))
+
+
 def test_windows_that_reach_over_their_neighbours_without_order_are_no_cells() -> None:
     """Four columns of 30 px of which each answers to two and more."""
     starts, stops = np.array([0, 0, 30, 60]), np.array([38, 68, 98, 120])

@@ -26,12 +26,18 @@ NAME = "vgtool"
 UNEXPLAINED = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Largest difference between weights @ values and a layer's output, over the largest output, that rounding explains."""
 
+LEFT_OUT = {"softcap": "soft caps", "s_aux": "attention sinks"}
+"""What layers hand over beside a mask and SDPA drops silently; newer versions of transformers refuse it themselves."""
+
 
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """AttentionInterface function: output [B, q, H, D]."""
     kwargs.pop("output_attentions", None)
+    for name, what in LEFT_OUT.items():
+        if kwargs.get(name) is not None:
+            raise VgError(f"{type(module).__name__} has {what}, which SDPA leaves out.", "Use another model.")
     tap = TAP.get()
     if tap is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)

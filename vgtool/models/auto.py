@@ -74,7 +74,10 @@ def processor(checkpoint: Checkpoint, config: Any) -> Any:
 def _processor_class(checkpoint: Checkpoint, config: Any) -> Any:
     for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         named = checkpoint.json(name).get("processor_class")
-        kind = getattr(transformers, named, None) if isinstance(named, str) else None
+        try:
+            kind = getattr(transformers, named, None) if isinstance(named, str) else None
+        except ImportError:  # a module that imports torchvision itself
+            raise _no_torchvision(checkpoint, f"{named} of transformers") from None
         if isinstance(kind, type) and issubclass(kind, ProcessorMixin):
             return kind
         if kind is not None:  # what transformers puts in the place of a class whose packages are not there

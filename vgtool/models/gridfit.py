@@ -114,12 +114,9 @@ def _joined(x: Spans, y: Spans, columns: Index, strong: Index) -> tuple[Index, i
     blocks = _blocks(x, y, columns, strong)
     best: tuple[Index, int] | None = None
     for seed in blocks:
-        size = _cell(x, y, seed)
-        some: list[_Block] = []
+        size, some = _cell(x, y, seed), list[_Block]()
         for block in blocks:
-            here = _cell(x, y, block)
-            alike = all(abs(a - b) < 0.25 * b for a, b in zip(here, size, strict=True))
-            if alike and not any(_over(x, y, block, other, size) for other in some):
+            if _alike(x, y, block, size) and not any(_over(x, y, block, other, size) for other in some):
                 some.append(block)
         cells = _product(x, y, np.array([token for block in some for token in block.tokens]), size)
         if cells is not None and (best is None or cells.size > best[0].size):
@@ -151,11 +148,23 @@ def _blocks(x: Spans, y: Spans, columns: Index, strong: Index) -> list[_Block]:
 
 
 def _cell(x: Spans, y: Spans, block: _Block) -> tuple[float, float]:
-    tokens = block.tokens
-    return (
-        float(x.stop[tokens].max() - x.start[tokens].min()) / len(block.rows[0]),
-        float(y.stop[tokens].max() - y.start[tokens].min()) / len(block.rows),
-    )
+    """Width and height of a block's cells: from one to the next, which the image's edges do not cut."""
+    return _pitch(x, block.rows[0]), _pitch(y, [row[0] for row in block.rows])
+
+
+def _pitch(spans: Spans, line: list[int]) -> float:
+    start, stop, steps = spans.start[line], spans.stop[line], len(line) - 1
+    return float(max(start[-1] - start[0], stop[-1] - stop[0]) / steps if steps else stop[0] - start[0])
+
+
+def _alike(x: Spans, y: Spans, block: _Block, size: tuple[float, float]) -> bool:
+    """Whether a block's cells have this size; a single row or column at the image's edge may be cut."""
+    token, lines = block.rows[0][0], (len(block.rows[0]), len(block.rows))
+    for spans, here, wanted, count in zip((x, y), _cell(x, y, block), size, lines, strict=True):
+        edge = spans.start[token] <= 0 or spans.stop[token] >= spans.side
+        if abs(here - wanted) >= 0.25 * wanted and not (count == 1 and edge and here < wanted):
+            return False
+    return True
 
 
 def _over(x: Spans, y: Spans, one: _Block, other: _Block, size: tuple[float, float]) -> bool:
@@ -229,8 +238,7 @@ def _astray(
     """Whether cells stand elsewhere than fitted, or are so wide that their middles mean little. Overlap alone (strided
     convolutions) is no fault. A fit alone, which no preparation explains, needs the middles of two cells at least."""
     edges = _line(spans, cells, strong[cells], axis)[1]
-    at = np.flatnonzero(~np.isnan(edges[:, 0]))
-    inner = at[(edges[at, 0] > 0) & (edges[at, 1] < spans.side)]
+    inner = np.flatnonzero((edges[:, 0] > 0) & (edges[:, 1] < spans.side))
     if len(inner) < (2 if alone else 1):
         return _off(spans, line, edges) > max(2 * spans.stripe, 0.0 if alone else line[1] / 2)
     middle, wide = edges[inner].mean(1), edges[inner, 1] - edges[inner, 0]
