@@ -71,7 +71,7 @@ class Browser:
         """What a function body returns."""
         return self._call("POST", f"{self.session}/execute/sync", {"script": script, "args": values})
 
-    def until(self, script: str, seconds: float = 20) -> Any:
+    def until(self, script: str, seconds: float = 180) -> Any:
         """The first true value of an expression."""
         deadline = time.monotonic() + seconds
         while not (found := self.js(f"return {script}")):

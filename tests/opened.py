@@ -25,8 +25,20 @@ def show(window: Browser, page: Path) -> None:
 
 
 def settle(window: Browser) -> None:
-    """Let every promise and repaint that is under way end."""
-    window.js("return new Promise((done) => setTimeout(done, 250))")
+    """Wait until the page says that nothing it began is under way."""
+    window.until("!document.querySelector('[aria-busy]')")
+
+
+def go(window: Browser, address: str) -> None:
+    """Follow a link within the page."""
+    window.js("return new Promise((done) => { addEventListener('hashchange', () => done(), { once: true });"
+              " location.hash = arguments[0]; })", address)  # fmt: skip
+    settle(window)
+
+
+def painted(window: Browser) -> None:
+    """Wait until what the page shows by now is on the screen."""
+    window.js("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
 
 
 def put(window: Browser, name: str, value: str) -> None:

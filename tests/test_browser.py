@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from browser import Browser
-from opened import count, pixel, put, settle, show, window
+from opened import count, go, painted, pixel, put, settle, show, window
 from PIL import Image
 from reports import Row, lone, own_benchmark, pair, plain, probed, refined, small_pack, store
 
@@ -85,15 +85,12 @@ def test_every_sample_has_an_address(tmp_path: Path, window: Browser) -> None:
     settle(window)
     where = window.js("return location.hash")
     assert where.endswith("/s1") and "finding 1?" in first(window)
-    window.js("location.hash = arguments[0]", where.replace("/s1", "/s7"))
-    settle(window)
+    go(window, where.replace("/s1", "/s7"))
     assert "finding 7?" in first(window)
     put(window, "f-text", "finding 3?")
-    window.js("location.hash = arguments[0]", where.replace("/s1", "/s9"))
-    settle(window)
+    go(window, where.replace("/s1", "/s9"))
     assert "finding 9?" in first(window) and count(window) == 40, "a filter that hides it is let go"
-    window.js("location.hash = arguments[0]", where.replace("/s1", "/s99"))
-    settle(window)
+    go(window, where.replace("/s1", "/s99"))
     assert "No sample 's99'" in text(window, "trouble")
     assert window.complaints() == []
 
@@ -223,7 +220,7 @@ def test_pictures_lie_under_the_heat_and_chunks_load_from_files(
     assert window.complaints() == []
     put(window, "opacity", "60")
     window.js("document.getElementById('browser').scrollIntoView()")
-    settle(window)
+    painted(window)
     kept = Path(os.environ.get("VGTOOL_SCREENSHOTS", tmp_path))
     kept.mkdir(parents=True, exist_ok=True)
     window.screenshot(kept / "report.png")

@@ -33,11 +33,12 @@ def test_an_installed_font_is_asked_for_what_the_own_one_lacks(monkeypatch: pyte
     assert fonts.lacking(labelled("肝脏 CT")) == "脏"
 
 
-def test_a_figure_says_in_its_caption_what_it_could_not_draw(
+@pytest.mark.filterwarnings("error:Glyph")
+def test_a_figure_says_in_its_caption_what_it_could_not_draw_and_warns_of_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fonts, "OTHERS", ())
-    given = [Drawn("a", "Accuracy.", labelled("肝脏")), Drawn("b", "Accuracy.", labelled("liver"))]
+    given = (Drawn(stem, "Accuracy.", labelled(text)) for stem, text in (("a", "肝脏"), ("b", "liver")))
     told, plain = (one.caption for one in draw(given, tmp_path))
     assert told.startswith("Accuracy. No installed font has 肝脏, drawn as boxes") and plain == "Accuracy."
     assert (tmp_path / "a.pdf").is_file()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
-from opened import settle, show, window
+from opened import painted, settle, show, window
 from pypdf import PdfReader
 from reports import NASTY, WITNESSES, build, nasty, own_benchmark, pair, plain, probed, refined, store, witnessed
 
@@ -54,7 +54,7 @@ def test_at_every_width_and_in_both_themes_nothing_runs_over_and_every_text_is_r
         kept.mkdir(parents=True, exist_ok=True)
         for part in ("summary", "samples", "figures", "tables"):
             window.js("document.getElementById(arguments[0]).scrollIntoView()", part)
-            settle(window)
+            painted(window)
             window.screenshot(kept / f"{part}-{width}-{theme}.png")
     assert window.complaints() == []
 
@@ -65,16 +65,14 @@ def test_figures_use_a_wide_page_and_columns_beyond_a_phones_edge_are_counted(pa
     share = "document.querySelector('figure:not(.column) img').clientWidth / document.querySelector('main').clientWidth"
     assert window.js(f"return {share}") > 0.95
     window.resize(390)
-    settle(window)
     assert window.js(f"return {share}") > 0.95
     table = "document.querySelector('#tables .scroll')"
     beyond = f"[...{table}.querySelectorAll('thead th')].filter((e) => e.getBoundingClientRect().right > innerWidth)"
     hint = f"{table}.parentElement.querySelector('.more').textContent"
-    count = window.js(f"return {beyond}.length")
-    assert count > 3 and abs(int(window.js(f"return {hint}").split()[0]) - count) <= 1
+    assert window.js(f"return {beyond}.length") > 3
+    window.until(f"Math.abs(parseInt({hint}) - {beyond}.length) <= 1")
     window.js(f"{table}.scrollLeft = 10000")
-    settle(window)
-    assert window.js(f"return {hint}") == ""
+    window.until(f"{hint} === ''")
 
 
 def test_two_runs_of_one_model_are_told_apart_everywhere(page: Path, window: Browser) -> None:

@@ -114,3 +114,23 @@ def test_columns_of_unequal_gaps_have_their_own_means() -> None:
     spans = clustered_means(values, ["a", "b", "c"])
     assert spans[0][0] == 3 and spans[1][0] == 2 and np.isnan(spans[2]).all()
     assert np.isnan(spans[1][1:]).all(), "one image gives no interval"
+
+
+@pytest.mark.parametrize("most", [0, 4_000_000])
+def test_an_interval_by_image_is_that_of_means_over_images_drawn_one_by_one(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vgtool.scoring.statistics.KEPT", most)
+    monkeypatch.setattr("vgtool.scoring.statistics.CELLS", 70)
+    values = np.random.default_rng(4).normal(size=40)
+    values[3] = np.nan
+    images = [f"i{row // 3}" for row in range(40)]
+    names = sorted(set(images))
+    rng, means = np.random.default_rng(9), []
+    for _ in range(50):
+        drawn = [names[at] for at in rng.integers(0, len(names), len(names))]
+        rows = [value for name in drawn for value, own in zip(values, images, strict=True) if own == name]
+        means.append(np.nanmean(rows))
+    expected = (np.nanmean(values), *np.quantile(means, [0.025, 0.975]))
+    for _ in range(2):
+        assert clustered_mean(values, images, seed=9, draws=50) == pytest.approx(expected)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vgtool.errors import SampleError, VgError
 from vgtool.reporting.inputs import Source, without_folders
-from vgtool.reporting.pack import Pack
+from vgtool.reporting.pack import PACKED, Pack
 from vgtool.reporting.steps import Steps
 
 LONGEST = 1024
@@ -71,7 +71,7 @@ class Album:
             if isinstance(data, str):
                 self.stored[key] = {"missing": data}
             else:
-                self.stored[key] = {"at": pack.add(data[0]), "bytes": len(data[0]), "type": data[1]}
+                self.stored[key] = {"at": pack.add(data[0], PACKED), "bytes": len(data[0]), "type": data[1]}
         pack.cut()
         return {name: self.stored[key] for name, key in keys.items()}
 

@@ -15,12 +15,23 @@ OTHERS = (
     *("Noto Sans Thai", "Noto Sans", "Arial Unicode MS", "Unifont"),
 )
 """Asked in this order for a character that OWN lacks, as far as they are installed."""
+BOXES = "Last Resort High-Efficiency"
+"""Comes with matplotlib from 3.11 on and has a box for every character. Named, it draws without a warning what no other
+font has; a filter of warnings would be one for all threads. Older versions warn on stderr, too."""
 
 
 def families() -> list[str]:
     """Font families to draw with: matplotlib's own, then what is installed of the others."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return [OWN, *(name for name in OTHERS if name in installed)]
+    return [OWN, *(name for name in OTHERS if name in _installed())]
+
+
+def drawn_with() -> list[str]:
+    """`families`, and boxes for what none of them has."""
+    return [*families(), *({BOXES} & _installed())]
+
+
+def _installed() -> set[str]:
+    return {font.name for font in font_manager.fontManager.ttflist}
 
 
 def lacking(figure: Figure) -> str:

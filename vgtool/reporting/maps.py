@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from vgtool.grounding.metrics import relative_attention
 from vgtool.reporting.inputs import Source
-from vgtool.reporting.pack import Pack
+from vgtool.reporting.pack import RUNS, Pack
 from vgtool.runs.store import Store
 
-BATCH = 32
+BATCH = 64
 CAP = 100.0
 """Times the general prompt's attention from which a token is drawn alike: against a vanishing general map the quotient
 has no bound, and one such token would leave all others clear."""
@@ -46,7 +46,7 @@ def heavy_rows(
                 known = file.read(["sample_id"]).column(0)
                 if not pc.any(pc.is_in(known, pa.array(ids, known.type))).as_py():
                     continue
-            for batch in file.iter_batches(BATCH, columns=names):
+            for batch in file.iter_batches(BATCH, columns=names, use_threads=False):
                 columns = [_values(batch.column(name)) for name in names]
                 for values in zip(*columns, strict=True):
                     row = dict(zip(names, values, strict=True))
@@ -109,7 +109,7 @@ def heat(one: Source, pack: Pack, tick: Callable[[], None] = lambda: None) -> di
         relative, relative_top = levels(np.minimum(quotient, CAP))
         own, own_top = levels(maps[0])
         found[row["sample_id"]] = {
-            "at": pack.add(relative.tobytes() + own.tobytes()),
+            "at": pack.add(relative.tobytes() + own.tobytes(), RUNS),
             "layers": len(maps[0]),
             "rows": row["grid_rows"],
             "cols": row["grid_cols"],
@@ -152,10 +152,10 @@ def masks(one: Source, pack: Pack, tick: Callable[[], None] = lambda: None) -> d
         place: Place = {"rows": row["grid_rows"], "cols": row["grid_cols"], "kept": None, "triage": None, "count": 0}
         if kept is not None:
             seen = visible(kept, tokens)
-            place |= {"kept": pack.add(seen.tobytes()), "count": int(seen.sum())}
+            place |= {"kept": pack.add(seen.tobytes(), RUNS), "count": int(seen.sum())}
         if triage is not None and triage.size >= tokens:
             values, tops = levels(triage[None, :tokens])
-            place |= {"triage": pack.add(values.tobytes()), "top": tops[0]}
+            place |= {"triage": pack.add(values.tobytes(), RUNS), "top": tops[0]}
         found[key] = place
     pack.cut()
     return found

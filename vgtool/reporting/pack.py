@@ -11,6 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+TEXT, RUNS, PACKED = (1, zlib.Z_DEFAULT_STRATEGY), (1, zlib.Z_RLE), (0, zlib.Z_DEFAULT_STRATEGY)
+"""How bytes are deflated, level and strategy: text repeats itself; maps hold runs and few values and repeat nothing, so
+that looking for repeats takes longer and makes them larger; pictures are packed as they are."""
 CHUNK = 2_000_000
 """Bytes of a chunk before it is deflated: what is read to show one sample."""
 INLINE = 6_000_000
@@ -28,14 +31,16 @@ class Pack:
     kept: list[str] = field(default_factory=list)
     """Chunks that go into the page; empty once they are files."""
     _open: bytearray = field(default_factory=bytearray)
+    _how: tuple[int, int] = TEXT
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
     _waiting: deque[Future[str]] = field(default_factory=deque)
     _written: int = 0
 
-    def add(self, data: bytes) -> tuple[int, int]:
-        """Store bytes; returns their chunk and offset."""
-        if self._open and len(self._open) + len(data) > CHUNK:
+    def add(self, data: bytes, how: tuple[int, int] = TEXT) -> tuple[int, int]:
+        """Store bytes; returns their chunk and offset. All of a chunk is deflated in one way."""
+        if how != self._how or len(self._open) + len(data) > CHUNK:
             self.cut()
+            self._how = how
         at = (self.chunks, len(self._open))
         self._open += data
         return at
@@ -44,7 +49,7 @@ class Pack:
         """End the chunk: what comes next is read at another time."""
         if not self._open:
             return
-        self._waiting.append(self._threads.submit(encoded, bytes(self._open)))
+        self._waiting.append(self._threads.submit(encoded, bytes(self._open), self._how))
         self._open = bytearray()
         self.chunks += 1
         while len(self._waiting) > 2 * THREADS:
@@ -74,6 +79,8 @@ def chunk_file(folder: Path, number: int) -> Path:
     return folder / f"chunk-{number:05d}.js"
 
 
-def encoded(data: bytes) -> str:
+def encoded(data: bytes, how: tuple[int, int] = TEXT) -> str:
     """Deflated base64."""
-    return base64.b64encode(zlib.compress(data, 1)).decode("ascii")
+    level, strategy = how
+    packer = zlib.compressobj(level, strategy=strategy)
+    return base64.b64encode(packer.compress(data) + packer.flush()).decode("ascii")

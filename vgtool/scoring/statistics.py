@@ -1,6 +1,8 @@
 """Intervals and paired tests: Wilson, bootstrap over images, exact McNemar, sign flips by image, Holm."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 Array = NDArray[np.float64]
+KEPT, CELLS = 4_000_000, 1_000_000
+"""Numbers of a bootstrap's draws up to which they are kept for the next table, and made at a time."""
 
 
 def wilson(right: int, rows: int, level: float = 0.95) -> tuple[float, float]:
@@ -37,16 +41,31 @@ def clustered_means(
     count = int(index.max()) + 1
     totals = np.stack([np.bincount(index, column) for column in np.where(known, values, 0.0).T], 1)
     sizes = np.stack([np.bincount(index, column) for column in known.T], 1)
-    rng = np.random.default_rng(seed)
-    means = np.empty((draws, values.shape[1]))
     both = np.concatenate([totals, sizes], 1)
+    drawn = np.concatenate([block.astype(np.float64) @ both for block in _blocks(seed, draws, count)])
     with np.errstate(invalid="ignore", divide="ignore"):
-        for draw in range(draws):  # one draw at a time: all at once would take draws x clusters of memory
-            weights = np.bincount(rng.integers(0, count, count), minlength=count)
-            drawn = weights @ both
-            means[draw] = drawn[: values.shape[1]] / drawn[values.shape[1] :]
+        means = drawn[:, : values.shape[1]] / drawn[:, values.shape[1] :]
         low, high = np.where((sizes > 0).sum(0) > 1, _quantiles(means, level), np.nan)
         return np.stack([totals.sum(0) / sizes.sum(0), low, high], 1)
+
+
+def _blocks(seed: int, draws: int, count: int) -> Iterable[NDArray[Any]]:
+    """How often each of `count` clusters is drawn in each of `draws`: [some draws, count] a block."""
+    return _kept(seed, draws, count) if draws * count <= KEPT else _weights(seed, draws, count)
+
+
+@lru_cache(maxsize=8)
+def _kept(seed: int, draws: int, count: int) -> tuple[NDArray[np.uint16], ...]:
+    """The same for few clusters, whose many tables ask for the same draws."""
+    return tuple(block.astype(np.uint16) for block in _weights(seed, draws, count))
+
+
+def _weights(seed: int, draws: int, count: int) -> Iterator[NDArray[np.int64]]:
+    """The same, CELLS numbers at a time: all at once would take draws x clusters of memory."""
+    rng, most = np.random.default_rng(seed), max(1, CELLS // count)
+    for start in range(0, draws, most):
+        rows = range(start, min(start + most, draws))
+        yield np.stack([np.bincount(rng.integers(0, count, count), minlength=count) for _ in rows])
 
 
 def _quantiles(means: Array, level: float) -> tuple[Array, Array]:

@@ -1,6 +1,5 @@
 """Which figures a report has, and their files: PDF, SVG and PNG, without dates, so that the same runs give the same."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +35,7 @@ class Written:
 def draw(given: Iterable[Drawn], out: Path, say: Callable[[str], None] = lambda stem: None) -> list[Written]:
     """Write figures into `out`. `say` is told each one's stem before it is written."""
     written = []
-    with rc_context({**STYLE, "font.family": fonts.families()}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # said in the caption
+    with rc_context({**STYLE, "font.family": fonts.drawn_with()}):
         for one in given:
             say(one.stem)
             laid_out(one.figure)

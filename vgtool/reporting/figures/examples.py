@@ -37,7 +37,8 @@ def examples(probes: Sequence[Source], pictures: Pictures) -> Iterator[Drawn]:
         if (layer := one.best) is not None:
             ids = ends(one, layer)
             maps = relative_maps(one, set(ids))
-            rows = {row["sample_id"]: row for row in one.measured.iter_rows(named=True) if row["sample_id"] in maps}
+            shown = one.measured.filter(pl.col("sample_id").is_in(list(maps)))
+            rows = {row["sample_id"]: row for row in shown.iter_rows(named=True)}
             ids = [name for name in ids if name in rows]
             if ids:
                 scans = pixels(pictures.of(one), [rows[name] for name in ids])

@@ -74,11 +74,18 @@
       if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
       const item = state.index.items[state.shown[at]];
       if (location.hash !== address(item)) history.replaceState(null, "", address(item));
-      open(item).catch(fail);
+      if (item !== state.item) busy(open(item));
     }
     paint();
   };
   const step = (by) => { if (state.shown.length) select(Math.min(state.shown.length - 1, Math.max(0, state.at + by))); };
+  // The section says that it is busy until all that was begun has ended.
+  let begun = 0;
+  const busy = (work) => {
+    begun += 1;
+    byId("samples").setAttribute("aria-busy", "true");
+    return work.catch(fail).finally(() => { if (!(begun -= 1)) byId("samples").removeAttribute("aria-busy"); });
+  };
   const fail = (error) => {
     byId("trouble").textContent = error.message;
     byId("trouble").hidden = false;
@@ -89,12 +96,14 @@
   const read = (item) => vgChunks.json([item[8], item[9]], item[10]);
   const open = async (item) => {
     const turn = (state.turn += 1);
+    state.item = null;
     const detail = await read(item);
     const scan = detail.picture && detail.picture.at
       ? new Blob([await slice(detail.picture.at, detail.picture.bytes)], { type: detail.picture.type }) : null;
     const picture = scan && await createImageBitmap(scan);
     if (turn !== state.turn) return;
     byId("trouble").hidden = true;
+    state.item = item;
     state.detail = detail;
     state.picture = picture;
     state.scan = scan;
@@ -247,7 +256,7 @@
     select.selectedIndex = (select.selectedIndex + 1) % select.options.length;
     redraw();
   };
-  const redraw = () => { if (state.detail && state.at >= 0) overlay().catch(fail); };
+  const redraw = () => { if (state.detail && state.at >= 0) busy(overlay()); };
   const nudge = (range, by) => { range.value = String(Number(range.value) + by); redraw(); };
   const KEYS = {
     j: () => step(1), k: () => step(-1), "[": () => nudge(byId("layer"), -1), "]": () => nudge(byId("layer"), 1),
@@ -262,8 +271,8 @@
     for (const name of ["heat", "style", "beside", "mask", "boxes", "said", "smooth"]) byId(name).addEventListener("change", redraw);
     for (const name of ["layer", "opacity"]) byId(name).addEventListener("input", redraw);
     byId("save-png").addEventListener("click", savePng);
-    byId("save-svg").addEventListener("click", () => saveSvg().catch(fail));
-    byId("copy").addEventListener("click", () => copy().catch(fail));
+    byId("save-svg").addEventListener("click", () => busy(saveSvg()));
+    byId("copy").addEventListener("click", () => busy(copy()));
     window.addEventListener("hashchange", visit);
     list.addEventListener("scroll", paint);
     list.addEventListener("keydown", (event) => {
@@ -302,5 +311,5 @@
     filter();
     if (wanted.includes("/")) { history.replaceState(null, "", wanted); visit(); }
   };
-  start().catch(fail);
+  busy(start());
 })();

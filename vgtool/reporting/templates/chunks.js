@@ -6,17 +6,20 @@ const vgChunks = (() => {
   window.vgtoolChunk = (number, text) => {
     const take = waiting.get(number);
     waiting.delete(number);
-    if (take) take(text);
+    if (take) take.forEach((one) => one(text));
   };
   const inflate = async (text) => {
-    const raw = Uint8Array.from(atob(text.trim()), (c) => c.charCodeAt(0));
+    const letters = atob(text.trim());
+    const raw = new Uint8Array(letters.length);
+    for (let at = 0; at < raw.length; at += 1) raw[at] = letters.charCodeAt(at);
     const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   };
   const fromFile = (number) => new Promise((resolve, reject) => {
     const name = `data/chunk-${String(number).padStart(5, "0")}.js`;
+    if (waiting.has(number)) { waiting.get(number).push(resolve); return; }  // it was let go while it was on its way
     const script = document.createElement("script");
-    waiting.set(number, resolve);
+    waiting.set(number, [resolve]);
     script.onload = () => script.remove();
     script.onerror = () => { script.remove(); waiting.delete(number); reject(new Error(`${name} is missing: keep the folder data beside this page.`)); };
     script.src = name;

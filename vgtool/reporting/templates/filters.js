@@ -23,6 +23,12 @@ const vgFilters = (() => {
     if ((now === "r") === (was === "r")) return "same";
     return now === "r" ? "fixed" : "broken";
   };
+  const texts = new Map();
+  // What the search looks in, made once.
+  const text = (item) => {
+    if (!texts.has(item)) texts.set(item, `${item[5]}\n${item[1]}\n${item[11]}`.toLowerCase());
+    return texts.get(item);
+  };
   const passes = (index, item, want) => {
     const family = index.families[item[0]];
     if (want.model && family.model !== want.model) return false;
@@ -30,7 +36,7 @@ const vgFilters = (() => {
     if (want.benchmark && family.benchmark !== want.benchmark) return false;
     if (want.group >= 0 && item[3] !== want.group) return false;
     if (want.type >= 0 && item[4] !== want.type) return false;
-    if (want.text && !`${item[5]}\n${item[1]}\n${item[11]}`.toLowerCase().includes(want.text)) return false;
+    if (want.text && !text(item).includes(want.text)) return false;
     if (!want.method && !want.outcome) return true;
     const rows = letters(index, item, want.method);
     if (!want.outcome) return rows.length > 0;
