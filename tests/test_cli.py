@@ -192,6 +192,10 @@ def test_bad_rows_and_images_cost_only_themselves(tmp_path: Path) -> None:
         "malformed_row": 2,
         "duplicate_id": 1,
     }
+    told = ("'gone': image_missing: 'gone.png'", "'placeholder': placeholder_in_question", "'upside': malformed_row: ")
+    for first in told:
+        assert f"first {first}" in done.stderr, "each kind of failure is told by its first sample"
+    assert done.stderr.count("malformed_row: ") == 1
     frame = rows(tmp_path / "run")
     assert frame.height == 9
     assert frame.filter(pl.col("error").is_null())["sample_id"].to_list() == ["good"]

@@ -225,11 +225,11 @@ def test_an_array_task_warned_of_its_time_limit_is_requeued_and_goes_on(
     first.send_signal(signal.SIGUSR1)  # what --signal=B:USR1@300 sends to the script
     _, said = first.communicate(timeout=600)
     assert first.returncode == 0 and "Stopped; the same command goes on from here" in said
-    assert calls.read_text() == "scontrol requeue 77\n"
+    assert calls.read_text() == "scontrol requeue 77_0\n"
     assert not (out / "done" / "1of2").exists()
     running = [task(slurm, index, out) for index in (0, 1)]
     assert [one.wait(120) for one in running] == [0, 0]
-    assert calls.read_text() == "scontrol requeue 77\n" and len(list((out / "done").iterdir())) == 2
+    assert calls.read_text() == "scontrol requeue 77_0\n" and len(list((out / "done").iterdir())) == 2
     assert table(out).equals(alone)
 
 

@@ -124,3 +124,11 @@ def test_a_row_more_takes_a_few_hundred_bytes(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert len(share.ids) == count
     assert (sizes[1] - sizes[0]) / 6_000 < 500
+
+
+def test_image_ids_are_those_of_the_samples_each_once() -> None:
+    some = [sample(number) for number in (*range(40), *range(12))]
+    packed = Packed()
+    for one in some:
+        packed.append(one)
+    assert packed.image_ids() == list(dict.fromkeys(one.image_id for one in some))

@@ -41,7 +41,7 @@ class Pretended:
         self.monkeypatch.setattr(sys, "orig_argv", [vgtool, "slurm", *self.arguments])
         names = {"PATH": f"{self.folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "9"} | env
         ended = slurm.run(self.arguments, self.said.append, names)
-        return ended, self.calls.exists() and self.calls.read_text() == "requeue 9\n"
+        return ended, self.calls.exists() and self.calls.read_text().startswith("requeue ")
 
 
 @pytest.fixture
@@ -98,6 +98,15 @@ def test_a_task_counts_its_own_parts_and_not_those_of_the_others(job: Pretended)
     ends = [job.run(137, RUNNING, part=f"1of2-{i:05}-a", **names) for i in range(3)]
     assert ends == [(0, True), (0, True), (137, False)]
     assert [job.run(137, RUNNING, part=f"2of2-{i:05}-a", **names) for i in range(4)] == [(0, True)] * 4
+
+
+def test_of_an_array_only_the_own_task_is_asked_about_and_queued_again(job: Pretended) -> None:
+    """One task's job number is that of the array: under it Slurm shows, and would queue again, all of them."""
+    names = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "2"}
+    names |= {"SLURM_ARRAY_TASK_MIN": "6", "SLURM_ARRAY_TASK_MAX": "7", "SLURM_ARRAY_TASK_STEP": "1"}
+    job.before_show = f'echo "show $4" >> {job.folder}/asked'
+    assert job.run(143, RUNNING, **names)[0] == 0
+    assert (job.folder / "asked").read_text() == "show 9_7\n" and job.calls.read_text() == "requeue 9_7\n"
 
 
 def test_a_refused_requeue_is_said(job: Pretended) -> None:

@@ -259,12 +259,15 @@ def _metrics(row: Row) -> Metrics:
 def _asked(identity: dict[str, Any], id: str, data_root: Any, registry: Any) -> tuple[Sample | None, str]:
     """The sample as its benchmark has it, or why it is not at hand."""
     from vgtool.benchmarks.load import load
+    from vgtool.benchmarks.tables import is_data
 
     root, more = (None if one is None else Path(one) for one in (data_root, registry))
     named: dict[str, Any] = {"split": identity.get("split"), "protocol": identity.get("protocol") or "default"}
     try:
         benchmark = load(identity["benchmark"], data_root=root, registry=more, **named)
     except VgError as error:
+        if is_data(identity["benchmark"]) and root is None:
+            return None, f"Give --data-root, the folder of '{identity['benchmark']}'."
         return None, str(error)
     found = next((one for one in benchmark.samples if one.id == id), None)
     return found, f"Benchmark '{benchmark.name}' on this machine has no such sample." if found is None else ""

@@ -92,7 +92,7 @@ def fetch(spec: BenchmarkSpec, *, split: str | None, data_root: Path | None, off
             raise StorageError(f"No room on disk for {', '.join(wanted)} of {spec.hub}.", hint) from None
         lost = f"could not be fetched: {reason_of(error)}"
         why = "is not on disk, and offline use forbids fetching it" if offline else lost
-        hint = f"Or fetch it elsewhere: `hf download --repo-type dataset {spec.hub}`, and name it with --data-root."
+        hint = f"Fetch it elsewhere: `hf download --repo-type dataset {spec.hub}`, and name it with --data-root."
         raise VgError(f"{spec.hub} {why}.", hint) from None
     found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     missing = [pattern for pattern in wanted if not any(fnmatchcase(path, pattern) for path in found)]

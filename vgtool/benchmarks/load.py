@@ -66,6 +66,13 @@ class Benchmark:
     """How many rows there should be; None where unknown, or where `limit` cut them off."""
 
     @property
+    def image_ids(self) -> list[str]:
+        """Each once, in the order of their first question."""
+        if isinstance(self.samples, Packed):
+            return self.samples.image_ids()
+        return list(dict.fromkeys(sample.image_id for sample in self.samples))
+
+    @property
     def is_file(self) -> bool:
         """A file in vgtool's own format, not an entry of the registry."""
         return is_data(self.name)

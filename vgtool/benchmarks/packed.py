@@ -64,6 +64,10 @@ class Packed(Sequence[Sample]):
         for place, (name, number, length) in enumerate(zip(self._ids, self._numbers, self._lengths, strict=True)):
             yield name, number, 1 + len(self._more[place][0] if place in self._more else ()), length
 
+    def image_ids(self) -> list[str]:
+        """Each once, in the order of their first question."""
+        return list(dict.fromkeys(image for image, *_ in self._shown))
+
     def __len__(self) -> int:
         return len(self._ids)
 

@@ -201,7 +201,8 @@ class Files:
         if isinstance(found, tuple):
             return found[0].read(found[1])
         if not any(found.resolve().is_relative_to(root) for root in self._allowed):
-            raise SampleError("image_outside_root", f"'{names[0]}' is a link that leads out of the data folder")
+            away = "is a link that leads out of the data folder; take what it leads to for --data-root"
+            raise SampleError("image_outside_root", f"'{names[0]}' {away}")
         try:
             return found.read_bytes()
         except OSError as error:

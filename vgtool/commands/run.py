@@ -115,7 +115,7 @@ def refine(
     from vgtool.methods.base import expected_facts, read_facts
     from vgtool.methods.settings import settings
 
-    expected = expected_facts(resolve(model[0], registry)[0], heads, [one.image_id for one in found.samples], at.seed)
+    expected = expected_facts(resolve(model[0], registry)[0], heads, found.image_ids, at.seed)
     here.store.compare("refine", {"methods": ["baseline", *labels], "settings": settings(methods, expected)})
     if (code := launch.already(here, ["baseline", *labels], as_json)) is not None:
         raise typer.Exit(code)
@@ -124,7 +124,7 @@ def refine(
 
     placed = here.device(at.device, at.device_map)
     opened = launch.load(model[0], registry, at.dtype, placed, at.device_map, at.offline, at.lora)
-    facts = read_facts(opened.adapter, heads, (sample.image_id for sample in found.samples), at.seed)
+    facts = read_facts(opened.adapter, heads, found.image_ids, at.seed)
     partner = other_image(found.samples, at.seed, opened.adapter.alpha)
     task = Refine(opened, methods, facts, found.decoding, mapping=box_mapping, partner=partner)
     raise typer.Exit(launch.execute(task, opened, found, here, as_json))

@@ -262,6 +262,9 @@ def _tell(outcome: "Outcome", store: Store, place: cluster.Place, as_json: bool)
         for name, error in sorted(store.errors().items()):
             if error:
                 console.detail(f"  '{name}': {error}")
+    elif failed:
+        for _, said in sorted(outcome.first.items()):
+            console.warn(f"  first {said}")
 
 
 def _finish(outcome: "Outcome", store: Store, place: cluster.Place) -> int:

@@ -53,12 +53,20 @@ class Outcome:
     total: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     """Failure code -> samples."""
+    first: dict[str, str] = field(default_factory=dict)
+    """Failure code -> the first sample that failed so, and its error."""
     warned: int = 0
     lacking: Counter[str] = field(default_factory=Counter)
     """Why samples that ran lack a number that was asked for -> samples."""
     stopped: int | None = None
     """The signal that stopped it."""
     limits: Limits = field(default_factory=Limits)
+
+    def lost(self, name: str, error: str) -> None:
+        """Count a sample that failed, and keep the first of each code."""
+        code = error.split(":")[0]
+        self.failed[code] += 1
+        self.first.setdefault(code, f"'{name}': {error}")
 
     @property
     def exit(self) -> int:
@@ -96,8 +104,9 @@ def run(
     lacking = turns(task.labels, held, ids)
     open_ids = {name for names in lacking.values() for name in names}
     outcome.total, outcome.skipped = len(ids), len(ids) - len(open_ids)
-    errors = [next(filter(None, rows.values()), "") for name, rows in held.items() if name not in open_ids]
-    outcome.failed.update(error.split(":")[0] for error in errors if error)
+    for name, each in held.items():
+        if name not in open_ids and (error := next(filter(None, each.values()), "")):
+            outcome.lost(name, error)
     if open_ids and trial is None:
         store.unmark(shard)
     noted = {note.image for note in store.under_way()}
@@ -220,8 +229,8 @@ class _Pending:
             self.oldest = time.monotonic()
         self.rows += rows
         self.samples += 1
-        codes = [row["error"].split(":")[0] for row in rows if row.get("error")]
-        self.outcome.failed.update(codes[-1:])
+        if errors := [row["error"] for row in rows if row.get("error")]:
+            self.outcome.lost(rows[0]["sample_id"], errors[-1])
         self.outcome.warned += sum(bool(row.get("warning")) for row in rows)
         self.outcome.lacking.update(row["unmeasured"].split(":")[0] for row in rows if row.get("unmeasured"))
         self.outcome.done += 1

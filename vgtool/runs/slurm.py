@@ -99,6 +99,8 @@ def run(arguments: Sequence[str], say: Callable[[str], None], env: Mapping[str, 
     if job is None or shutil.which("srun", path=env.get("PATH")) is None:
         raise VgError("This is no Slurm job: SLURM_JOB_ID or srun is missing.", "Submit scripts/array.sbatch instead.")
     out = folder(arguments)
+    if "SLURM_ARRAY_JOB_ID" in env:  # one task's own number is the array's: by it Slurm would take all tasks
+        job = f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
     env |= ranked(env, out)
     task = env.get("SLURM_ARRAY_TASK_ID", "0")
     mine = shards(arguments, env)

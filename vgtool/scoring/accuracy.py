@@ -88,10 +88,12 @@ def _gain_notes(one: Scored, frame: pl.DataFrame) -> list[str]:
         return []
     first = least.row(0, named=True)
     where = first["method"] if first["level"] is None else f"{first['method']}, {first['level']}"
+    few = first["n"] is not None and first["n"] < 6
+    told = f"{100 * first['value']:.1f} points ({where})" if not few else f"none, in {first['n']} rows ({where})"
     return [
         f"Gain: against the baseline on the same rows. {paired.PAIRED_NOTE} Holm corrects the larger p of each method "
         "over this table; controls and the oracle are no claims and stay out. Smallest gain that could be told from "
-        f"chance, uncorrected: {100 * first['value']:.1f} points ({where}).",
+        f"chance, uncorrected: {told}.",
         *_declared(one),
     ]
 

@@ -86,7 +86,8 @@ def against(
 
 LOOK_NOTE = (
     "Attention ratio: higher is better; KL and JS: lower. Interval: bootstrap over images. p paired t: samples "
-    f"independent; p by image: {paired.FLIPS:,} random signs of whole images' differences."
+    f"independent; p by image: {paired.FLIPS:,} random signs of whole images' "
+    "differences, or all of them where there are fewer."
 )
 
 

@@ -19,7 +19,7 @@ PAIRED_NOTE = (
 )
 CLAIMS = ("claim",)
 FLIPS = 10_000
-"""Sign patterns drawn where sums are not whole: the smallest p is 0.0001."""
+"""Sign patterns at most where sums are not whole: the smallest p is 0.0001."""
 
 
 def answers(pairs: pl.DataFrame, against: str, seed: int) -> list[Row]:

@@ -79,6 +79,7 @@ def score(
         if field not in FIELDS:
             raise VgError(f"No field '{field}' to split by.", did_you_mean(field, FIELDS))
     wanted = check_tables(tables) or (frozenset(TABLES) if every else PRINTED)
+    wanted = wanted | {"against"} if against else wanted
     if "against" in tables and not against:
         raise VgError("--table against needs something to compare with.", "Give --against METHOD, RUN or MODEL.")
     runs = read(inputs, rule, partial)
@@ -88,8 +89,7 @@ def score(
     made = list(estimates(runs, by, seed, wanted, allow_mixed or bool(against), bertscore, rule))
     if against:
         answers, probes = _split(runs)
-        compared = compare.against(against, answers, probes, rule is not None, seed)
-        made += compared if "against" in wanted else []
+        made += compare.against(against, answers, probes, rule is not None, seed)
     if lacking := sorted(set(tables) - {part.table for part in made}):
         raise VgError(f"These runs give no table '{lacking[0]}' ({TABLES[lacking[0]]}).", "Leave it out.")
     return Results(made, runs)

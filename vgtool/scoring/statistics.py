@@ -126,8 +126,9 @@ def sign_flip(change: Array, clusters: Sequence[str], *, seed: int = 0, draws: i
     """Two-sided p of paired differences when rows of one image go together: were the methods alike, each image's sum
     of differences could as well have the other sign. The share of all sign patterns whose total is as far from 0.
 
-    Exact for whole sums (answers: +1 fixed, -1 broken, 0): with one row an image it is exact McNemar. Sums that are not
-    whole (grounding) take `draws` patterns from `seed`, the one seen counted among them. NaN is left out.
+    Exact for whole sums (answers: +1 fixed, -1 broken, 0): with one row an image it is exact McNemar. Of sums that are
+    not whole (grounding) every pattern is counted where there are at most `draws`; else so many are drawn from `seed`,
+    the one seen counted among them. NaN is left out.
     """
     change = np.asarray(change, np.float64)
     known = np.isfinite(change)
@@ -140,6 +141,9 @@ def sign_flip(change: Array, clusters: Sequence[str], *, seed: int = 0, draws: i
     sums = sums[sums > 0]
     rng, far = np.random.default_rng(seed), 0
     tie = 1e-9 * float(sums.sum())
+    if 2.0 ** len(sums) <= draws:
+        signs = 2.0 * ((np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1) - 1
+        return float((np.abs(signs @ sums) >= seen - tie).mean())
     step = max(1, 2_000_000 // max(len(sums), 1))
     for start in range(0, draws, step):
         signs = rng.integers(0, 2, (min(step, draws - start), len(sums)), dtype=np.int8) * 2.0 - 1
