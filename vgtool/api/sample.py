@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vgtool.api.look import Metrics, on_grid, slice_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding.metrics import Grounding, relative_attention
 from vgtool.records import Sample
-from vgtool.runs.store import DamagedPart, Store, read_part
+from vgtool.runs.store import Store, read_part
 
 NEAR = 5000
 """Ids among which a mistyped one is looked for."""
@@ -182,28 +183,20 @@ def sample(
 
 def _rows_of(store: Store, id: str) -> list[Row]:
     """The rows of a sample, each once, with every column."""
-    while True:
-        found: dict[Any, Row] = {}
-        good, bad = store.parts()
-        try:
-            for part in good:
-                if id in _whole(part, ["sample_id"])["sample_id"]:
-                    for row in _whole(part).filter(pl.col("sample_id") == id).iter_rows(named=True):
-                        found.setdefault(row.get("method"), row)
-            break
-        except FileNotFoundError:  # merged into a larger part since it was listed
-            continue
+
+    def those(part: Path) -> list[Row]:
+        if id not in read_part(part, ["sample_id"])["sample_id"]:
+            return []
+        return read_part(part).filter(pl.col("sample_id") == id).to_dicts()
+
+    rows, bad = store.each(those)
+    found: dict[Any, Row] = {}
+    for row in chain.from_iterable(rows):
+        found.setdefault(row.get("method"), row)
     if bad and not found:
         what = f"'{store.root}' has {len(bad)} damaged parts, {bad[0].name} among them."
         raise VgError(what, "Run its command again.")
     return [*found.values()]
-
-
-def _whole(part: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    try:
-        return read_part(part, columns)
-    except DamagedPart as error:
-        raise VgError(f"'{part}' cannot be read: {error}.", "Run its command again.") from None
 
 
 def _near(id: str, store: Store) -> str:
@@ -259,15 +252,12 @@ def _metrics(row: Row) -> Metrics:
 def _asked(identity: dict[str, Any], id: str, data_root: Any, registry: Any) -> tuple[Sample | None, str]:
     """The sample as its benchmark has it, or why it is not at hand."""
     from vgtool.benchmarks.load import load
-    from vgtool.benchmarks.tables import is_data
 
     root, more = (None if one is None else Path(one) for one in (data_root, registry))
     named: dict[str, Any] = {"split": identity.get("split"), "protocol": identity.get("protocol") or "default"}
     try:
         benchmark = load(identity["benchmark"], data_root=root, registry=more, **named)
     except VgError as error:
-        if is_data(identity["benchmark"]) and root is None:
-            return None, f"Give --data-root, the folder of '{identity['benchmark']}'."
         return None, str(error)
     found = next((one for one in benchmark.samples if one.id == id), None)
     return found, f"Benchmark '{benchmark.name}' on this machine has no such sample." if found is None else ""

@@ -31,6 +31,12 @@ class Asked:
     sinks: dict[Kind, Flags] = field(default_factory=dict)
     """Which of the pass's columns are sinks, where a change asks."""
 
+    def first(self, count: int, cache: list[Any], sinks: dict[Kind, Flags]) -> "Asked":
+        """The first `count` questions, with what continues them; hidden states are let go."""
+        maps = {layer: one[:count] for layer, one in self.maps.items()}
+        asks, changes, likelihood = self.asks[:count], self.changes[:count], self.likelihood[:count]
+        return Asked(asks, self.logits[:count], maps, cache, {}, changes, likelihood, sinks)
+
     @property
     def spans(self) -> list[tuple[int, int]]:
         """[start, stop) of each question's columns in the pass."""

@@ -79,10 +79,8 @@ class Session:
         """The first `count` questions of a pass; what the others held is let go."""
         columns = sum(len(ask.tail) for ask in asked.asks[:count])
         cache = [tuple(joined([one[:, :, :columns]]) for one in pair) for pair in asked.cache]
-        maps = {layer: one[:count] for layer, one in asked.maps.items()}
         sinks = {kind: {layer: one[:columns] for layer, one in flags.items()} for kind, flags in asked.sinks.items()}
-        asks, changes, likelihood = asked.asks[:count], asked.changes[:count], asked.likelihood[:count]
-        return Asked(asks, asked.logits[:count], maps, cache, {}, changes, likelihood, sinks)
+        return asked.first(count, cache, sinks)
 
     def _pass(
         self,

@@ -56,9 +56,7 @@ class WholeSession:
 
     def first(self, asked: Asked, count: int) -> Asked:
         """As Session.first."""
-        maps = {layer: one[:count] for layer, one in asked.maps.items()}
-        asks, changes, likelihood = asked.asks[:count], asked.changes[:count], asked.likelihood[:count]
-        return Asked(asks, asked.logits[:count], maps, asked.cache[:count], {}, changes, likelihood)
+        return asked.first(count, asked.cache[:count], asked.sinks)
 
     def _passes(self, asks: tuple[Ask, ...], read: frozenset[int], changes: tuple[Change | None, ...]) -> Asked:
         done = [self._pass(ask, change, read) for ask, change in zip(asks, changes, strict=True)]

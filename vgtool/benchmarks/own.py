@@ -68,7 +68,7 @@ def entry(path: Path) -> BenchmarkSpec:
     if not path.is_file():
         raise VgError(
             f"No file '{path}' here or in --data-root.",
-            f"Give a file of questions ({', '.join(READ)}), or a name in benchmarks.yaml.",
+            f"Give its folder as --data-root, a file of questions ({', '.join(READ)}), or a name in benchmarks.yaml.",
         )
     return BenchmarkSpec(
         name=path.stem,

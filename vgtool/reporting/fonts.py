@@ -22,7 +22,8 @@ font has; a filter of warnings would be one for all threads. Older versions warn
 
 def families() -> list[str]:
     """Font families to draw with: matplotlib's own, then what is installed of the others."""
-    return [OWN, *(name for name in OTHERS if name in _installed())]
+    installed = _installed()
+    return [OWN, *(name for name in OTHERS if name in installed)]
 
 
 def drawn_with() -> list[str]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -32,6 +32,7 @@ from vgtool.runs.process import gone
 from vgtool.runs.shard import Shard
 from vgtool.runs.whole import remedy, save
 
+Read = TypeVar("Read")
 FOLDERS = ("parts", "done", "open", "tried", "killed", "grown")
 
 
@@ -110,15 +111,19 @@ class Store(Notes):
         return listed(self.root)
 
     def frames(self, columns: Sequence[str] | None = None) -> tuple[list[pl.DataFrame], list[Path]]:
-        """Columns of every whole part (all: None), and the damaged parts. VgError when one lacks a column or is damaged
+        """Columns of every whole part (all: None), and the damaged parts. VgError as `each`."""
+        return self.each(lambda path: read_part(path, columns))
+
+    def each(self, read: Callable[[Path], Read]) -> tuple[list[Read], list[Path]]:
+        """What `read` makes of every whole part, and the damaged parts. VgError when one lacks a column or is damaged
         behind its footer."""
         while True:
             good, bad = self.parts()
-            frames = []
+            made = []
             try:
                 for path in good:
-                    frames.append(read_part(path, columns))
-                return frames, bad
+                    made.append(read(path))
+                return made, bad
             except FileNotFoundError:  # merged into a larger one since it was listed
                 continue
             except DamagedPart as error:

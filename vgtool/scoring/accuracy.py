@@ -8,7 +8,7 @@ from vgtool.methods.names import role_of
 from vgtool.scoring import paired
 from vgtool.scoring.frame import Estimates, Row, framed
 from vgtool.scoring.runs import Scored
-from vgtool.scoring.statistics import wilson
+from vgtool.scoring.statistics import LEAST_CHANGED, wilson
 
 
 def accuracy(one: Scored, by: str | None = None, seed: int = 0) -> Estimates:
@@ -88,7 +88,7 @@ def _gain_notes(one: Scored, frame: pl.DataFrame) -> list[str]:
         return []
     first = least.row(0, named=True)
     where = first["method"] if first["level"] is None else f"{first['method']}, {first['level']}"
-    few = first["n"] is not None and first["n"] < 6
+    few = first["n"] is not None and first["n"] < LEAST_CHANGED
     told = f"{100 * first['value']:.1f} points ({where})" if not few else f"none, in {first['n']} rows ({where})"
     return [
         f"Gain: against the baseline on the same rows. {paired.PAIRED_NOTE} Holm corrects the larger p of each method "

@@ -79,7 +79,6 @@ def score(
         if field not in FIELDS:
             raise VgError(f"No field '{field}' to split by.", did_you_mean(field, FIELDS))
     wanted = check_tables(tables) or (frozenset(TABLES) if every else PRINTED)
-    wanted = wanted | {"against"} if against else wanted
     if "against" in tables and not against:
         raise VgError("--table against needs something to compare with.", "Give --against METHOD, RUN or MODEL.")
     runs = read(inputs, rule, partial)

@@ -167,12 +167,16 @@ def _exact_flips(sums: NDArray[np.int64], seen: int) -> float:
     return min(1.0, float(chances[far].sum()))
 
 
+LEAST_CHANGED = 6
+"""Changed rows from which exact McNemar can be below 0.05."""
+
+
 def smallest_gain(rows: int, discordant: int, level: float = 0.05) -> float:
     """The smallest gain (share of rows) that exact McNemar could call real with this many rows that changed; with
-    fewer than six changed rows, six that all go one way."""
+    fewer than LEAST_CHANGED of them, so many that all go one way."""
     if not rows:
         return 1.0
-    changed = max(discordant, 6)
+    changed = max(discordant, LEAST_CHANGED)
     fixed = int(stats.binom.isf(level / 2, changed, 0.5)) + 1  # 2 P(X >= fixed) <= level
     if mcnemar(fixed, changed - fixed) >= level:
         fixed += 1
