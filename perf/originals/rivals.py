@@ -4,7 +4,8 @@
 DIR: a clone of the rival's repository, whose code is run; PYTHON: an interpreter with what it asks for (versions in
 docs/method.md). Each prompt once, on one of nine images in turn (six opaque ones of a native layout), under the
 settings of the released code; vgtool's answers come from `vgtool refine`. How often the method changed the baseline's
-answer says whether it was tried at all. Prints one JSON object.
+answer says whether it was tried at all; so does how far it moved the first token's probability, which AdaptVis' and
+ViCrop's code give too. Prints one JSON object.
 """
 
 import argparse
@@ -139,25 +140,31 @@ def told(folder: Path, rival: Rival) -> None:
 def compared(work: Path, asked: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     theirs = json.loads((work / "rival.json").read_text())
     own = {int(row["sample_id"]): row for row in rows if row["method"] != "baseline"}
-    base = {int(row["sample_id"]): row["answer"] for row in rows if row["method"] == "baseline"}
+    base = {int(row["sample_id"]): row for row in rows if row["method"] == "baseline"}
     refused: dict[str, int] = {}
     equal = changed = 0
-    other = []
+    other, apart, moved = [], [], []
     for at, row in own.items():
         if row["error"] is not None:
             name = row["error"].split(":")[0]
             refused[name] = refused.get(name, 0) + 1
             continue
-        wanted = theirs[at][0] if isinstance(theirs[at], list) else theirs[at]
+        wanted, confidence = theirs[at] if isinstance(theirs[at], list) else (theirs[at], None)
+        if confidence is not None:
+            apart.append(abs(row["confidence"] - confidence))
+            moved.append(abs(row["confidence"] - base[at]["confidence"]))
         same = wanted is not None and row["answer"].strip() == wanted.strip()
         equal += same
-        changed += row["answer"] != base[at]
+        changed += row["answer"] != base[at]["answer"]
         other += [] if same else [(asked[at], theirs[at], row["answer"])]
     return {
         "prompts": len(asked),
         "answers equal": equal,
         "refused": refused,
         "not the baseline's": changed,
+        "confidences": len(apart),
+        "apart at most": max(apart, default=None),
+        "moved by the method at least": min(moved, default=None),
         "other": other[:5],
     }
 
