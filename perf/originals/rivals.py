@@ -28,7 +28,9 @@ SYSTEM = (
     "and polite answers to the user's questions."
 )
 SHAPES = {"wide": (784, 560), "tall": (504, 840), "square": (700, 700)}
-"""Sides of whole cells of Qwen's, and larger than ViCrop's windows."""
+"""Larger than ViCrop's windows."""
+FEWER = {"wide": (560, 420), "tall": (392, 588), "square": (476, 476)}
+"""The same in fewer cells, for a model whose tokens grow with its image: whole cells of Qwen's."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Rival:
     """The same for the released code, as its command line has them."""
     processor: dict[str, Any] = field(default_factory=dict)
     """What its version of transformers wants in processor_config.json."""
+    shapes: dict[str, tuple[int, int]] = field(default_factory=lambda: SHAPES)
     modes: dict[str, str] = field(default_factory=lambda: MODES)
     factors: dict[str, float] = field(default_factory=dict)
     """Random weights, by the end of their name, times so much: what makes the method's own choices fall both ways."""
@@ -85,7 +88,7 @@ RIVALS = {
     "vicrop-qwen": Rival(
         "rivals.vicrop_qwen",
         known("", "qwen2.5-vl-3b-vicrop", lambda at, **kind: checkpoints.qwen(at, kind="qwen2_5_vl")),
-        "vicrop", 36, modes=OPAQUE,
+        "vicrop", 36, shapes=FEWER, modes=OPAQUE,
         factors={"v_proj.bias": 0.0, "o_proj.weight": 3.0, "down_proj.weight": 0.3, "merger.mlp.2.weight": 10.0},
     ),
 }  # fmt: skip
@@ -106,7 +109,7 @@ def main() -> None:
         folder = work / rival.layout.spec.name
         rival.layout.write(folder, {}, rival.layers)
         told(folder, rival)
-        asked, images = prompts(args.prompts), pictures(work, SHAPES, rival.modes)
+        asked, images = prompts(args.prompts), pictures(work, rival.shapes, rival.modes)
         cases: list[dict[str, Any]] = [{"prompt": at, "image": images[at % len(images)]} for at in range(len(asked))]
         dressed(work, asked, cases)
         value = {"folder": folder.name, "cases": cases, "settings": rival.settings}
