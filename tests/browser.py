@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from forked import HANGS
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
@@ -39,7 +41,7 @@ class Browser:
             "goog:chromeOptions": {"binary": next(filter(None, map(shutil.which, NAMES))), "args": arguments},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANGS
         while True:
             try:
                 made = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
@@ -56,12 +58,12 @@ class Browser:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._call("DELETE", self.session)
         self.driver.terminate()
-        self.driver.wait(20)
+        self.driver.wait(HANGS)
 
     def _call(self, verb: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.at + path, data, {"Content-Type": "application/json"}, method=verb)
-        with urllib.request.urlopen(request, timeout=120) as reply:
+        with urllib.request.urlopen(request, timeout=HANGS) as reply:
             return json.load(reply)["value"]
 
     def open(self, page: Path) -> None:
@@ -71,7 +73,7 @@ class Browser:
         """What a function body returns."""
         return self._call("POST", f"{self.session}/execute/sync", {"script": script, "args": values})
 
-    def until(self, script: str, seconds: float = 180) -> Any:
+    def until(self, script: str, seconds: float = HANGS) -> Any:
         """The first true value of an expression."""
         deadline = time.monotonic() + seconds
         while not (found := self.js(f"return {script}")):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.library import Library
+from tests.native import Families
 from vgtool.attention.sharing import Sessions, sessions
 from vgtool.models.load import load, resolve
 
@@ -24,6 +25,19 @@ def library(shelf: Library) -> Iterator[Library]:
     patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(shelf.cache))
     yield shelf
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def relatives(tmp_path_factory: pytest.TempPathFactory) -> Families:
+    return Families(tmp_path_factory.mktemp("families"))
+
+
+@pytest.fixture(scope="module")
+def family(relatives: Families) -> Iterator[Families]:
+    """Checkpoints that the adapter native reads, with a geometry cache of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(relatives.root / "cache"))
+        yield relatives
 
 
 @pytest.fixture(scope="session")

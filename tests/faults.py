@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +19,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
-from forked import SERVER
+from forked import SERVER, end
 from PIL import Image
 
 from vgtool.benchmarks.digest import digest
@@ -28,7 +29,7 @@ from vgtool.grounding.geometry import Geometry
 from vgtool.methods.task import ImageGroup, Row
 from vgtool.models.inputs import Vision
 from vgtool.records import Decoding, Grid, ImageSource, Rejected, Sample
-from vgtool.runs import deal, runner, trial
+from vgtool.runs import children, deal, runner, trial
 from vgtool.runs import whole as files
 from vgtool.runs.parts import read_part
 from vgtool.runs.store import Shard, Store
@@ -167,16 +168,28 @@ def die() -> None:
 
 
 class Killer:
-    """Kills this process when a point has been passed for the n-th time."""
+    """Kills this process when a point has been passed for the n-th time, or holds it there for signals (see hold)."""
 
-    def __init__(self, point: str | None, n: int) -> None:
-        self.point, self.left = point, n
+    def __init__(self, point: str | None, n: int, held: Path | None = None, signals: int = 1) -> None:
+        self.point, self.left, self.held, self.signals = point, n, held, signals
 
     def __call__(self, point: str) -> None:
         if point == self.point:
             self.left -= 1
-            if self.left == 0:
+            if self.left == 0 and self.held:
+                hold(self.held, self.signals)
+            elif self.left == 0:
                 die()
+
+
+def hold(mark: Path, signals: int) -> None:
+    """Go on after so many signals. The files `mark`.0, `mark`.1, ... say how many have come and been handled."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+    for count in range(signals):
+        mark.with_suffix(f".{count}").touch()
+        os.read(read, 1)
 
 
 class Os:
@@ -251,6 +264,8 @@ def work(
     *,
     point: str | None = None,
     n: int = 1,
+    held: Path | None = None,
+    signals: int = 1,
     part: int = 6,
     images: int = 12,
     nap: float = 0.0,
@@ -259,18 +274,21 @@ def work(
     trials: bool = True,
     trial_of: trial.Trial | None = None,
     beside: bool = False,
-    command: Sequence[str] = (),
+    fresh: bool = False,
     merge: int = 256,
 ) -> int:
-    """One run, to be called in a child. `point`, `n`: where it kills itself. The exit code of the run."""
-    at = Killer(point, n)
+    """One run, to be called in a child. `point`, `n`: where it kills itself, or where it is held for `signals` if
+    `held` is given. `fresh`: trials are processes that import everything anew. The exit code of the run."""
+    at = Killer(point, n, held, signals)
 
     seams(at)
     runner.PART_SAMPLES, runner.PART_LEAST, runner.PARTS = part, 0.0, merge
     rows, task = benchmark(images), Answers(at=at, nap=nap, deadly=deadly, beside=beside)
     folder = Store(root)
     again = (str(root), tuple(deadly), images, beside)
-    command = command or [sys.executable, "-c", f"import faults; faults.tried(*{again!r})"]
+    command = [sys.executable, "-c", f"import faults; faults.tried(*{again!r})"]
+    if not fresh:
+        children.watch = partial(_forked, again)  # type: ignore[assignment]
     if trials:
         share = deal.mine(rows.samples, rows.rejected, Shard.parse(shard))
         trial.hold(folder, share.groups, lambda text: None, command)
@@ -282,6 +300,19 @@ def work(
 def tried(root: str, deadly: Sequence[str], images: int, beside: bool) -> None:
     """What the child of a trial runs."""
     sys.exit(work(Path(root), deadly=deadly, images=images, beside=beside, trial_of=trial.on_trial()))
+
+
+def _forked(again: tuple[Any, ...], words: Sequence[str], env: dict[str, str], out: int) -> tuple[BaseProcess, int]:
+    """A trial in a process that need not import anything, in place of `words`."""
+    child = SERVER.Process(target=_trial, args=(again, env))
+    child.start()
+    return child, end(child)
+
+
+def _trial(again: tuple[Any, ...], env: dict[str, str]) -> None:
+    os.environ.update(env)
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    tried(*again)
 
 
 def _main(root: Path, settings: dict[str, Any]) -> None:
@@ -304,7 +335,4 @@ def start(root: Path, **settings: Any) -> BaseProcess:
 
 def run(root: Path, **settings: Any) -> int:
     """A child's exit code; negative for a signal."""
-    child = start(root, **settings)
-    child.join(600)  # minutes: only a real hang meets it
-    assert child.exitcode is not None, "the child hangs"
-    return child.exitcode
+    return end(start(root, **settings))

@@ -149,7 +149,7 @@ def draw(root: Path, case: str, out: Path) -> Path:
 
 
 def faults(figure: Figure) -> list[str]:
-    """Texts that lie over one another, beside the figure, or under a line, a dot or a bar of any panel."""
+    """Texts that lie over one another, beside the figure, or under a picture, a line, a dot or a bar of any panel."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     laid_out(figure)
     figure.draw_without_rendering()  # places what a legend holds
@@ -176,6 +176,9 @@ def faults(figure: Figure) -> list[str]:
                     for text, box in boxes
                     if box.overlaps(clip) and path.intersects_bbox(box, filled=False)
                 ]
+        for picture in axis.images:
+            area = picture.get_window_extent(renderer).padded(-0.5)
+            found += [f"a picture over '{text}'" for text, box in boxes if box.overlaps(area)]
         for patch in axis.patches:
             box_ = patch.get_window_extent(renderer)
             found += [f"a bar over '{text}'" for text, box in boxes if box.overlaps(box_) and patch.get_fill()]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 NEEDED = ("slurmctld", "slurmd", "srun", "sbatch", "scontrol", "munged")
-PATIENCE = 300.0
+PATIENCE = 900.0
 """Seconds after which something that should have happened has hung."""
 
 CONF = """\

@@ -8,16 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import at_hand
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from checkpoints import tiny_llava
 from faults import benchmark
+from forked import HANGS, end, start, until, vgtool
 from PIL import Image
 from rich.console import Console
 
@@ -41,7 +43,7 @@ def table(run: Path) -> pl.DataFrame:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     """The table of one process."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    done = subprocess.run([sys.executable, "-m", "vgtool", *PROBE, "--out", out], env=ENV, capture_output=True)
+    done = vgtool(*PROBE, "--out", out)
     assert done.returncode == 0, done.stderr
     return table(out)
 
@@ -156,52 +158,64 @@ def test_rank_0_waits_for_every_mark_and_names_the_shards_that_never_came(tmp_pa
 # ---- accelerate --------------------------------------------------------------------------------------------------
 
 
-def launch(processes: int, out: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
-    command += ["--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--main_process_port", "0", "-m", "vgtool", *PROBE, "--out", str(out)]
-    return subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def bin(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a vgtool that starts at once."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    with at_hand.vgtool(folder / "vgtool"):
+        yield folder
+
+
+LAUNCH = """import sys
+from accelerate.commands.launch import main
+sys.argv = ["accelerate", *{words!r}]
+main()
+sys.exit()"""
+
+
+def launch(processes: int, bin: Path, out: Path, err: Path) -> BaseProcess:
+    words = ["--multi_gpu", "--num_machines", "1", "--num_processes", str(processes), "--mixed_precision", "no"]
+    words += ["--dynamo_backend", "no", "--main_process_port", "0", "--no_python", str(bin / "vgtool"), *PROBE]
+    return start(pretend=LAUNCH.format(words=[*words, "--out", str(out)]), out=err.with_suffix(".out"), err=err)
 
 
 def test_a_killed_rank_costs_its_open_part_and_another_number_of_ranks_finishes(
-    tmp_path: Path, alone: pl.DataFrame
+    tmp_path: Path, bin: Path, alone: pl.DataFrame
 ) -> None:
-    notes = tmp_path / "run" / "open"
-    first = launch(2, tmp_path / "run")
-    end = time.monotonic() + 100
-    while not (notes.is_dir() and len(found := [p.name for p in notes.iterdir()]) > 0):
-        assert time.monotonic() < end and first.poll() is None
-        time.sleep(0.01)
+    out, notes, err, found = tmp_path / "run", tmp_path / "run" / "open", tmp_path / "err", list[str]()
+    first = launch(2, bin, out, err)
+
+    def noted() -> list[str]:
+        found.extend(path.name for path in (notes.iterdir() if notes.is_dir() else ()))
+        return found
+
+    until(noted, first)
     os.kill(int(found[0].split("-")[3]), signal.SIGKILL)
-    assert first.wait(100) != 0
-    assert len(list((tmp_path / "run" / "done").glob("*of2"))) < 2
-    again = launch(3, tmp_path / "run")
-    out, err = again.communicate(timeout=600)
-    assert again.returncode == 0, err
-    assert "All 3 shards are done" in err and out == ""
-    assert table(tmp_path / "run").equals(alone)
+    assert end(first) != 0
+    assert len(list((out / "done").glob("*of2"))) < 2
+    assert end(launch(3, bin, out, err)) == 0, err.read_text()
+    assert "All 3 shards are done" in err.read_text() and err.with_suffix(".out").read_text() == ""
+    assert table(out).equals(alone)
 
 
 # ---- Slurm -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def slurm(tmp_path: Path) -> Path:
+def slurm(tmp_path: Path, bin: Path) -> Path:
     """A folder of commands that write down how they were called; sbatch answers with job numbers."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
     log = tmp_path / "calls"
     log.touch()
     commands = {
-        "vgtool": f'exec {sys.executable} -m vgtool "$@"',
         "scontrol": f'[[ $2 == show ]] && echo "JobState=RUNNING TimeLimit=01:00:00" || echo "scontrol $*" >> {log}',
         "srun": 'while [[ $1 == -* ]]; do shift; done; exec "$@"',
         "sbatch": f'echo "$*" >> {log}; wc -l < {log}',
     }
     for name, text in commands.items():
-        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
-        (folder / name).chmod(0o755)
-    return folder
+        (bin / name).write_text(f"#!/bin/bash\n{text}\n")
+        (bin / name).chmod(0o755)
+    return bin
 
 
 def task(slurm: Path, index: int, out: Path) -> "subprocess.Popen[str]":
@@ -218,17 +232,14 @@ def test_an_array_task_warned_of_its_time_limit_is_requeued_and_goes_on(
 ) -> None:
     out, calls = tmp_path / "run", tmp_path / "calls"
     first = task(slurm, 0, out)
-    end = time.monotonic() + 100
-    while not ((out / "open").is_dir() and list((out / "open").iterdir())):
-        assert time.monotonic() < end and first.poll() is None
-        time.sleep(0.01)
+    until(lambda: first.poll() is not None or ((out / "open").is_dir() and list((out / "open").iterdir())))
     first.send_signal(signal.SIGUSR1)  # what --signal=B:USR1@300 sends to the script
-    _, said = first.communicate(timeout=600)
+    _, said = first.communicate(timeout=HANGS)
     assert first.returncode == 0 and "Stopped; the same command goes on from here" in said
     assert calls.read_text() == "scontrol requeue 77_0\n"
     assert not (out / "done" / "1of2").exists()
     running = [task(slurm, index, out) for index in (0, 1)]
-    assert [one.wait(120) for one in running] == [0, 0]
+    assert [one.wait(HANGS) for one in running] == [0, 0]
     assert calls.read_text() == "scontrol requeue 77_0\n" and len(list((out / "done").iterdir())) == 2
     assert table(out).equals(alone)
 
@@ -378,14 +389,27 @@ def test_a_terminal_gets_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with progress.reporting("probe") as report:
         report(3, 1, 4, 10)
-        time.sleep(0.3)
-    assert "7 of 10 done, 1 failed" in shown.getvalue() and "\x1b[" in shown.getvalue()
+        until(lambda: "7 of 10 done, 1 failed" in shown.getvalue())
+    assert "\x1b[" in shown.getvalue()
+
+
+SHOWN = """from vgtool import console
+console.err.is_interactive = True  # rich looks when a console is made, which the server has done without a terminal
+from rich.progress import Progress
+update = Progress.update
+def shown(self, *given, **more):
+    update(self, *given, **more)
+    self.refresh()
+Progress.update = shown"""
+"""Every update is drawn, not those alone that stand for a quarter of a second."""
 
 
 def test_progress_goes_to_the_terminal_and_nothing_to_stdout(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "vgtool", *PROBE[:-1], "10", "--out", tmp_path / "run"]
-    child = subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=theirs)
+    printed = tmp_path / "out"
+    terminal = Path(os.ttyname(theirs))
+    child = start(*PROBE[:-1], "10", "--out", tmp_path / "run", pretend=SHOWN, out=printed, err=terminal)
+    until(printed.exists, child)
     os.close(theirs)
     shown = b""
     while True:
@@ -396,9 +420,8 @@ def test_progress_goes_to_the_terminal_and_nothing_to_stdout(tmp_path: Path) -> 
         if not some:
             break
         shown += some
-    out, _ = child.communicate(timeout=600)
     os.close(ours)
-    assert child.returncode == 0 and out == b""
+    assert end(child) == 0 and printed.read_bytes() == b""
     assert b"of 10 done" in shown and b"10 samples run" in shown
 
 

@@ -7,8 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from faults import Answers, Toy, benchmark, ids, opened, run, start, table
+from forked import end, until
 
 from vgtool.errors import Exit, StorageError, VgError
 from vgtool.runs import parts, runner, store
@@ -150,13 +150,6 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         subprocess.run(["umount", one.root], check=True)
 
 
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
 def whole_parts(run: Path) -> bool:
     """Whether everything in a run folder opens, with nothing half beside it."""
     good, bad = Store(run).parts()
@@ -191,10 +184,9 @@ def test_a_disk_that_turns_read_only_ends_the_run_in_a_sentence_and_it_goes_on_w
     disk.remount("size=64m")
     said = tmp_path / "said"
     child = start(disk.run, said=said, nap=0.02, **LONG)
-    until(lambda: len(list((disk.run / "parts").glob("*.parquet"))) > 3)
+    until(lambda: len(list((disk.run / "parts").glob("*.parquet"))) > 3, child)
     disk.remount("ro")
-    child.join(120)
-    assert child.exitcode == Exit.BUG and "Read-only file system. What is written stays" in said.read_text()
+    assert end(child) == Exit.BUG and "Read-only file system. What is written stays" in said.read_text()
     assert run(disk.run, said=said, **LONG) == Exit.BUG and "Read-only file system" in said.read_text()
     disk.remount("rw")
     assert whole_parts(disk.run)
@@ -206,10 +198,9 @@ def test_a_folder_that_is_deleted_under_a_run_ends_it_in_a_sentence_and_the_same
 ) -> None:
     root, kept, said = tmp_path / "run", tmp_path / "kept", tmp_path / "said"
     child = start(root, said=said, nap=0.02, **LONG)
-    until(lambda: len(list((root / "parts").glob("*.parquet"))) > 3)
+    until(lambda: len(list((root / "parts").glob("*.parquet"))) > 3, child)
     root.rename(kept)
-    child.join(120)
-    assert child.exitcode == Exit.BUG and "No such file or directory" in said.read_text()
+    assert end(child) == Exit.BUG and "No such file or directory" in said.read_text()
     assert files.GONE in said.read_text() and "stays" not in said.read_text()
     assert whole_parts(kept) and not root.exists(), "nothing is made again where it was"
     kept.rename(root)

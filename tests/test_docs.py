@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from checkpoints import in_cache, llava_hf
+from forked import vgtool
 from PIL import Image
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -31,7 +32,7 @@ def follow(page: str, home: Path, **more: str) -> dict[str, str]:
             (home / title).parent.mkdir(parents=True, exist_ok=True)
             (home / title).write_text(body)
     site = home / "site"
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]), **more}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ["PYTHONPATH"]]), **more}
     printed = {}
     for command in (line for kind, _, body in FENCE.findall(text) if kind == "sh" for line in body.splitlines()):
         words = shlex.split(command)
@@ -40,7 +41,10 @@ def follow(page: str, home: Path, **more: str) -> dict[str, str]:
             words = ["pip", *words[1:], *extra]
         elif words[1] in ("probe", "refine"):
             words += ["--limit", "4"]
-        done = subprocess.run([sys.executable, "-m", *words], cwd=home, env=env, capture_output=True, text=True)
+        if words[0] == "vgtool":
+            done = vgtool(*words[1:], cwd=home, env=env)
+        else:
+            done = subprocess.run([sys.executable, "-m", *words], cwd=home, env=env, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         printed[command] = done.stdout
     return printed
@@ -88,8 +92,7 @@ def test_adding_a_method_works_as_the_page_says(tmp_path: Path) -> None:
     recorded = json.loads((tmp_path / "runs" / "border" / "run.json").read_text())["recorded"]
     assert recorded["roles"] == {"baseline": "baseline", "border": "control", "border:width=2": "control"}
     assert "border is a control and border:width=2 is a control: no claims." in " ".join(printed[SCORED].split())
-    command = [sys.executable, "-m", *SCORED.split(), "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = vgtool(*SCORED.split()[1:], "--json", cwd=tmp_path)
     gains = [row for row in json.loads(done.stdout) if row["metric"] == "gain"]
     assert [(row["method"], row["kind"], row["p_holm"]) for row in gains] == [
         ("border:width=2", "control", None),
@@ -123,9 +126,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "heads probe -k 3 -o heads.json",
         "refine --model phantom-vlm --benchmark phantom --limit 4 --heads heads.json --method vgrefine --out refine",
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "vgtool", *command.split()], cwd=home, capture_output=True, text=True
-        )
+        done = vgtool(*command.split(), cwd=home)
         assert done.returncode == 0, done.stderr
     return home
 
@@ -147,8 +148,7 @@ def test_the_identity_has_exactly_the_documented_keys(kind: str, runs: Path) -> 
 
 
 def test_the_frame_of_results_has_the_documented_columns_and_types_in_order(runs: Path) -> None:
-    command = [sys.executable, "-m", "vgtool", "score", "probe", "refine", "--out", "results.parquet"]
-    done = subprocess.run(command, cwd=runs, capture_output=True, text=True)
+    done = vgtool("score", "probe", "refine", "--out", "results.parquet", cwd=runs)
     assert done.returncode == 0, done.stderr
     real = {field.name: name_of(field.type) for field in pq.read_schema(runs / "results.parquet")}
     documented = {name: cells[0] for name, cells in table("Results").items()}

@@ -1,6 +1,7 @@
 """No number of a frame of results is left out: every value, interval and p of every row is computed again with pandas,
 scipy and statsmodels from the rows of the parts, whatever its table."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,16 @@ def drawn(values: np.ndarray, images: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+@cache
+def signs(count: int) -> np.ndarray:
+    """Patterns of signs [50,000, count]."""
+    return np.random.default_rng(5).choice([-1.0, 1.0], (50_000, count))
+
+
 def flipped(values: np.ndarray, images: np.ndarray) -> float:
     """The sign-flip test over whole images, by drawing patterns."""
     sums = pd.Series(values).groupby(images).sum().to_numpy()
-    signs = np.random.default_rng(5).choice(np.array([-1, 1], np.int8), (50_000, len(sums)))
-    return float((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9).mean())
+    return float((np.abs(signs(len(sums)) @ sums) >= abs(sums.sum()) - 1e-9).mean())
 
 
 def near(row: dict[str, Any], low: float, high: float) -> None:

@@ -7,10 +7,10 @@ import hard
 import numpy as np
 import polars as pl
 import pytest
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from PIL import Image
-from reports import COLS, LAYERS, METHODS, ROWS, build, own_benchmark, pair, probed, refined, store
+from reports import LAYERS, METHODS, build, own_benchmark, pair, probed, refined, store
 from scipy.stats import binomtest
 
 from vgtool.reporting.album import Pictures
@@ -22,9 +22,10 @@ from vgtool.reporting.figures.heads import head_map, ringed
 from vgtool.reporting.figures.layers import layers
 from vgtool.reporting.figures.repairs import changed, repairs
 from vgtool.reporting.figures.style import COLOURS, COLUMN, MARKERS, PAGE, STYLE, label, series, spaced, wrapped
-from vgtool.reporting.heat import padded_peak
+from vgtool.reporting.heat import RELATIVE, laid, padded_peak, veil
 from vgtool.reporting.inputs import Source, families, sources
 from vgtool.reporting.maps import levels
+from vgtool.reporting.mosaic import DPI
 from vgtool.reporting.page import tables_of
 from vgtool.scoring.frame import joined
 
@@ -154,23 +155,43 @@ def test_examples_show_the_highest_and_lowest_attention_ratios_with_heat_and_box
         row["layer_ratio"][0] = [5.0, 4.0, 0.1, 0.2, 3.0, 2.0, 0.3, 0.4, 1.0, 1.1, 1.2, 1.3][i]  # layer 0 is best
     one = sources([store(tmp_path / "p", "probe", rows, benchmark=str(data), split="all")], None, False)
     many, few = examples(one, Pictures())
-    *shown, bar = [axis for axis in many.figure.axes if axis.get_visible()]
+    (page,) = many.figure.axes
     # Two questions an image, six images: the three with the best questions, then the worst questions of the others.
-    ratios = [axis.get_xlabel().splitlines()[0] for axis in shown]
-    assert ratios == [f"ratio {r:.2f}" for r in (5, 3, 1.3, 0.1, 0.3, 1.0)]
-    assert [text.get_text() for text in bar.get_yticklabels()] == ["0", "peak"]
-    for axis in shown:
-        picture, heat = axis.get_images()
-        assert tuple(picture.get_extent()) == (0, 100, 50, 0) and tuple(heat.get_extent()) == (0, 100, 75, -25)
-        assert np.unravel_index(np.argmax(heat.get_array()), (ROWS, COLS)) == (1, 3)  # token 7 of layer 0
-        (box,) = axis.patches
-        assert (box.get_xy(), box.get_width(), box.get_height()) == ((25, 0), 25, 25)
-        assert (axis.get_xlim(), axis.get_ylim()) == ((0, 100), (50, 0))
-        assert all(spine.get_visible() for spine in axis.spines.values())
-    first = few.figure.axes[: 1 + LAYERS]
-    assert [axis.get_title() for axis in first] == ["", "layer 0 (best)", "layer 1", "layer 2"]
-    hot = [int(np.argmax(axis.get_images()[1].get_array())) for axis in first[1:]]
-    assert hot == [7, 6, 5] and len(first[0].get_images()) == 1, "the picture alone, then a layer each"
+    said = [text.get_text() for text in page.texts if text.get_text().startswith("ratio")]
+    assert said == [f"ratio {r:.2f}\npeak 1" for r in (5, 3, 1.3, 0.1, 0.3, 1.0)]
+    assert [text.get_text() for text in page.texts][-3:] == ["0", "peak", RELATIVE]
+    *panels, bar = page.get_images()
+    frames = [patch for patch in page.patches if patch.get_linestyle() == "solid"]
+    assert len(panels) == len(frames) - 1 == 6
+    for picture, frame in zip(panels, frames, strict=False):
+        left, right, low, high = picture.get_extent()
+        assert np.allclose((*frame.get_xy(), frame.get_width(), frame.get_height()),
+                           (left, high, right - left, low - high))  # fmt: skip
+        drawn = np.asarray(picture.get_array())
+        assert drawn.shape == (round(DPI * (low - high)), round(DPI * (right - left)), 3), "a pixel is a pixel"
+        # The grid covers (0, -25) to (100, 75), token 7 its second line's last quarter; the others have a tenth.
+        weak, strong = ((np.array(colormaps["inferno"](v)[:3]), 0.8 * v**0.7) for v in (0.1, 1.0))
+        red, blue = (1, 0, 0), (0, 0, 1)
+        for x, y, (heat, share), scan in ((10, 10, weak, red), (90, 10, strong, blue), (90, 40, weak, blue)):
+            seen = drawn[int(y / 50 * drawn.shape[0]), int(x / 100 * drawn.shape[1])]
+            np.testing.assert_allclose(seen, 255 * (heat * share + np.array(scan) * (1 - share)), atol=1)
+    box = next(patch for patch in page.patches if patch.get_linestyle() == "--")
+    left, right, low, high = panels[0].get_extent()
+    inch = (right - left) / 100
+    place = (*box.get_xy(), box.get_width(), box.get_height())
+    assert np.allclose(place, (left + 25 * inch, high, 25 * inch, 25 * inch))
+    colours = np.asarray(bar.get_array())
+    assert (colours[:, 0] == 255).all() and colours[0, -1].tolist() == np.rint(
+        255 * (0.2 + 0.8 * np.array(colormaps["inferno"](1.0)[:3]))
+    ).tolist(), "from clear to the peak"
+    (page,) = few.figure.axes
+    names = [text.get_text() for text in page.texts if text.get_text().startswith("layer")]
+    assert names == ["layer 0 (best)", "layer 1", "layer 2"]
+    bare, *rest = (np.asarray(one.get_array()).astype(int) for one in page.get_images()[: 1 + LAYERS])
+    assert {tuple(colour) for colour in bare.reshape(-1, 3)} == {(255, 0, 0), (0, 0, 255)}, "the picture alone"
+    for drawn, (x, y) in zip(rest, ((90, 12), (60, 12), (40, 12)), strict=True):  # tokens 7, 6 and 5
+        light = drawn.sum(-1)
+        assert light[int(y / 50 * len(light)), int(x / 100 * light.shape[1])] == light.max(), "a layer each"
     build([tmp_path / "p"], tmp_path / "without")
     build([tmp_path / "p"], tmp_path / "with", pictures=Pictures())
     assert not [*(tmp_path / "without").glob("examples*"), *(tmp_path / "without").glob("depth*")]
@@ -191,8 +212,14 @@ def test_a_peak_in_the_padding_is_found_and_shown_as_a_margin(tmp_path: Path) ->
     rows = [probed(i, hot=(0, 6, 5)) for i in range(4)]
     one = sources([store(tmp_path / "p", "probe", rows, benchmark=str(data), split="all")], None, False)
     many, _ = examples(one, Pictures())
-    axis = many.figure.axes[0]
-    assert axis.get_ylim() == (75, -25) and axis.get_xlabel().endswith("in the padding")
+    (page,) = many.figure.axes
+    picture = page.get_images()[0]
+    left, right, low, high = picture.get_extent()
+    assert low - high == pytest.approx(right - left, abs=0.01), "all that the model saw"
+    drawn = np.asarray(picture.get_array()).astype(int)
+    edge, scan = drawn[len(drawn) // 8, -1], drawn[len(drawn) // 2, -1]
+    assert np.ptp(edge) < 40 and edge.max() < 100 and scan[2] > 150, "a dark margin above the picture"
+    assert any(text.get_text().endswith("in the padding") for text in page.texts)
 
 
 def test_before_and_after_shows_fixed_answers_above_broken_ones_with_what_was_hidden(tmp_path: Path) -> None:
@@ -203,13 +230,37 @@ def test_before_and_after_shows_fixed_answers_above_broken_ones_with_what_was_hi
     assert set(changes["fixed"]) <= {f"s{i}" for i in range(0, 40, 4)}
     assert set(changes["broken"]) == {f"s{i}" for i in (5, 15, 25, 35)}
     (drawn,) = repairs(families(found), Pictures(), seed=0)
-    shown = [axis for axis in drawn.figure.axes if axis.get_visible()]
-    said = [axis.get_xlabel() for axis in shown]
+    (page,) = drawn.figure.axes
+    said = [text.get_text() for text in page.texts if not text.get_text().startswith("Is there")]
     fixed, broken = ["baseline: no (wrong)", "vgrefine: yes (right)"], ["baseline: yes (right)", "vgrefine: no (wrong)"]
     assert said == [*fixed, *fixed, *broken, *broken]
-    for axis in shown[1::2]:
-        veil = np.asarray(axis.get_images()[1].get_array())[..., 3]
-        assert (veil[:2] == 0).all() and (veil[2:] > 0).all(), "tokens 0 to 7 stay visible"
+    for before, after in zip(page.get_images()[::2], page.get_images()[1::2], strict=True):
+        was, now = (np.asarray(one.get_array()).astype(int).sum(-1) for one in (before, after))
+        half = len(was) // 2
+        assert (now[: half - 1] == was[: half - 1]).all() and (now[half + 1 :] < was[half + 1 :]).all()  # tokens 0 to 7
+    only = {"benchmark": str(data), "split": "all", "methods": ["baseline", "vgrefine"]}
+    rows = [row for i in range(0, 40, 4) for row in refined(i) if row["method"] in ("baseline", "vgrefine")]
+    (drawn,) = repairs(families(sources([store(tmp_path / "f", "refine", rows, **only)], None, False)), Pictures(), 0)
+    assert "Answers that it fixed" in drawn.caption and "broke" not in drawn.caption, "no row that is not there"
+
+
+def test_cells_and_picture_lie_where_their_boxes_say_whatever_the_resolution() -> None:
+    """By hand, pixel by pixel: a picture 4 x 2 in a view of its padding, and a grid of 2 x 2 beside it."""
+    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3) + 100
+    view, grid_box = (-2.0, -1.0, 6.0, 3.0), (0.0, 0.0, 8.0, 4.0)
+    cells = veil(np.array([[1, 0], [1, 1]]))
+    for scale in (1, 3):
+        shown = laid(picture, (4, 2), view, (8 * scale, 4 * scale), cells, grid_box)
+        for row in range(4 * scale):
+            for col in range(8 * scale):
+                x, y = view[0] + (col + 0.5) / scale, view[1] + (row + 0.5) / scale
+                inside = 0 <= x < 4 and 0 <= y < 2
+                expected = picture[int(y), int(x)].astype(float) if inside else np.full(3, 0x3A, float)
+                if 4 <= x < 8 and 0 <= y < 2:  # the one hidden cell
+                    expected = 0.2 * expected + 0.8 * np.array([20, 20, 40])
+                assert shown[row, col].tolist() == np.rint(expected).tolist(), (scale, row, col)
+    grey = laid(None, (4, 2), (0.0, 0.0, 4.0, 2.0), (4, 2))
+    assert (grey == 0xBB).all(), "no picture"
 
 
 # ---- hard cases --------------------------------------------------------------------------------------------------

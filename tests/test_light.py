@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 LISTINGS = [
     "--version",
     "--help",
+    "score --help",
     "models",
     "models phantom-vlm",
     "models llava-med --json",

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from forked import HANGS
 
 ROOT = Path(__file__).parent.parent
 INSIDE = [
@@ -76,7 +77,7 @@ def test_the_wheel_alone_runs_the_pipeline_in_a_new_environment(built: tuple[Pat
     env = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
 
     def run(*args: str) -> str:
-        done = subprocess.run([*args], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=600)
+        done = subprocess.run([*args], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=HANGS)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -284,6 +284,7 @@ def test_a_question_is_cleaned_as_the_familys_own_code_cleans_it(
     ("llava-med", "[/INST]"),
     ("llava-med", "</s>"),
     ("llava-tri", "<|eot_id|>"),
+    ("llava-tri", "<pad>"),  # which its loader adds to the tokenizer
     ("vila-m3-13b", "ASSISTANT:"),
     ("medrega", "<|im_end|>"),
     ("medrega", "<|im_start|>"),

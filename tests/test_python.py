@@ -272,6 +272,24 @@ def test_a_sample_of_a_run_holds_what_its_rows_and_its_benchmark_hold() -> None:
         vgtool.sample("runs/probed", sample.id, beside=["runs/scenes"])
 
 
+def test_a_figure_has_the_scale_of_its_colours_and_what_a_method_hid_is_dark(model: vgtool.Model) -> None:
+    look = model.look("scan.png", "Is the lesion in the kidney bright or dark?", boxes=[(33, 31, 57, 55)])
+    assert look.layer(2).max() > 100, "against a general map that vanishes, which would leave all else clear"
+    for layer, top in ((2, "over 100"), (0, f"{look.layer(0).max():.3g}")):
+        said = [text.get_text() for text in look.figure(layer=layer).axes[0].texts]
+        assert said[-3:] == ["0", top, "attention relative to the general prompt's"]
+    refined = model.refine("scan.png", "Is the lesion in the kidney bright or dark?", "vgrefine", heads="heads.json")
+    assert refined.kept is not None
+    (page,) = refined.figure().axes
+    (picture,) = page.get_images()
+    shown = np.asarray(picture.get_array()).astype(float)
+    stored = np.asarray(Image.open("scan.png").convert("RGB").resize(shown.shape[1::-1], Image.Resampling.BOX))
+    rows, cols = (np.arange(n) * 8 // n for n in shown.shape[:2])
+    seen = refined.kept[rows][:, cols]
+    assert (shown[seen] == stored[seen]).all(), "what was kept, as it is"
+    np.testing.assert_allclose(shown[~seen], 0.2 * stored[~seen] + 0.8 * np.array([20, 20, 40]), atol=0.51)
+
+
 def test_a_sample_whose_benchmark_is_not_at_hand_is_shown_without_its_picture(tmp_path: Path) -> None:
     record = json.loads(Path("runs/probed/run.json").read_text())
     record["identity"]["benchmark"] = "gone.jsonl"

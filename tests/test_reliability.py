@@ -7,9 +7,6 @@ import dataclasses
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from faults import Answers, Toy, benchmark, ids, opened, run, start, table
+from forked import end, until, vgtool
 
 from vgtool.errors import Exit, VgError
 from vgtool.runs import deal, process, runner, trial
@@ -58,8 +56,7 @@ def test_random_kills_end_in_the_uninterrupted_table(batch: int, tmp_path: Path)
         child.join(rng.uniform(0.02, 0.5))
         if child.exitcode is None:
             child.kill()
-            child.join(600)
-        kills += child.exitcode == -signal.SIGKILL
+        kills += end(child) == -signal.SIGKILL
     code = run(tmp_path / "run", **settings)
     assert kills >= 12
     assert code == Exit.SOME_FAILED
@@ -86,13 +83,12 @@ def test_after_a_kill_every_sample_runs_beside_the_samples_it_runs_with_undistur
 def test_a_signal_keeps_every_finished_image_and_the_rerun_completes(
     number: signal.Signals, tmp_path: Path, undisturbed: pl.DataFrame
 ) -> None:
-    child = start(tmp_path / "run", nap=0.1, part=1000)
+    child = start(tmp_path / "run", part=1000, point="ran", n=4, held=tmp_path / "held")
     notes = tmp_path / "run" / "open"
-    wait_for(lambda: notes.is_dir() and len(list(notes.iterdir())) > 0)
-    time.sleep(0.35)
+    until((tmp_path / "held.0").exists, child)
+    assert list(notes.iterdir())
     os.kill(child.pid or 0, number)
-    child.join(600)
-    assert child.exitcode == 128 + number
+    assert end(child) == 128 + number
     assert not list(notes.iterdir()), "an orderly end leaves no note"
     assert not list((tmp_path / "run" / "done").iterdir()), "it is not done"
     kept = table(tmp_path / "run")
@@ -103,24 +99,13 @@ def test_a_signal_keeps_every_finished_image_and_the_rerun_completes(
 
 
 def test_a_second_signal_ends_at_once_and_the_rerun_completes(tmp_path: Path, undisturbed: pl.DataFrame) -> None:
-    child = start(tmp_path / "run", nap=900.0, part=1000)
-    notes = tmp_path / "run" / "open"
-    wait_for(lambda: notes.is_dir() and len(list(notes.iterdir())) > 0)
-    time.sleep(0.3)
-    for _ in range(2):
+    child = start(tmp_path / "run", part=1000, point="ran", n=4, held=tmp_path / "held", signals=3)
+    for handled in range(2):
+        until((tmp_path / f"held.{handled}").exists, child)
         os.kill(child.pid or 0, signal.SIGINT)
-        time.sleep(0.2)
-    child.join(600)
-    assert child.exitcode not in (None, 0), "it slept on"
+    assert end(child) != 0 and not (tmp_path / "held.2").exists(), "it went on"
     assert run(tmp_path / "run") == Exit.SOME_FAILED
     assert table(tmp_path / "run").equals(undisturbed)
-
-
-def wait_for(true: Any, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 # ---- several processes -------------------------------------------------------------------------------------------
@@ -130,17 +115,13 @@ def test_four_processes_on_one_shard_leave_every_row_once_after_reading(
     tmp_path: Path, undisturbed: pl.DataFrame
 ) -> None:
     children = [start(tmp_path / "run", nap=0.01) for _ in range(4)]
-    for child in children:
-        child.join(600)
-    assert [child.exitcode for child in children] == [Exit.SOME_FAILED] * 4
+    assert [end(child) for child in children] == [Exit.SOME_FAILED] * 4
     assert table(tmp_path / "run").unique(["sample_id", "method"]).sort("sample_id", "method").equals(undisturbed)
 
 
 def test_eight_shards_by_eight_processes_hold_every_row_once(tmp_path: Path, undisturbed: pl.DataFrame) -> None:
     children = [start(tmp_path / "run", shard=f"{i}/8") for i in range(1, 9)]
-    for child in children:
-        child.join(600)
-    assert {child.exitcode for child in children} <= {Exit.DONE, Exit.SOME_FAILED}
+    assert {end(child) for child in children} <= {Exit.DONE, Exit.SOME_FAILED}
     assert table(tmp_path / "run").equals(undisturbed)
     assert len(list((tmp_path / "run" / "done").iterdir())) == 8
 
@@ -221,9 +202,7 @@ def test_of_two_processes_that_start_a_run_at_once_one_makes_it_and_both_read_it
 
 def test_one_folder_refuses_two_experiments_that_start_at_once(tmp_path: Path) -> None:
     children = [start(tmp_path / "run", images=n) for n in (10, 11, 12)]
-    for child in children:
-        child.join(600)
-    codes = sorted(child.exitcode or 0 for child in children)
+    codes = sorted(map(end, children))
     assert codes == [2, 2, 3], "one goes on, the others end on VgError"
 
 
@@ -258,7 +237,7 @@ def test_every_row_ends_as_a_result_or_a_failure_with_a_reason(undisturbed: pl.D
 def test_a_sample_that_kills_its_process_twice_is_failed_and_the_rest_completes(
     batch: int, tmp_path: Path, undisturbed: pl.DataFrame
 ) -> None:
-    settings: dict[str, Any] = {"deadly": ("i5-q1",), "part": 4, "batch": batch}
+    settings: dict[str, Any] = {"deadly": ("i5-q1",), "part": 4, "batch": batch, "fresh": batch == 1}
     assert run(tmp_path / "run", **settings) == 9
     assert run(tmp_path / "run", **settings) == 9
     assert run(tmp_path / "run", **settings) == Exit.SOME_FAILED
@@ -326,8 +305,7 @@ def test_a_process_at_work_is_told_from_a_dead_one() -> None:
 
 def test_the_same_run_twice_gives_the_same_columns_byte_for_byte(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        command = [sys.executable, "-m", "vgtool", "probe", "--model", "phantom-vlm", "--benchmark", "scenes"]
-        command += ["--limit", "20", "--out", str(tmp_path / name)]
-        assert subprocess.run(command, capture_output=True).returncode == 0
+        command = ["probe", "--model", "phantom-vlm", "--benchmark", "scenes", "--limit", "20"]
+        assert vgtool(*command, "--out", tmp_path / name).returncode == 0
     one, other = ([p.read_bytes() for p in sorted((tmp_path / name / "parts").iterdir())] for name in "ab")
     assert one == other

@@ -1,12 +1,11 @@
 """The folder a report is put in: whole or absent, nothing else in it lost."""
 
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from forked import vgtool
+from forked import end, start, until, vgtool
 from reports import build, own_benchmark, pair, plain, small_pack
 
 from vgtool.errors import VgError
@@ -72,14 +71,13 @@ def test_a_mistake_leaves_the_older_report_as_it_was_and_makes_nothing_new(tmp_p
     assert contents(place) == before and [path.name for path in place.iterdir()] == ["out"]
 
 
-SLOW = """
-import sys, time
-from vgtool import commands
+DRAWN = """import time
+from pathlib import Path
 from vgtool.reporting import page
-page._page = lambda *_: print("drawn", flush=True) or time.sleep(60)
-sys.argv = ["vgtool", *sys.argv[1:]]
-commands.main()
-"""
+def drawn(*given):
+    Path("drawn").touch()
+    time.sleep(3600)
+page._page = drawn"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -92,12 +90,11 @@ def test_a_report_that_is_killed_changes_nothing_and_leaves_no_picture_to_the_ne
     out = place / "out"
     build([run], out)
     before = contents(place)
-    command = [sys.executable, "-c", SLOW, "report", run, "--images", "--out", out]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
-        assert child.stdout is not None and child.stdout.readline() == b"drawn\n"
-        assert len(list(place.rglob("examples-1.*"))) == 3
-        child.send_signal(number)
-    assert child.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    child = start("report", run, "--images", "--out", out, cwd=tmp_path, pretend=DRAWN)
+    until((tmp_path / "drawn").exists, child)
+    assert len(list(place.rglob("examples-1.*"))) == 3
+    os.kill(child.pid or 0, number)
+    assert end(child) == (-number if number == signal.SIGKILL else 128 + number)
     assert {name: data for name, data in contents(place).items() if name.parts[0] == "out"} == before
     assert bool(list(place.rglob("examples*"))) == (number == signal.SIGKILL)
     build([run], out)

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,16 @@ def outcome(rows: pd.DataFrame) -> pd.Series:
     return (rows["answer"] == "yes").astype(float)
 
 
+@cache
+def signs(count: int) -> np.ndarray:
+    """Patterns of signs [100,000, count]."""
+    return np.random.default_rng(5).choice([-1.0, 1.0], (100_000, count))
+
+
 def flips(change: pd.DataFrame) -> float:
-    """The sign-flip test over whole images by drawing 200,000 patterns."""
+    """The sign-flip test over whole images by drawing patterns."""
     sums = change.groupby("image")["change"].sum().to_numpy()
-    signs = np.random.default_rng(5).choice([-1, 1], (200_000, len(sums)))
-    return float((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9).mean())
+    return float((np.abs(signs(len(sums)) @ sums) >= abs(sums.sum()) - 1e-9).mean())
 
 
 def test_accuracies_counts_and_intervals_equal_pandas_and_statsmodels(runs: list[Path], results: Results) -> None:

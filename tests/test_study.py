@@ -7,13 +7,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from forked import until
 
 from vgtool.commands import app
 from vgtool.errors import VgError
@@ -179,12 +179,11 @@ def test_a_study_of_two_models_and_two_benchmarks_killed_twice_ends_in_the_same_
     command = [sys.executable, "-m", "vgtool", "study", "study.yaml"]
     for run in ("refine-phantom-vlm-phantom", "refine-twin-scenes"):
         running = subprocess.Popen(command, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 300
-        while not list((killed / "runs" / run / "parts").glob("*.parquet")):
-            assert time.monotonic() < end and running.poll() is None
-            time.sleep(0.01)
+        parts = killed / "runs" / run / "parts"
+        until(lambda parts=parts, running=running: running.poll() is not None or list(parts.glob("*.parquet")))
+        assert running.poll() is None
         running.send_signal(signal.SIGKILL)
-        running.wait(60)
+        running.wait()
     done = subprocess.run(command, cwd=killed, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "0 samples run, 70 already there" in done.stderr

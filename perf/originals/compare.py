@@ -65,12 +65,12 @@ def original(driver: str, python: str, checkout: str, work: Path) -> None:
     sys.stderr.write(done.stderr[-2000:])
 
 
-def pictures(work: Path, shapes: dict[str, tuple[int, int]]) -> list[str]:
+def pictures(work: Path, shapes: dict[str, tuple[int, int]], modes: dict[str, str] = MODES) -> list[str]:
     """Noise of every shape and mode, as files."""
     rng = np.random.default_rng(0)
     names = []
     for shape, (width, height) in shapes.items():
-        for mode, channels in MODES.items():
+        for mode, channels in modes.items():
             depth = {"L": 1, "RGB": 3, "RGBA": 4}[channels]
             values = rng.integers(0, 256, (height, width, depth), dtype=np.uint8).squeeze()
             Image.fromarray(values, channels).save(work / f"{shape}-{mode}.png")

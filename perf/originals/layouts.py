@@ -125,6 +125,8 @@ def vila_parts(folder: Path, config: dict[str, Any]) -> None:
         checkpoints.write(folder / part / "config.json", own | {"architectures": [name]})
         config[f"{part}_cfg"] = own | {"architectures": [name]}
     config["llm_cfg"] = json.loads((folder / "llm" / "config.json").read_text())
+    made = folder / "llm" / "generation_config.json"
+    checkpoints.write(made, ends(folder / "llm") | json.loads(made.read_text()))  # published ones name both
     side = config["vision_tower_cfg"]["image_size"]
     checkpoints.write(folder / "vision_tower" / "preprocessor_config.json", {
         "image_processor_type": "SiglipImageProcessor", "size": {"height": side, "width": side}, "resample": 3,
@@ -159,10 +161,7 @@ def clip_tower(folder: Path, config: dict[str, Any]) -> None:
     save_file(tower, at / "model.safetensors", {"format": "pt"})
     width = {"mm_hidden_size": 384} if config.get("s2") else {}
     checkpoints.write(folder / "config.json", config | {"mm_vision_tower": str(at)} | width)
-    named = json.loads((folder / "tokenizer_config.json").read_text())
-    known = {token["content"]: int(index) for index, token in named["added_tokens_decoder"].items()}
-    ids = {f"{name}_token_id": known[named[f"{name}_token"]] for name in ("bos", "eos") if named.get(f"{name}_token")}
-    checkpoints.write(folder / "generation_config.json", {"_from_model_config": True, **ids})
+    checkpoints.write(folder / "generation_config.json", {"_from_model_config": True, **ends(folder)})
     plain = {}
     for file in folder.glob("pytorch_model*.bin"):
         plain |= torch.load(file)
@@ -171,3 +170,10 @@ def clip_tower(folder: Path, config: dict[str, Any]) -> None:
         plain |= {f"model.vision_tower.vision_tower.{name}": value for name, value in tower.items()}
         save_file(plain, folder / "model.safetensors", {"format": "pt"})
         (folder / "pytorch_model.bin.index.json").unlink()
+
+
+def ends(folder: Path) -> dict[str, int]:
+    """Ids of the first and the last token of a text, by the tokenizer's settings."""
+    named = json.loads((folder / "tokenizer_config.json").read_text())
+    known = {token["content"]: int(index) for index, token in named["added_tokens_decoder"].items()}
+    return {f"{name}_token_id": known[named[f"{name}_token"]] for name in ("bos", "eos") if named.get(f"{name}_token")}

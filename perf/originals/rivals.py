@@ -2,9 +2,9 @@
 
     python perf/originals/rivals.py RIVAL --checkout DIR --python PYTHON [--prompts 200]
 DIR: a clone of the rival's repository, whose code is run; PYTHON: an interpreter with what it asks for (versions in
-docs/method.md). Each prompt once, on one of nine images in turn, under the settings of the released code; vgtool's
-answers come from `vgtool refine`. How often the method changed the baseline's answer says whether it was tried at all.
-Prints one JSON object.
+docs/method.md). Each prompt once, on one of nine images in turn (six opaque ones of a native layout), under the
+settings of the released code; vgtool's answers come from `vgtool refine`. How often the method changed the baseline's
+answer says whether it was tried at all. Prints one JSON object.
 """
 
 import argparse
@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compare import dressed, original, pictures, refined
+from compare import MODES, dressed, original, pictures, refined
 from layouts import Layout, known
 from prompts import prompts
+from safetensors.torch import load_file, save_file
 
 from tests import checkpoints
 from vgtool.registry import models
@@ -42,6 +43,9 @@ class Rival:
     """The same for the released code, as its command line has them."""
     processor: dict[str, Any] = field(default_factory=dict)
     """What its version of transformers wants in processor_config.json."""
+    modes: dict[str, str] = field(default_factory=lambda: MODES)
+    factors: dict[str, float] = field(default_factory=dict)
+    """Random weights, by the end of their name, times so much: what makes the method's own choices fall both ways."""
 
 
 def entry(name: str, writer: Any, prompt: str | None = None, **options: Any) -> Layout:
@@ -57,6 +61,8 @@ ORIGINAL = entry(
     f"{SYSTEM}USER: <image> {{question}} ASSISTANT:",
     aspect="square",
 )
+OPAQUE = {mode: MODES[mode] for mode in ("grey", "colour")}
+"""Of a native layout: its own processor lays transparency on white, and these rivals drop it before."""
 HF = {
     "processor_class": "LlavaProcessor", "patch_size": 14, "vision_feature_select_strategy": "default",
     "image_token": "<image>", "num_additional_image_tokens": 1,
@@ -68,16 +74,18 @@ RIVALS = {
         "rivals.adaptvis",
         entry("llava-1.5-7b", checkpoints.llava_hf, "USER: <image>\n{question} ASSISTANT:"),
         "adaptvis", 34, {"threshold": 0.4, "weight1": 0.5, "weight2": 1.5},
+        modes=OPAQUE, factors={"q_proj.weight": 6.0, "lm_head.weight": 30.0},
     ),
     "vicrop-llava": Rival(
         "rivals.vicrop_llava",
         entry("llava-1.5-7b", checkpoints.llava_hf, "<image>\nUSER: {question}\nASSISTANT:"),
-        "vicrop:side=336,over=whole", 32, processor=HF,
+        "vicrop:side=336,over=whole", 32, processor=HF, modes=OPAQUE,
     ),
     "vicrop-qwen": Rival(
         "rivals.vicrop_qwen",
         known("", "qwen2.5-vl-3b-vicrop", lambda at, **kind: checkpoints.qwen(at, kind="qwen2_5_vl")),
-        "vicrop", 36,
+        "vicrop", 36, modes=OPAQUE,
+        factors={"v_proj.bias": 0.0, "o_proj.weight": 3.0, "down_proj.weight": 0.3, "merger.mlp.2.weight": 10.0},
     ),
 }  # fmt: skip
 
@@ -97,7 +105,7 @@ def main() -> None:
         folder = work / rival.layout.spec.name
         rival.layout.write(folder, {}, rival.layers)
         told(folder, rival)
-        asked, images = prompts(args.prompts), pictures(work, SHAPES)
+        asked, images = prompts(args.prompts), pictures(work, SHAPES, rival.modes)
         cases: list[dict[str, Any]] = [{"prompt": at, "image": images[at % len(images)]} for at in range(len(asked))]
         dressed(work, asked, cases)
         value = {"folder": folder.name, "cases": cases, "settings": rival.settings}
@@ -117,6 +125,13 @@ def told(folder: Path, rival: Rival) -> None:
         pad = json.loads((folder / "config.json").read_text())["pad_token_id"]
         ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": pad}
         checkpoints.write(folder / "generation_config.json", {"_from_model_config": True, **ids})
+    for file in folder.glob("*.safetensors"):
+        tensors = load_file(file)
+        for name, value in tensors.items():
+            seen = "vis" in name and "merger" not in name  # of the vision tower, which stays as it is
+            by = [factor for end, factor in rival.factors.items() if name.endswith(end) and not seen]
+            value *= by[0] if by else 1.0
+        save_file(tensors, file, {"format": "pt"})
     if rival.processor:
         checkpoints.write(folder / "processor_config.json", rival.processor)
 

@@ -1,10 +1,9 @@
 """The figure of one image: the picture, a map over it, and boxes, for a paper's column."""
 
 import io
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,10 @@ from PIL import Image
 from vgtool.errors import VgError
 
 KINDS = ("pdf", "svg", "png")
-STYLE: Any = {"font.size": 7.5, "pdf.fonttype": 42, "svg.hashsalt": "vgtool", "text.parse_math": False}
-WIDTH = 3.35
-"""Inches: a column of a two-column page."""
+POINTS = 7.0
+"""Size of the letters."""
+Kind = Literal["attention", "map", "kept"]
+"""Relative attention, a method's map, or what a method left visible."""
 
 
 def kind_of(path: str | Path) -> str:
@@ -29,31 +29,44 @@ def kind_of(path: str | Path) -> str:
 def draw(
     image: Image.Image | None,
     size: tuple[int, int],
-    heat: NDArray[Any],
+    kind: Kind,
+    values: NDArray[Any],
     grid_box: Sequence[float],
     boxes: Sequence[Sequence[float]],
     above: str,
     below: str,
     path: str | Path | None = None,
 ) -> Any:
-    """A map [rows, cols] over a picture (None: there is none) of a size (width, height), as a matplotlib figure with a
-    text above and one below; also written to `path` (pdf, svg or png)."""
+    """A map or mask [rows, cols] over a picture (None: there is none) of a size (width, height), as a matplotlib figure
+    with a text above and one below; also written to `path` (pdf, svg or png)."""
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
-    from vgtool.reporting.heat import panel
+    from vgtool.reporting import fonts
+    from vgtool.reporting.figures.style import COLUMN, DPI, STYLE, wrapped
+    from vgtool.reporting.heat import CAP, RELATIVE, coloured, padded_peak, peak, veil
+    from vgtool.reporting.mosaic import Bar, Tile, mosaic
 
-    kind = None if path is None else kind_of(path)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, WIDTH * size[1] / size[0] + 0.6), layout="constrained")
-        axis = figure.subplots()
-        panel(axis, None if image is None else np.asarray(image), heat, size, grid_box, boxes)
-        axis.set_title("\n".join(textwrap.wrap(above, 52)), fontsize=7.5)
-        axis.set_xlabel("\n".join(textwrap.wrap(below, 60)), fontsize=7)
+    if kind == "attention":
+        values = np.minimum(values, CAP)
+    suffix = "" if path is None else kind_of(path)
+    bar = None if kind == "kept" else Bar(RELATIVE if kind == "attention" else "the method's map", peak(values, CAP))
+    padding = kind != "kept" and padded_peak(values, size, grid_box)
+    below += "; peak in the padding" if padding else ""
+    tile = Tile(
+        None if image is None else np.asarray(image),
+        size,
+        grid_box,
+        veil(values) if kind == "kept" else coloured(values),
+        boxes,
+        padding,
+        *(wrapped(text, 0.98 * COLUMN, POINTS, 4) for text in (above, below)),
+    )
+    with rc_context({**STYLE, "font.family": fonts.drawn_with()}):
+        figure = mosaic([[tile]], COLUMN, POINTS, bar)
         if path is not None:
-            dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[kind or "png"]
+            dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[suffix]
             try:
-                figure.savefig(path, dpi=220, metadata=dates)
+                figure.savefig(path, dpi=DPI, metadata=dates)
             except OSError as error:
                 raise VgError(f"Cannot write '{path}': {error.strerror or error}.", "Name another file.") from None
     return figure

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vgtool.api.figure import draw, png
+from vgtool.api.figure import Kind, draw, png
 from vgtool.errors import VgError
 from vgtool.grounding.metrics import Grounding, grounding, relative_attention
 
@@ -48,8 +48,8 @@ class Shown:
     grid_box: tuple[float, float, float, float]
     """What the grid covers of the image; beyond it where it was padded."""
 
-    def _draw(self, heat: NDArray[Any], above: str, below: str, path: str | Path | None) -> Any:
-        return draw(self.image, self.image.size, heat, self.grid_box, self.boxes, above, below, path)
+    def _draw(self, kind: Kind, values: NDArray[Any], below: str, path: str | Path | None) -> Any:
+        return draw(self.image, self.image.size, kind, values, self.grid_box, self.boxes, self.question, below, path)
 
     def figure(self, path: str | Path | None = None) -> Any:
         raise NotImplementedError
@@ -104,7 +104,7 @@ class Look(Shown):
         below = f"{self.answer} ({where}"
         if self.metrics is not None and at is not None:
             below += f", attention ratio {self.metrics.layers.ratio[at]:.2f}"
-        return self._draw(self.layer(at), self.question, f"{below})", path)
+        return self._draw("attention", self.layer(at), f"{below})", path)
 
     def __repr__(self) -> str:
         layers, heads, rows, cols = self.attention.shape
@@ -135,13 +135,15 @@ class Refined(Shown):
     """The same when only the others are."""
 
     def figure(self, path: str | Path | None = None) -> Any:
-        """The image and what the method kept (else its map) over it, as a matplotlib figure; also written to `path`."""
+        """The image, what the method hid of it darkened (else its map over it), as a matplotlib figure; also written to
+        `path`."""
         if self.kept is None and self.triage is None:
             raise VgError(f"'{self.method}' hides no image token and has no map to draw.", "Draw a look instead.")
-        heat = self.triage if self.kept is None else self.kept.astype(np.float64)
-        shows = "map" if self.kept is None else "kept tokens"
-        assert heat is not None
-        return self._draw(heat, self.question, f"{self.method}: {self.answer} ({shows}; plain: {self.baseline})", path)
+        below = f"{self.method}: {self.answer} (plain: {self.baseline})"
+        if self.kept is not None:
+            return self._draw("kept", self.kept, below, path)
+        assert self.triage is not None
+        return self._draw("map", self.triage, below, path)
 
     def __repr__(self) -> str:
         kept = "" if self.kept is None else f", keeps {int(self.kept.sum())} of {self.kept.size} image tokens"

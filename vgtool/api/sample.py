@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from vgtool.api.figure import draw, png
+from vgtool.api.figure import Kind, draw, png
 from vgtool.api.look import Metrics, on_grid, slice_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding.metrics import Grounding, relative_attention
@@ -97,15 +97,16 @@ class Recorded:
             if self.metrics is not None and at is not None:
                 below += f", attention ratio {self.metrics.layers.ratio[at]:.2f}"
             told = [f"{one.method}: {one.answer} ({one.verdict or 'no reference'})" for one in self.answers[:1]]
-            return self._draw(heat, "; ".join([*told, below]), path)
+            return self._draw("attention", heat, "; ".join([*told, below]), path)
         one = self._drawn(method)
-        kept, what = (one.triage, "map") if one.kept is None else (one.kept, "kept tokens")
-        return self._draw(
-            np.asarray(kept, np.float64), f"{one.method}: {one.answer} ({one.verdict or 'no reference'}; {what})", path
-        )
+        below = f"{one.method}: {one.answer} ({one.verdict or 'no reference'})"
+        if one.kept is not None:
+            return self._draw("kept", one.kept, below, path)
+        assert one.triage is not None
+        return self._draw("map", one.triage, below, path)
 
-    def _draw(self, heat: Any, below: str, path: str | Path | None) -> Any:
-        return draw(self.image, self.size, heat, self.grid_box, self.boxes, self.question, below, path)
+    def _draw(self, kind: Kind, values: NDArray[Any], below: str, path: str | Path | None) -> Any:
+        return draw(self.image, self.size, kind, values, self.grid_box, self.boxes, self.question, below, path)
 
     def _drawn(self, method: str | None) -> Answered:
         known = [one.method for one in self.answers]

@@ -10,6 +10,7 @@ whose ratio is not finite has no metric (NaN), which the caller counts and names
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,12 @@ class Grounding:
     js: Array
 
 
-def relative_attention(question: Array, general: Array) -> Array:
+def relative_attention(question: Array, general: Array, kind: type[np.floating[Any]] = np.float64) -> Array:
     """r = question / general over [..., T]. A token that both rows ignore (0/0) has r = 0; x/0 stays infinite."""
-    question, general = np.asarray(question, np.float64), np.asarray(general, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    question, general = np.asarray(question, kind), np.asarray(general, kind)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = question / general
-    return np.where((question == 0) & (general == 0), 0.0, ratio)
+    return np.where((question == 0) & (general == 0), kind(0), ratio)
 
 
 def grounding(relative: Array, region: Sequence[int]) -> Grounding:

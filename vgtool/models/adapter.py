@@ -53,9 +53,10 @@ class Adapter(Prompts):
     """What becomes of a transparent picture: laid over white, or its alpha dropped as the original's code drops it."""
     penalises_prompt: ClassVar[bool] = True
     """False: the published code generates from embeddings alone, so a repetition penalty never sees the prompt."""
-    settings: ClassVar[frozenset[str]] = frozenset(
-        {"stop", "eos", "separator", "several", "numbered", "bos", "tokenizer", "strip", "delete", "min_new_tokens"}
-    )
+    settings: ClassVar[frozenset[str]] = frozenset({
+        "stop", "eos", "separator", "several", "numbered", "bos", "tokenizer", "strip", "delete", "reserved",
+        "min_new_tokens",
+    })  # fmt: skip
     """What the `options` of a registry entry may hold for this family."""
     renames: ClassVar[Mapping[str, str]] = {}
     """Published weight name (regex) -> native name, in order; empty for native layouts."""

@@ -24,14 +24,17 @@ class Wording:
     """Texts that the original deletes from a question, one after the other."""
     opens: str = ""
     """What opens the answer in the chat template, where it is more than blanks."""
+    reserved: tuple[str, ...] = ()
+    """Texts that the original's loader makes tokens of, beside those of the tokenizer's files."""
 
     def __call__(self, text: str) -> str:
-        """The question as the model sees it. SampleError when it holds what opens an answer."""
+        """The question as the model sees it. SampleError when it holds what opens an answer, or a token."""
         for mark in self.delete:
             text = text.replace(mark, "")
         text = {"both": text.strip(), "left": text.lstrip(), "right": text.rstrip()}.get(self.strip, text)
-        if self.opens and self.opens in text:
-            raise refused(self.opens)
+        for mark in (self.opens, *self.reserved):
+            if mark and mark in text:
+                raise refused(mark)
         return text
 
 
@@ -40,7 +43,8 @@ def wording(options: Mapping[str, Any], strip: str, template: str) -> Wording:
     asked = options.get("strip", strip)
     if asked not in STRIPS:
         raise VgError(f"Option strip is '{asked}'.", f"It is {', '.join(STRIPS)}.")
-    return Wording(asked, tuple(options.get("delete", ())), template.partition("{question}")[2].strip())
+    opens = template.partition("{question}")[2].strip()
+    return Wording(asked, tuple(options.get("delete", ())), opens, tuple(options.get("reserved", ())))
 
 
 def marks(tokenizer: Any) -> frozenset[int]:

@@ -107,16 +107,21 @@ def _key(row: Mapping[str, Any]) -> tuple[str, int, int]:
 
 def encoded(image: Image.Image) -> tuple[bytes, str]:
     """A picture for the page, nothing but its pixels: PNG when small, else JPEG; one channel where all are grey."""
-    plain = Image.new("RGB", image.size)
-    plain.paste(image)  # leaves EXIF and other remarks behind
-    if max(plain.size) > LONGEST:
-        plain.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    red, green, blue = plain.split()
-    if red.tobytes() == green.tobytes() == blue.tobytes():
-        plain = red
+    if max(image.size) > LONGEST:
+        image = image.copy()
+        image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    plain = _bare(image)
     buffer = io.BytesIO()
     if plain.width * plain.height <= SMALL:
         plain.save(buffer, "PNG")
         return buffer.getvalue(), "image/png"
     plain.save(buffer, "JPEG", quality=88, subsampling=0)
     return buffer.getvalue(), "image/jpeg"
+
+
+def _bare(image: Image.Image) -> Image.Image:
+    """The pixels of an RGB picture without EXIF and other remarks; as one channel where the three are alike."""
+    red = image.getchannel(0).tobytes()
+    if all(image.getchannel(other).tobytes() == red for other in (1, 2)):
+        return Image.frombytes("L", image.size, red)
+    return Image.frombytes("RGB", image.size, image.tobytes())

@@ -1,16 +1,32 @@
-"""A picture with a map over it and boxes: what every figure of a sample is made of."""
+"""A picture with a map over it, as pixels: what every figure of a sample is made of.
+
+A cell is as opaque as it is bright, so that the picture, in its own colours and brightness, shows elsewhere.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.patches import Rectangle
+from matplotlib import colormaps
 from numpy.typing import NDArray
+from PIL import Image
 
-BOX = "#56B4E9"
-MARGIN = "#3a3a3a"
+MARGIN = (0x3A, 0x3A, 0x3A)
 """Padding: what the model saw beside the picture."""
+NOTHING = (0xBB, 0xBB, 0xBB)
+"""In place of a picture that is not there."""
 OPACITY = 0.8
+HIDDEN = (20 / 255, 20 / 255, 40 / 255, 0.8)
+"""Over tokens that a method hid from the model."""
+RELATIVE = "attention relative to the general prompt's"
+"""What most maps are."""
+CAP = 100.0
+"""Times the general prompt's attention from which a token is drawn alike: against a vanishing general map the quotient
+has no bound, and one such token would leave all others clear."""
+Pixels = NDArray[np.uint8]
+"""[height, width, 3]"""
+Box = tuple[float, float, float, float]
+"""Left, upper, right, lower; in pixels of the stored picture."""
 
 
 def share(heat: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -20,6 +36,27 @@ def share(heat: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
         scaled = values / top if top > 0 else np.where(np.isposinf(values), np.inf, 0.0)
     return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0), 0, 1)
+
+
+def coloured(heat: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Colour and opacity, 0 to 1, of each cell of a map: [..., 4]."""
+    bright = share(heat)
+    colours: NDArray[np.float64] = colormaps["inferno"](bright)
+    colours[..., 3] = OPACITY * bright**0.7
+    return colours
+
+
+def peak(heat: NDArray[np.floating[Any]], cap: float = np.inf) -> str:
+    """The greatest finite value of a map in words; `over` it where a value is infinite or was cut at `cap`."""
+    top = heat[np.isfinite(heat)].max(initial=0.0)
+    return f"{'over ' if top >= cap or np.isposinf(heat).any() else ''}{top:.3g}"
+
+
+def veil(kept: NDArray[Any]) -> NDArray[np.float64]:
+    """Colour and opacity of each cell of a mask that is above 0 where the model saw: [rows, cols, 4]."""
+    found = np.zeros((*kept.shape, 4))
+    found[kept == 0] = HIDDEN
+    return found
 
 
 def padded_peak(heat: NDArray[np.floating[Any]], size: tuple[int, int], grid_box: Sequence[float]) -> bool:
@@ -34,33 +71,47 @@ def padded_peak(heat: NDArray[np.floating[Any]], size: tuple[int, int], grid_box
     return not (0 <= x <= size[0] and 0 <= y <= size[1])
 
 
-def panel(
-    axis: Any,
-    picture: Any,
-    heat: NDArray[np.floating[Any]] | None,
-    size: tuple[int, int],
-    grid_box: Sequence[float] | None,
-    boxes: Sequence[Sequence[float]],
-    padding: bool = False,
-) -> None:
-    """Draw a map [rows, cols] over a picture (an array of pixels, or None) of a size (width, height), in its pixels.
-    The grid covers `grid_box`; boxes are dashed. A cell is as opaque as it is bright: the picture shows elsewhere. The
-    padding is shown, as a dark margin, where a map's peak lies in it or with `padding`."""
+def seen(size: tuple[int, int], grid_box: Sequence[float] | None, padding: bool) -> Box:
+    """What a panel shows: the picture of (width, height), or with `padding` all that the model saw of it, too."""
     width, height = size
-    if picture is not None:
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
-    xlim, ylim = (0.0, float(width)), (float(height), 0.0)
-    if grid_box is not None:
-        x0, y0, x1, y1 = grid_box
-        if heat is not None:
-            bright = share(heat)
-            own = {"cmap": "inferno", "vmin": 0, "vmax": 1, "alpha": OPACITY * bright**0.7}
-            axis.imshow(bright, **own, interpolation="nearest", extent=(x0, x1, y1, y0))
-        if padding or (heat is not None and padded_peak(heat, size, grid_box)):
-            xlim, ylim = (min(0, x0), max(width, x1)), (max(height, y1), min(0, y0))
-            axis.set_facecolor(MARGIN)
-    for left, upper, right, lower in boxes:
-        axis.add_patch(Rectangle((left, upper), right - left, lower - upper, fill=False, ec=BOX, ls="--", lw=1.2))
-    axis.set(xlim=xlim, ylim=ylim, xticks=[], yticks=[])
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(True)
+    if grid_box is None or not padding:
+        return (0.0, 0.0, float(width), float(height))
+    x0, y0, x1, y1 = grid_box
+    return (min(0.0, x0), min(0.0, y0), max(float(width), x1), max(float(height), y1))
+
+
+def laid(
+    picture: Pixels | None,
+    size: tuple[int, int],
+    view: Box,
+    shape: tuple[int, int],
+    cells: NDArray[np.float64] | None = None,
+    grid_box: Sequence[float] | None = None,
+) -> Pixels:
+    """Pixels of a `shape` (across, down) that show `view`: the margin, the picture in its place, and over both the
+    cells [rows, cols, 4] of a map that covers `grid_box`. `picture`: at any resolution; None: there is none."""
+    across, down = shape
+    scale = across / (view[2] - view[0]), down / (view[3] - view[1])
+    plain = Image.new("RGB", (1, 1), NOTHING) if picture is None else Image.fromarray(picture)
+    place = [round((at - view[axis]) * scale[axis]) for at, axis in ((0, 0), (0, 1), (size[0], 0), (size[1], 1))]
+    canvas = Image.new("RGB", shape, MARGIN)
+    extent = (max(1, place[2] - place[0]), max(1, place[3] - place[1]))
+    canvas.paste(plain.resize(extent, Image.Resampling.BOX), (place[0], place[1]))
+    shown: Pixels = np.array(canvas)
+    if cells is None or grid_box is None:
+        return shown
+    rows, cols = cells.shape[:2]
+    row, high = _under(down, view[1], scale[1], grid_box[1], grid_box[3], rows)
+    col, wide = _under(across, view[0], scale[0], grid_box[0], grid_box[2], cols)
+    over = cells[row][:, col]
+    share_of = (over[..., 3] * np.outer(high, wide))[..., None]
+    return np.rint(shown * (1 - share_of) + 255 * over[..., :3] * share_of).astype(np.uint8)
+
+
+def _under(
+    pixels: int, start: float, scale: float, low: float, high: float, cells: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The cell of a grid from `low` to `high` that each pixel's middle lies in, and whether it lies in any."""
+    at = (start + (np.arange(pixels) + 0.5) / scale - low) / (high - low) * cells
+    inside = (at >= 0) & (at < cells)
+    return np.clip(at, 0, cells - 1).astype(np.int64), inside

@@ -14,14 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vgtool.grounding.metrics import relative_attention
+from vgtool.reporting.heat import CAP
 from vgtool.reporting.inputs import Source
 from vgtool.reporting.pack import RUNS, Pack
 from vgtool.runs.store import Store
 
 BATCH = 64
-CAP = 100.0
-"""Times the general prompt's attention from which a token is drawn alike: against a vanishing general map the quotient
-has no bound, and one such token would leave all others clear."""
 MAPS = ("sample_id", "grid_rows", "grid_cols", "attention", "general_attention")
 MASKS = ("sample_id", "method", "grid_rows", "grid_cols", "kept", "triage")
 Place = dict[str, Any]
@@ -104,9 +102,9 @@ def heat(one: Source, pack: Pack, tick: Callable[[], None] = lambda: None) -> di
         maps = both_maps(row)
         if maps is None or row["sample_id"] in found:
             continue
-        quotient = relative_attention(*maps)
-        capped = (quotient > CAP).sum(-1)
-        relative, relative_top = levels(np.minimum(quotient, CAP))
+        quotient = relative_attention(*maps, np.float32)  # of maps that are kept so, and shown in 256 steps
+        capped = np.count_nonzero(quotient > CAP, -1)
+        relative, relative_top = levels(np.minimum(quotient, CAP, out=quotient))
         own, own_top = levels(maps[0])
         found[row["sample_id"]] = {
             "at": pack.add(relative.tobytes() + own.tobytes(), RUNS),
@@ -122,14 +120,19 @@ def heat(one: Source, pack: Pack, tick: Callable[[], None] = lambda: None) -> di
 
 def levels(values: np.ndarray) -> tuple[np.ndarray, list[float | None]]:
     """Each row as bytes, 255 at its greatest finite value, and these values. None: nothing finite above 0."""
-    known = np.isfinite(values)
-    whole = known.all()
-    filled = np.maximum(values if whole else np.where(known, values, 0), 0)
-    top = filled.max(-1, keepdims=True)
-    scale = np.divide(255, top, out=np.zeros_like(top), where=top > 0)
-    steps = np.rint(filled * scale).astype(np.uint8)
-    steps = steps if whole else np.where(np.isposinf(values), np.uint8(255), steps)
-    return steps, [number(t) if t > 0 else None for t in top[:, 0].tolist()]
+    top = values.max(-1, keepdims=True)
+    if whole := bool(np.isfinite(top).all()):  # a maximum tells of every NaN and +inf
+        filled = values
+    else:
+        filled = np.where(np.isfinite(values), values, 0)
+        top = filled.max(-1, keepdims=True)
+    steps = filled * np.divide(255, top, out=np.zeros_like(top), where=top > 0)
+    np.maximum(steps, 0, out=steps)
+    np.rint(steps, out=steps)
+    found = steps.astype(np.uint8)
+    if not whole:
+        found[np.isposinf(values)] = 255
+    return found, [number(t) if t > 0 else None for t in top[:, 0].tolist()]
 
 
 def visible(kept: np.ndarray, tokens: int) -> np.ndarray:

@@ -10,8 +10,9 @@ from matplotlib import colormaps
 
 from vgtool.reporting.album import Pictures
 from vgtool.reporting.details import details
+from vgtool.reporting.heat import CAP
 from vgtool.reporting.inputs import Family
-from vgtool.reporting.maps import CAP, heat, masks
+from vgtool.reporting.maps import heat, masks
 from vgtool.reporting.pack import Pack
 from vgtool.reporting.steps import Steps
 

@@ -41,8 +41,17 @@ def answered(rival, question, image):
         return None
 
 
+def taken(one, prompt):
+    """Its ids; None for a prompt that spells the image token, which some originals fail on."""
+    try:
+        return one.ids(prompt)
+    except (RuntimeError, ValueError, IndexError) as error:
+        print(f"{prompt!r}: {error}", file=sys.stderr)
+        return None
+
+
 def layout(one, cases, work):
-    ids, rows, arrays = [one.ids(prompt) for prompt in cases["prompts"]], [], {}
+    ids, rows, arrays = [taken(one, prompt) for prompt in cases["prompts"]], [], {}
     for image in dict.fromkeys(case["image"] for case in cases["cases"]):
         arrays[f"pixels {image}"] = one.pixels(work / image).float().numpy()
     for case in cases["cases"]:

@@ -17,8 +17,8 @@ TOKENS = 32
 class Chat:
     """A processor of Qwen's kind: ids with a token for each part of the image."""
 
-    def __init__(self, model, processor):
-        self.model, self.processor = model, processor
+    def __init__(self, model, processor, **settings):
+        self.model, self.processor, self.settings = model, processor, settings
         self.token = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
 
     def given(self, prompt, image):
@@ -40,7 +40,7 @@ class Chat:
 
     def answer(self, prompt, image):
         given = self.given(prompt, Image.open(image))
-        out = self.model.generate(**given, max_new_tokens=TOKENS, do_sample=False)
+        out = self.model.generate(**given, max_new_tokens=TOKENS, do_sample=False, **self.settings)
         made = out[:, given["input_ids"].shape[1] :]
         return self.processor.batch_decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=False)[0]
 
@@ -69,7 +69,13 @@ def qwen(folder, cases, checkout):
 
 def citrus(folder, cases, checkout):
     """Citrus-V, its parts that segment replaced by nothing (they need packages and weights of their own)."""
-    from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+    from transformers import (
+        AutoTokenizer,
+        GenerationConfig,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
 
     class Nothing(torch.nn.Module):
         def __init__(self, **settings):
@@ -101,4 +107,5 @@ def citrus(folder, cases, checkout):
             text = processor.apply_chat_template(said(prompt, image), add_generation_prompt=True)
             return processor(images=[image], text=[text], return_tensors="pt")
 
-    return Citrus(model.mllm, processor)
+    read = GenerationConfig.from_pretrained(folder)  # as the copy of ms-swift does that it is served with
+    return Citrus(model.mllm, processor, generation_config=read)

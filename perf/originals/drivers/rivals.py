@@ -93,7 +93,7 @@ def adaptvis(folder, cases, checkout):
             weight = settings["weight1"] if sure < settings["threshold"] else settings["weight2"]
             output = model.generate(**single_input, keys=keys, weight=weight, **common)
         made = output["sequences"][0][len(single_input["input_ids"][-1]) :]
-        return processor.decode(made, skip_special_tokens=True)
+        return processor.decode(made, skip_special_tokens=True), float(sure)
 
     return answer
 

@@ -52,7 +52,7 @@ def laid_out(figure: Figure) -> None:
     if engine is not None:
         for _ in range(2):
             engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
 
 
 def drawings(

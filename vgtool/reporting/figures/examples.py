@@ -5,30 +5,28 @@ each image once. Only for a report that may hold pictures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap
-from PIL import Image
 
 from vgtool.reporting.album import Album, Pictures
-from vgtool.reporting.figures.style import COLUMN, PAGE, Drawn, panels, wrapped
-from vgtool.reporting.heat import OPACITY, padded_peak, panel
+from vgtool.reporting.figures.style import COLUMN, PAGE, Drawn, wrapped
+from vgtool.reporting.heat import CAP, RELATIVE, coloured, padded_peak, peak
 from vgtool.reporting.inputs import Source
-from vgtool.reporting.maps import CAP, relative_maps
+from vgtool.reporting.maps import relative_maps
+from vgtool.reporting.mosaic import Bar, Tile, column, mosaic
 from vgtool.scoring.grounding import stacked
 
 ACROSS = 4
 """Samples a row; there are two rows."""
 LAYERS = 5
 """Layers of one sample."""
-PIXELS = 320
-"""Longest side of a picture: what 220 dpi can show."""
-SMALL = 240
-"""The same where six stand side by side."""
+PIXELS = 740
+"""Longest side of a picture: what a column can show."""
+SIZE = 6.5
+"""Points of the text beside a picture."""
 
 
 def examples(probes: Sequence[Source], pictures: Pictures) -> Iterator[Drawn]:
@@ -70,72 +68,58 @@ def pixels(album: Album, rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndar
     return found
 
 
-def heat_bar(figure: Any, axes: Any, text: str) -> None:
-    """The colours of the heat as they lie over a white picture."""
-    steps = np.linspace(0, 1, 256)
-    alpha = (OPACITY * steps**0.7)[:, None]
-    colours = colormaps["inferno"](steps)[:, :3] * alpha + (1 - alpha)
-    bar = figure.colorbar(ScalarMappable(cmap=ListedColormap(colours)), ax=axes, shrink=0.7, aspect=30, pad=0.01)
-    bar.set_ticks([0, 1], labels=["0", "peak"])
-    bar.set_label(text)
-
-
 def _looked(row: Mapping[str, Any], heat: np.ndarray, layer: int) -> str:
     """Below a panel: what its colours mean, and a peak that is beside the picture."""
     ratio = row["layer_ratio"][layer]
     known = "none" if ratio is None or not np.isfinite(ratio) else f"{ratio:.2f}"
-    top = heat[np.isfinite(heat)].max(initial=0.0)
-    peak = f"peak {'over ' if top >= CAP else ''}{top:.3g}"
     beside = "\nin the padding" if padded_peak(heat, (row["width"], row["height"]), row["grid_box"]) else ""
-    return f"ratio {known}\n{peak}{beside}"
+    return f"ratio {known}\npeak {peak(heat, CAP)}{beside}"
 
 
 def example(one: Source, layer: int, samples: Sequence[tuple[Mapping[str, Any], np.ndarray, Any]]) -> Drawn:
     """Picture, relative attention at the best layer and boxes of the samples at both ends."""
     half = -(-len(samples) // 2)
-    down, across = min(2, len(samples)), max(half, 3) if len(samples) > 1 else 1
-    width = PAGE if across > 1 else COLUMN
-    figure, axes = panels(width, down * (0.93 * width / across + 0.45), down, across)
-    places = [*axes[0][:half], *axes[-1][: len(samples) - half]]
-    for axis, (row, heat, picture) in zip(places, samples, strict=True):
-        sample(axis, row, heat, picture)
-        axis.set_title(wrapped(row["question"], 0.88 * width / across, 6.5), fontsize=6.5)
-        axis.set_xlabel(_looked(row, heat, layer), fontsize=6.5)
-    hide(axes, places)
-    heat_bar(figure, axes, "attention relative to the general prompt's")
+    across = half if half > 1 else len(samples)
+    width = PAGE if across > 2 else COLUMN
+    tiles = []
+    for row, heat, picture in samples:
+        question = wrapped(row["question"], 0.95 * column(width, across), SIZE)
+        tiles.append(tile(row, picture, heat, above=question, below=_looked(row, heat, layer)))
+    figure = mosaic([tiles[at : at + across] for at in range(0, len(tiles), across)], width, SIZE, Bar(RELATIVE))
     caption = f"Samples of {one.name}: relative attention at layer {layer}, each panel to its own peak, boxes dashed."
-    said = "Above: the highest attention ratios; below: the lowest; each image once."
-    return Drawn(f"examples-{one.number}", f"{caption} {said}", figure)
+    first, last = ("Left", "right") if across == len(samples) else ("Above", "below")
+    said = f" {first}: the highest attention ratios; {last}: the lowest; each image once." if len(samples) > 1 else ""
+    return Drawn(f"examples-{one.number}", caption + said, figure)
 
 
 def depth(one: Source, best: int, samples: Sequence[tuple[Mapping[str, Any], np.ndarray, Any]]) -> Drawn:
     """The same for few samples at several layers, from the first to the last and the best among them."""
     shown = spread(samples[0][1], best)
-    figure, axes = panels(PAGE, len(samples) * (PAGE / (len(shown) + 1.5) + 0.4) + 0.2, len(samples), len(shown) + 1)
-    for line, (row, heat, picture) in zip(axes, samples, strict=True):
+    wide = 0.95 * column(PAGE, len(shown) + 1)
+    rows = []
+    for row, heat, picture in samples:
         size = (row["width"], row["height"])
         padding = any(padded_peak(heat[layer], size, row["grid_box"]) for layer in shown)
-        picture = smaller(picture)
-        sample(line[0], row, None, picture, padding)
-        line[0].set_xlabel(wrapped(row["question"], 0.8 * PAGE / (len(shown) + 1.5), 6, 3), fontsize=6)
-        for axis, layer in zip(line[1:], shown, strict=True):
-            sample(axis, row, heat[layer], picture, padding)
-            axis.set_xlabel(_looked(row, heat[layer], layer), fontsize=6)
-    for axis, layer in zip(axes[0][1:], shown, strict=True):
-        axis.set_title(f"layer {layer}{' (best)' if layer == best else ''}", fontsize=7)
-    heat_bar(figure, axes, "relative attention")
+        first = tile(row, picture, padding=padding, below=wrapped(row["question"], wide, SIZE, 3))
+        rest = [tile(row, picture, heat[at], padding=padding, below=_looked(row, heat[at], at)) for at in shown]
+        rows.append([first, *rest])
+    names = [f"layer {layer}{' (best)' if layer == best else ''}" for layer in shown]
+    rows[0] = [rows[0][0], *(replace(one, above=name) for one, name in zip(rows[0][1:], names, strict=True))]
     caption = f"Samples of {one.name} by layer: relative attention, each panel to its own peak, boxes dashed."
     said = f"Layer {best} has the lowest mean KL. The highest attention ratios there, then the lowest."
+    figure = mosaic(rows, PAGE, SIZE, Bar(RELATIVE))
     return Drawn(f"depth-{one.number}", f"{caption} {said}", figure)
 
 
-def smaller(picture: Any) -> Any:
-    """A picture [H, W, 3] at SMALL pixels a side, or None."""
-    if picture is None or max(picture.shape[:2]) <= SMALL:
-        return picture
-    image = Image.fromarray(picture)
-    image.thumbnail((SMALL, SMALL))
-    return np.asarray(image)
+def tile(
+    row: Mapping[str, Any], picture: Any, heat: np.ndarray | None = None, *, padding: bool = False, **texts: str
+) -> Tile:
+    """A panel of a sample: its picture, a map over it and its boxes; the padding, too, where the map's peak lies."""
+    size, grid_box = (row["width"], row["height"]), row["grid_box"]
+    if heat is None:
+        return Tile(picture, size, grid_box, None, row["boxes"], padding, **texts)
+    padding |= padded_peak(heat, size, grid_box)
+    return Tile(picture, size, grid_box, coloured(heat), row["boxes"], padding, **texts)
 
 
 def spread(maps: np.ndarray, best: int) -> list[int]:
@@ -148,18 +132,3 @@ def spread(maps: np.ndarray, best: int) -> list[int]:
         inner = chosen[1:-1]
         chosen[1 + int(np.abs(inner - best).argmin())] = best
     return sorted({*chosen.tolist()})
-
-
-def sample(
-    axis: Any, row: Mapping[str, Any], heat: np.ndarray | None, picture: Any, padding: bool = False
-) -> None:
-    """One panel: the picture, or that there is none."""
-    if picture is None:
-        axis.set_facecolor("#bbbbbb")
-    panel(axis, picture, heat, (row["width"], row["height"]), row["grid_box"], row["boxes"], padding)
-
-
-def hide(axes: Any, used: Sequence[Any]) -> None:
-    """Take away the panels that nothing was drawn in."""
-    for axis in axes.ravel():
-        axis.set_visible(any(axis is one for one in used))

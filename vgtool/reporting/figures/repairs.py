@@ -4,20 +4,23 @@ Which samples are drawn is a matter of chance, from the seed; each image once. O
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from vgtool.reporting.album import Pictures
-from vgtool.reporting.figures.examples import hide, pixels, sample
-from vgtool.reporting.figures.style import PAGE, Drawn, label, panels, wrapped
+from vgtool.reporting.figures.examples import SIZE, pixels, tile
+from vgtool.reporting.figures.style import COLUMN, PAGE, Drawn, label, wrapped
+from vgtool.reporting.heat import veil
 from vgtool.reporting.inputs import Family, Source
 from vgtool.reporting.maps import MASKS, heavy_rows, visible
+from vgtool.reporting.mosaic import Tile, column, mosaic
 
 PAIRS = 2
 """Samples a row, each before and after: one row that was fixed, one that was broken."""
-HIDDEN = (20 / 255, 20 / 255, 40 / 255, 0.8)
 
 
 def repairs(families: Sequence[Family], pictures: Pictures, seed: int) -> Iterator[Drawn]:
@@ -36,8 +39,8 @@ def repair(one: Source, pictures: Pictures, seed: int) -> Drawn | None:
             continue
         chosen = {kind: ids[:PAIRS] for kind, ids in changed(one, method, seed).items()}
         kept = _kept(one, method, {name for ids in chosen.values() for name in ids})
-        shown = [[name for name in ids if name in kept] for ids in chosen.values()]
-        if any(shown):
+        found = {kind: [name for name in ids if name in kept] for kind, ids in chosen.items()}
+        if shown := {kind: ids for kind, ids in found.items() if ids}:
             return _drawn(one, method, shown, kept, pictures)
     return None
 
@@ -66,34 +69,29 @@ def _kept(one: Source, method: str, ids: set[str]) -> dict[str, np.ndarray]:
 
 
 def _drawn(
-    one: Source, method: str, shown: Sequence[Sequence[str]], kept: Mapping[str, np.ndarray], pictures: Pictures
+    one: Source, method: str, shown: Mapping[str, Sequence[str]], kept: Mapping[str, np.ndarray], pictures: Pictures
 ) -> Drawn:
     rows = one.run.rows.filter(pl.col("sample_id").is_in(list(kept)))
     answers = {(row["sample_id"], row["method"]): row for row in rows.iter_rows(named=True)}
     scans = pixels(pictures.of(one), [answers[name, method] for name in kept])
-    figure, axes = panels(PAGE, 2 * (0.93 * PAGE / 4 + 0.5), 2, 2 * PAIRS)
-    used = []
-    for line, ids in zip(axes, shown, strict=True):
-        for at, name in enumerate(ids):
-            before, after = line[2 * at : 2 * at + 2]
-            used += [before, after]
-            for axis, called in ((before, "baseline"), (after, method)):
-                row = answers[name, called]
-                sample(axis, row, None, scans[name])
-                text = wrapped(f"{label(called, 24)}: {row['answer']} ({row['outcome']})", 0.9 * PAGE / 4, 6.5, 3)
-                axis.set_xlabel(text, fontsize=6.5)
-            before.set_title(wrapped(answers[name, method]["question"], 0.9 * PAGE / 4, 6.5, 3), fontsize=6.5)
-            _hide_tokens(after, answers[name, method], kept[name])
-    hide(axes, used)
+    across = 2 * max(map(len, shown.values()))
+    width = PAGE if across > 2 else COLUMN
+    wide = 0.95 * column(width, across)
+
+    def panel(name: str, called: str, **more: Any) -> Tile:
+        row = answers[name, called]
+        said = wrapped(f"{label(called, 24)}: {row['answer']} ({row['outcome']})", wide, SIZE, 3)
+        return replace(tile(row, scans[name], below=said), **more)
+
+    lines = []
+    for ids in shown.values():
+        pairs = (
+            (panel(name, "baseline", above=wrapped(answers[name, method]["question"], wide, SIZE, 3)),
+             panel(name, method, cells=veil(kept[name])))
+            for name in ids
+        )  # fmt: skip
+        lines.append(list(chain.from_iterable(pairs)))
     caption = f"Before and after {method}, {one.name}: the picture with its boxes, and what the method left visible."
-    said = "Above: answers that it fixed; below: answers that it broke; drawn by chance, each image once."
-    return Drawn(f"repairs-{one.number}", f"{caption} {said}", figure)
-
-
-def _hide_tokens(axis: Any, row: Mapping[str, Any], seen: np.ndarray) -> None:
-    x0, y0, x1, y1 = row["grid_box"]
-    veil = np.zeros((*seen.shape, 4))
-    veil[seen == 0] = HIDDEN
-    limits = axis.get_xlim(), axis.get_ylim()
-    axis.imshow(veil, extent=(x0, x1, y1, y0), interpolation="nearest")
-    axis.set(xlim=limits[0], ylim=limits[1])
+    above = "Above: answers that it fixed; below: answers that it broke"
+    said = f"{above if len(shown) > 1 else f'Answers that it {next(iter(shown))}'}; drawn by chance, each image once."
+    return Drawn(f"repairs-{one.number}", f"{caption} {said}", mosaic(lines, width, SIZE))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vgtool.reporting.inputs import Source
+from vgtool.reporting.mosaic import DPI
 
 COLUMN, PAGE = 3.35, 7.0
 """Widths of one column and of both, inches."""
@@ -37,8 +38,6 @@ STYLE: Any = {
     "text.parse_math": False,
     "figure.facecolor": "white",
 }
-DPI = 220
-"""Of the PNG files; figures are laid out for it."""
 LINE = 0.15
 """Inches of a line of a legend."""
 LETTER = 0.6 / 72
