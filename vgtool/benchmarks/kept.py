@@ -83,8 +83,8 @@ def _table(rows: Collected, columns: Columns) -> "pa.Table":
     """A row a sample; a block lies with its first one."""
     import pyarrow as pa
 
-    facts = {"rejected": [asdict(one) for one in rows.rejected], "digest": rows.digest, "counts": dict(rows.counts)}
-    facts |= {"missing": rows.missing, "files": [*rows.files], "notes": [*rows.notes]}
+    facts: dict[str, Any] = {"rejected": [asdict(one) for one in rows.rejected], "digest": rows.digest}
+    facts |= {"counts": {**rows.counts}, "missing": rows.missing, "files": [*rows.files], "notes": [*rows.notes]}
     blocks: list[bytes | None] = [None] * len(columns.ids)
     blocks[::BLOCK] = columns.blocks
     found = {"id": pa.array(columns.ids), "block": pa.array(blocks), "length": pa.array(columns.lengths)}
