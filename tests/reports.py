@@ -130,7 +130,7 @@ def build(runs: Sequence[Path], out: Path, **other: Any) -> Path:
 
 def plain(runs: Sequence[Path], out: Path, **other: Any) -> Path:
     """The report without its figures, which take longest."""
-    with patch.object(page, "draw", lambda given, out, say: []):
+    with patch.object(page, "draw", lambda given, out, workers, say: []):
         return build(runs, out, **other)
 
 

@@ -7,7 +7,7 @@ import hard
 import numpy as np
 import polars as pl
 import pytest
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 from reports import LAYERS, METHODS, build, own_benchmark, pair, probed, refined, store
@@ -19,10 +19,11 @@ from vgtool.reporting.figures.ablation import ablation, sweeps
 from vgtool.reporting.figures.accuracy import accuracy
 from vgtool.reporting.figures.draw import drawings
 from vgtool.reporting.figures.examples import examples
+from vgtool.reporting.figures.files import styled
 from vgtool.reporting.figures.heads import head_map, ringed
 from vgtool.reporting.figures.layers import layers
 from vgtool.reporting.figures.repairs import changed, repairs
-from vgtool.reporting.figures.style import COLOURS, COLUMN, MARKERS, PAGE, STYLE, label, series, spaced, wrapped
+from vgtool.reporting.figures.style import COLOURS, COLUMN, MARKERS, PAGE, label, series, spaced, wrapped
 from vgtool.reporting.heat import RELATIVE, laid, padded_peak, veil
 from vgtool.reporting.inputs import Source, families, sources
 from vgtool.reporting.maps import levels
@@ -287,7 +288,7 @@ def test_no_text_of_a_hard_case_lies_over_text_lines_or_bars(case: str, tmp_path
     found, frame = read(runs)
     kept = os.environ.get("VGTOOL_SCREENSHOTS")
     grouped, pictures = families(found), Pictures()
-    with rc_context(STYLE):
+    with styled():
         drawn = [*drawings(found, grouped, frame, None, 0), *examples(found, pictures), *repairs(grouped, pictures, 0)]
         for one in drawn:
             assert hard.faults(one.figure) == [], one.stem

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from vgtool.reporting import fonts
 from vgtool.reporting.figures.draw import draw
 from vgtool.reporting.figures.style import Drawn
+from vgtool.reporting.workers import Workers
 
 
 def labelled(text: str) -> Figure:
@@ -39,6 +40,6 @@ def test_a_figure_says_in_its_caption_what_it_could_not_draw_and_warns_of_nothin
 ) -> None:
     monkeypatch.setattr(fonts, "OTHERS", ())
     given = (Drawn(stem, "Accuracy.", labelled(text)) for stem, text in (("a", "肝脏"), ("b", "liver")))
-    told, plain = (one.caption for one in draw(given, tmp_path))
+    told, plain = (one.caption for one in draw(given, tmp_path, Workers(0)))
     assert told.startswith("Accuracy. No installed font has 肝脏, drawn as boxes") and plain == "Accuracy."
     assert (tmp_path / "a.pdf").is_file()

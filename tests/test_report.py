@@ -36,7 +36,8 @@ from scipy.stats import binomtest
 
 from vgtool.reporting import details, samples, steps
 from vgtool.reporting.album import Pictures
-from vgtool.reporting.inputs import families, sources, without_folders
+from vgtool.reporting.inputs import families, sources
+from vgtool.reporting.paths import without_folders
 from vgtool.scoring.frame import TABLES
 from vgtool.scoring.score import score
 from vgtool.scoring.views import view

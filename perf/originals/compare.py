@@ -3,8 +3,10 @@
     python perf/originals/compare.py LAYOUT --checkout DIR --python PYTHON [--kind no-prefix] [--prompts 200]
 DIR: a clone of the repository, whose code is run; PYTHON: an interpreter with what it asks for (versions in
 docs/models.md). Ids are compared for every prompt, or counted as refused by name; pixels of 3 shapes of image, each
-grey, colour and transparent; logits and attention (last row to the image, every layer and head) of every prompt on
-each of them; greedy answers once a prompt, through `vgtool refine`. Nothing is fetched. Prints one JSON object.
+grey, colour and transparent; logits and attention (last row to the image, every layer and head) of every prompt on one
+of these nine images in turn, and of the first `--everywhere` prompts on each of them (the ids around the image do not
+depend on it, and how many tokens it takes shows in the attention); greedy answers once a prompt, through
+`vgtool refine`. Nothing is fetched. Prints one JSON object.
 """
 
 import argparse
@@ -43,6 +45,8 @@ def main() -> None:
     parser.add_argument("--python", required=True)
     parser.add_argument("--kind", default="plain", choices=KINDS, help="how tokenizer.model was trained")
     parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--everywhere", type=int, default=24, help="prompts that are seen on every image")
+    parser.add_argument("--ids", action="store_true", help="ids alone")
     parser.add_argument("--keep", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -50,9 +54,9 @@ def main() -> None:
         work.mkdir(exist_ok=True, parents=True)
         layout = LAYOUTS[args.layout]
         layout.write(work / layout.spec.name, KINDS[args.kind])
-        cases = written(work, layout, args.prompts)
+        cases = written(work, layout, args.prompts, args.everywhere, args.ids)
         original(layout.driver, args.python, args.checkout, work)
-        found = compared(work, layout, cases) | answers(work, layout, cases)
+        found = compared(work, layout, cases) | ({} if args.ids else answers(work, layout, cases))
     print(json.dumps({"layout": args.layout, "tokenizer": args.kind, **found}))
 
 
@@ -78,14 +82,16 @@ def pictures(work: Path, shapes: dict[str, tuple[int, int]], modes: dict[str, st
     return names
 
 
-def written(work: Path, layout: Layout, count: int) -> dict[str, Any]:
+def written(work: Path, layout: Layout, count: int, everywhere: int, bare: bool) -> dict[str, Any]:
     images, asked = pictures(work, SHAPES), prompts(count)
     cases = [
-        {"prompt": at, "image": image, "turn": images.index(image) == at % len(images)}
+        {"prompt": at, "image": image, "turn": turn}
         for at in range(count)
-        for image in images
+        for image in ([] if bare else images)
+        if (turn := image == images[at % len(images)]) or at < everywhere
     ]
-    dressed(work, asked, [case for case in cases if case["turn"]])
+    if cases:
+        dressed(work, asked, [case for case in cases if case["turn"]])
     value = {"folder": layout.spec.name, "prompts": asked, "cases": cases, **layout.facts}
     (work / "cases.json").write_text(json.dumps(value))
     return value

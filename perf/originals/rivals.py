@@ -4,7 +4,8 @@
 DIR: a clone of the rival's repository, whose code is run; PYTHON: an interpreter with what it asks for (versions in
 docs/method.md). Each prompt once, on one of nine images in turn (six opaque ones of a native layout), under the
 settings of the released code; vgtool's answers come from `vgtool refine`. How often the method changed the baseline's
-answer says whether it was tried at all. Prints one JSON object.
+answer says whether it was tried at all; so does how far it moved the first token's probability, which AdaptVis' and
+ViCrop's code give too. Prints one JSON object.
 """
 
 import argparse
@@ -27,7 +28,9 @@ SYSTEM = (
     "and polite answers to the user's questions."
 )
 SHAPES = {"wide": (784, 560), "tall": (504, 840), "square": (700, 700)}
-"""Sides of whole cells of Qwen's, and larger than ViCrop's windows."""
+"""Larger than ViCrop's windows."""
+FEWER = {"wide": (560, 420), "tall": (392, 588), "square": (476, 476)}
+"""The same in fewer cells, for a model whose tokens grow with its image: whole cells of Qwen's."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Rival:
     """The same for the released code, as its command line has them."""
     processor: dict[str, Any] = field(default_factory=dict)
     """What its version of transformers wants in processor_config.json."""
+    shapes: dict[str, tuple[int, int]] = field(default_factory=lambda: SHAPES)
     modes: dict[str, str] = field(default_factory=lambda: MODES)
     factors: dict[str, float] = field(default_factory=dict)
     """Random weights, by the end of their name, times so much: what makes the method's own choices fall both ways."""
@@ -84,7 +88,7 @@ RIVALS = {
     "vicrop-qwen": Rival(
         "rivals.vicrop_qwen",
         known("", "qwen2.5-vl-3b-vicrop", lambda at, **kind: checkpoints.qwen(at, kind="qwen2_5_vl")),
-        "vicrop", 36, modes=OPAQUE,
+        "vicrop", 36, shapes=FEWER, modes=OPAQUE,
         factors={"v_proj.bias": 0.0, "o_proj.weight": 3.0, "down_proj.weight": 0.3, "merger.mlp.2.weight": 10.0},
     ),
 }  # fmt: skip
@@ -105,7 +109,7 @@ def main() -> None:
         folder = work / rival.layout.spec.name
         rival.layout.write(folder, {}, rival.layers)
         told(folder, rival)
-        asked, images = prompts(args.prompts), pictures(work, SHAPES, rival.modes)
+        asked, images = prompts(args.prompts), pictures(work, rival.shapes, rival.modes)
         cases: list[dict[str, Any]] = [{"prompt": at, "image": images[at % len(images)]} for at in range(len(asked))]
         dressed(work, asked, cases)
         value = {"folder": folder.name, "cases": cases, "settings": rival.settings}
@@ -139,25 +143,31 @@ def told(folder: Path, rival: Rival) -> None:
 def compared(work: Path, asked: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     theirs = json.loads((work / "rival.json").read_text())
     own = {int(row["sample_id"]): row for row in rows if row["method"] != "baseline"}
-    base = {int(row["sample_id"]): row["answer"] for row in rows if row["method"] == "baseline"}
+    base = {int(row["sample_id"]): row for row in rows if row["method"] == "baseline"}
     refused: dict[str, int] = {}
     equal = changed = 0
-    other = []
+    other, apart, moved = [], [], []
     for at, row in own.items():
         if row["error"] is not None:
             name = row["error"].split(":")[0]
             refused[name] = refused.get(name, 0) + 1
             continue
-        wanted = theirs[at][0] if isinstance(theirs[at], list) else theirs[at]
+        wanted, confidence = theirs[at] if isinstance(theirs[at], list) else (theirs[at], None)
+        if confidence is not None:
+            apart.append(abs(row["confidence"] - confidence))
+            moved.append(abs(row["confidence"] - base[at]["confidence"]))
         same = wanted is not None and row["answer"].strip() == wanted.strip()
         equal += same
-        changed += row["answer"] != base[at]
+        changed += row["answer"] != base[at]["answer"]
         other += [] if same else [(asked[at], theirs[at], row["answer"])]
     return {
         "prompts": len(asked),
         "answers equal": equal,
         "refused": refused,
         "not the baseline's": changed,
+        "confidences": len(apart),
+        "apart at most": max(apart, default=None),
+        "moved by the method at least": min(moved, default=None),
         "other": other[:5],
     }
 

@@ -39,10 +39,8 @@ def draw(
 ) -> Any:
     """A map or mask [rows, cols] over a picture (None: there is none) of a size (width, height), as a matplotlib figure
     with a text above and one below; also written to `path` (pdf, svg or png)."""
-    from matplotlib import rc_context
-
-    from vgtool.reporting import fonts
-    from vgtool.reporting.figures.style import COLUMN, DPI, STYLE, wrapped
+    from vgtool.reporting.figures.files import save, styled
+    from vgtool.reporting.figures.style import COLUMN, wrapped
     from vgtool.reporting.heat import CAP, RELATIVE, coloured, padded_peak, peak, veil
     from vgtool.reporting.mosaic import Bar, Tile, mosaic
 
@@ -61,14 +59,13 @@ def draw(
         padding,
         *(wrapped(text, 0.98 * COLUMN, POINTS, 4) for text in (above, below)),
     )
-    with rc_context({**STYLE, "font.family": fonts.drawn_with()}):
+    with styled():
         figure = mosaic([[tile]], COLUMN, POINTS, bar)
-        if path is not None:
-            dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[suffix]
-            try:
-                figure.savefig(path, dpi=DPI, metadata=dates)
-            except OSError as error:
-                raise VgError(f"Cannot write '{path}': {error.strerror or error}.", "Name another file.") from None
+    if path is not None:
+        try:
+            save(figure, Path(path), suffix)
+        except OSError as error:
+            raise VgError(f"Cannot write '{path}': {error.strerror or error}.", "Name another file.") from None
     return figure
 
 

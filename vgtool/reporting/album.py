@@ -1,26 +1,33 @@
-"""The benchmarks' pictures, found again for a report that may hold them: pixels only, each stored once."""
+"""The benchmarks' pictures, found again for a report that may hold them: pixels only, each stored once.
 
-import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+They are read here and opened and packed by `Workers`, ahead of their use.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from vgtool.errors import SampleError, VgError
-from vgtool.reporting.inputs import Source, without_folders
+from vgtool.reporting.inputs import Source
 from vgtool.reporting.pack import PACKED, Pack
+from vgtool.reporting.packing import Packed, Stored, opened, packed
+from vgtool.reporting.paths import without_folders
 from vgtool.reporting.steps import Steps
+from vgtool.reporting.workers import Workers
 
-LONGEST = 1024
-"""Pixels of an included picture's longest side; larger ones are scaled down."""
-SMALL = 65536
-"""Pixels up to which a picture is kept as PNG, every pixel as it is; larger ones are JPEG."""
-THREADS, AHEAD = 4, 16
-"""Pictures opened at once, and packed ones kept ready."""
+TOGETHER, AHEAD = 8, 200
+"""Pictures that are given to a worker at once, and such lots under way or packed and not yet stored."""
 Place = dict[str, Any]
+Key = tuple[str, int, int]
+"""Image, width and height: one picture."""
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,18 +63,35 @@ class Album:
             registry=pictures.registry,
         )
         self.images = {sample.id: sample.image for sample in loaded.samples}
-        self.stored: dict[tuple[str, int, int], Place] = {}
+        self.stored: dict[Key, Place] = {}
+        self._ready: dict[Key, Packed | str] = {}
+        self._coming: deque[tuple[Sequence[Key], Future[list[Packed | str]]]] = deque()
+        self._lots: Iterator[Sequence[Row]] = iter(())
+        self._workers: Workers | None = None
 
-    def add(self, rows: Collection[Mapping[str, Any]], pack: Pack, steps: Steps) -> dict[str, Place]:
+    def begin(self, rows: Iterable[Row], workers: Workers) -> None:
+        """Have the pictures of rows packed that are not stored, ahead of `add`, which will ask for them."""
+        left = iter({key: row for row in rows if (key := _key(row)) is not None and key not in self.stored}.values())
+        self._lots = iter(lambda: tuple(islice(left, TOGETHER)), ())
+        self._workers = workers
+        self._on()
+
+    def _on(self) -> None:
+        while len(self._coming) < AHEAD and self._workers and (lot := next(self._lots, None)):
+            keys = [(row["image_id"], row["width"], row["height"]) for row in lot]
+            self._coming.append((keys, self._workers.submit(packed, partial(self._lot, lot))))
+
+    def add(self, rows: Collection[Row], pack: Pack, steps: Steps) -> dict[str, Place]:
         """Sample -> where its picture is, or why there is none."""
-        keys = {row["sample_id"]: _key(row) for row in rows if row["width"] is not None and row["height"] is not None}
-        wanted: dict[tuple[str, int, int], Mapping[str, Any]] = {}
+        keys = {row["sample_id"]: key for row in rows if (key := _key(row)) is not None}
+        wanted: dict[Key, Row] = {}
         for row in rows:
             if (key := keys.get(row["sample_id"])) is not None and key not in self.stored:
                 wanted.setdefault(key, row)
         tick = steps.count("pictures", len(wanted))
-        for key, data in zip(wanted, self._encoded(list(wanted.values())), strict=True):
+        for key, row in wanted.items():
             tick()
+            data = self._packed(key, row)
             if isinstance(data, str):
                 self.stored[key] = {"missing": data}
             else:
@@ -75,53 +99,31 @@ class Album:
         pack.cut()
         return {name: self.stored[key] for name, key in keys.items()}
 
-    def open(self, row: Mapping[str, Any]) -> Image.Image | str:
-        """A sample's picture, or a sentence that says why there is none."""
-        from vgtool.images import open_image
+    def _packed(self, key: Key, row: Row) -> Packed | str:
+        while key not in self._ready and self._coming:
+            keys, lot = self._coming.popleft()
+            self._ready |= dict(zip(keys, lot.result(), strict=True))
+            self._on()
+        return self._ready.pop(key) if key in self._ready else packed([self._read(row)])[0]
 
+    def _lot(self, lot: Sequence[Row]) -> tuple[list[Stored | str]]:
+        return ([self._read(row) for row in lot],)
+
+    def _read(self, row: Row) -> Stored | str:
+        """A sample's picture as a file, or a sentence that says why there is none."""
         source = self.images.get(row["sample_id"])
         if source is None:
             return "The benchmark on this machine has no such sample."
         try:
-            image = open_image(source)
+            return source.read(), source.name, source.view, row["width"], row["height"]
         except SampleError as error:
             return without_folders(str(error))
-        if image.size != (row["width"], row["height"]):
-            return f"The image on this machine is {image.width} x {image.height}: another one."
-        return image
 
-    def _encoded(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bytes, str] | str]:
-        """The pictures of rows in their order, AHEAD of them opened and packed in threads."""
-        with ThreadPoolExecutor(THREADS) as threads:
-            for start in range(0, len(rows), AHEAD):
-                yield from threads.map(self._one, rows[start : start + AHEAD])
-
-    def _one(self, row: Mapping[str, Any]) -> tuple[bytes, str] | str:
-        image = self.open(row)
-        return image if isinstance(image, str) else encoded(image)
+    def open(self, row: Row) -> Image.Image | str:
+        """A sample's picture, or a sentence that says why there is none."""
+        found = self._read(row)
+        return found if isinstance(found, str) else opened(*found)
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, int, int]:
-    return (row["image_id"], row["width"], row["height"])
-
-
-def encoded(image: Image.Image) -> tuple[bytes, str]:
-    """A picture for the page, nothing but its pixels: PNG when small, else JPEG; one channel where all are grey."""
-    if max(image.size) > LONGEST:
-        image = image.copy()
-        image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    plain = _bare(image)
-    buffer = io.BytesIO()
-    if plain.width * plain.height <= SMALL:
-        plain.save(buffer, "PNG")
-        return buffer.getvalue(), "image/png"
-    plain.save(buffer, "JPEG", quality=88, subsampling=0)
-    return buffer.getvalue(), "image/jpeg"
-
-
-def _bare(image: Image.Image) -> Image.Image:
-    """The pixels of an RGB picture without EXIF and other remarks; as one channel where the three are alike."""
-    red = image.getchannel(0).tobytes()
-    if all(image.getchannel(other).tobytes() == red for other in (1, 2)):
-        return Image.frombytes("L", image.size, red)
-    return Image.frombytes("RGB", image.size, image.tobytes())
+def _key(row: Row) -> Key | None:
+    return None if row["width"] is None or row["height"] is None else (row["image_id"], row["width"], row["height"])

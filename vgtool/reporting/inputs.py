@@ -4,7 +4,6 @@ Runs of one model on the same rows (same benchmark, split and protocol) are one 
 and their figures joined. Heavy columns (maps, masks) are streamed later, by `vgtool.reporting.samples`.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ import polars as pl
 
 from vgtool.errors import VgError
 from vgtool.grounding.heads import known_mean
+from vgtool.reporting.paths import without_folders
 from vgtool.runs.store import Store
 from vgtool.scoring.grounding import stacked
 from vgtool.scoring.inputs import Run, kind_of, read_run
@@ -26,8 +26,6 @@ PLACES = (Path("runs"), Path(".demo"))
 SHAPE = ["question", "question_type", "width", "height", "grid_rows", "grid_cols", "grid_box", "boxes"]
 SAID = ("box_answer", "box_said")
 """What the page shows of a probe that asks for boxes, beside what tables read of it."""
-FOLDERS = re.compile(r"(?:(?<=[\s'\"(=:])|^)(?:[A-Za-z]:[\\/]|/)(?:[^\s'\"\\/]+[\\/])+(?=[^\s'\"\\/])")
-"""The folders of an absolute path inside a sentence."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +141,6 @@ def _cleaned(run: Run) -> Run:
             rows = rows.with_columns(pl.Series(name, [e and without_folders(e) for e in rows[name]], pl.String))
     notes = tuple(without_folders(note.replace(str(run.path), run.path.name)) for note in run.notes)
     return replace(run, identity=_tails(run.identity), rows=rows, notes=notes)
-
-
-def without_folders(text: str) -> str:
-    """A sentence with every absolute path cut down to its last name."""
-    return FOLDERS.sub("", text)
 
 
 def _tails(value: Any) -> Any:

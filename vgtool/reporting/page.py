@@ -27,6 +27,7 @@ from vgtool.reporting.inputs import Source, families, found_runs, sources
 from vgtool.reporting.overview import summary
 from vgtool.reporting.pack import Pack, encoded
 from vgtool.reporting.samples import index
+from vgtool.reporting.workers import Workers, processes
 from vgtool.scoring.export import exported
 from vgtool.scoring.frame import TABLES, Estimates, joined
 from vgtool.scoring.runs import FIELDS
@@ -56,8 +57,8 @@ def write(
         read = sources(inputs or found_runs(), rule, partial)
         chosen = None if heads is None else head_files.read(heads)
         try:
-            with replaced(out) as folder:
-                _fill(folder, read, chosen, seed, pictures, told, rule)
+            with replaced(out) as folder, Workers(processes(sum(one.samples for one in read))) as workers:
+                _fill(folder, read, chosen, seed, pictures, told, rule, workers)
         except OSError as error:
             raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
     return out / "index.html"
@@ -71,11 +72,12 @@ def _fill(
     pictures: Pictures | None,
     told: steps.Steps,
     rule: str | None,
+    workers: Workers,
 ) -> None:
     """Everything of a report, into an empty folder."""
     grouped = families(read)
     pack = Pack(folder / "data")
-    listed = index(grouped, pack, pictures, told)
+    listed = index(grouped, pack, pictures, told, workers)
     told.start("tables")
     parts = tables_of(read, seed, rule)
     frame = joined(parts)
@@ -84,7 +86,7 @@ def _fill(
     shown = drawings(read, grouped, frame, heads, seed)
     if pictures is not None:
         shown = chain(shown, examples(read, pictures), repairs(grouped, pictures, seed))
-    drawn = draw(shown, folder, lambda stem: told.start(f"figure {stem}"))
+    drawn = draw(shown, folder, workers, lambda stem: told.start(f"figure {stem}"))
     told.start("the page")
     tables = [summary(read, frame), *map(view, parts)]
     (folder / "index.html").write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")

@@ -3,7 +3,8 @@ chunks that are read when a sample is opened. Pictures are included only when as
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from matplotlib import colormaps
@@ -11,10 +12,11 @@ from matplotlib import colormaps
 from vgtool.reporting.album import Pictures
 from vgtool.reporting.details import details
 from vgtool.reporting.heat import CAP
-from vgtool.reporting.inputs import Family
+from vgtool.reporting.inputs import Family, Source
 from vgtool.reporting.maps import heat, masks
 from vgtool.reporting.pack import Pack
 from vgtool.reporting.steps import Steps
+from vgtool.reporting.workers import Workers
 
 QUESTION = 160
 """Characters of a question in the index; the details hold all of it."""
@@ -22,7 +24,9 @@ FOUND = 400
 """Characters of reference and answers in the index, for the search."""
 
 
-def index(families: Sequence[Family], pack: Pack, pictures: Pictures | None, steps: Steps) -> dict[str, Any]:
+def index(
+    families: Sequence[Family], pack: Pack, pictures: Pictures | None, steps: Steps, workers: Workers
+) -> dict[str, Any]:
     """The index of all samples; everything else of them goes into `pack`."""
     groups: dict[str, int] = {}
     types: dict[str, int] = {}
@@ -30,9 +34,11 @@ def index(families: Sequence[Family], pack: Pack, pictures: Pictures | None, ste
     heads = [_head(family, name) for family, name in zip(families, called(families), strict=True)]
     for number, (family, head) in enumerate(zip(families, heads, strict=True)):
         runs = [*family.probes, *family.refines]
+        album = None if pictures is None else pictures.of(runs[0])
+        if album is not None:
+            album.begin(shapes(runs), workers)
         maps = [heat(one, pack, steps.count(f"maps of {one.name}", one.samples)) for one in family.probes]
         kept = [masks(one, pack, steps.count(f"masks of {one.name}", one.run.rows.height)) for one in family.refines]
-        album = None if pictures is None else pictures.of(runs[0])
         tick = steps.count(f"samples of {head['name']}", max(one.samples for one in runs))
         for sample in details(family, maps, kept, head, album, pack, steps):
             tick()
@@ -54,6 +60,15 @@ def index(families: Sequence[Family], pack: Pack, pictures: Pictures | None, ste
         "colours": colours(),
         "cap": CAP,
     }
+
+
+def shapes(runs: Sequence[Source]) -> Iterator[Mapping[str, Any]]:
+    """Each image once at each size that the runs give it: a sample of it, image, width and height."""
+    columns = ["sample_id", "image_id", "width", "height"]
+    known = (one.run.rows.select(columns).drop_nulls() for one in runs)
+    return chain.from_iterable(
+        rows.unique(columns[1:], keep="first", maintain_order=True).iter_rows(named=True) for rows in known
+    )
 
 
 def colours() -> list[str]:

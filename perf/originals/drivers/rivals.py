@@ -27,6 +27,11 @@ def facts(folder):
     return config, (vision["image_size"] // vision["patch_size"]) ** 2
 
 
+def first(output):
+    """The largest probability of the first token."""
+    return float(output["scores"][0].softmax(-1).max())
+
+
 def pai(folder, cases, checkout):
     """`settings`: alpha, gamma (None: no guidance) and start, as its command line has them."""
     for name in ("minigpt4", "minigpt4.common", "minigpt4.common.eval_utils", "mllm", "mllm.models"):
@@ -93,7 +98,7 @@ def adaptvis(folder, cases, checkout):
             weight = settings["weight1"] if sure < settings["threshold"] else settings["weight2"]
             output = model.generate(**single_input, keys=keys, weight=weight, **common)
         made = output["sequences"][0][len(single_input["input_ids"][-1]) :]
-        return processor.decode(made, skip_special_tokens=True), float(sure)
+        return processor.decode(made, skip_special_tokens=True), first(output)
 
     return answer
 
@@ -136,12 +141,19 @@ def vicrop_qwen(folder, cases, checkout):
 
 
 def _vicrop(family, model, processor):
-    run, generate = importlib.import_module("run"), model.generate
-    model.generate = lambda **given: generate(**{**given, "max_new_tokens": TOKENS})  # 20 there
+    run, generate, seen = importlib.import_module("run"), model.generate, {}
+
+    def noted(**given):
+        given["max_new_tokens"] = TOKENS  # 20 there
+        out = generate(**given, output_scores=True, return_dict_in_generate=True)
+        seen["confidence"] = first(out)
+        return out["sequences"]
+
+    model.generate = noted
 
     def answer(question, image):
         short = question.removesuffix(" Answer the question using a single word or phrase.")
         with torch.inference_mode():
-            return run.vicrop_qa(family, "rel_att", str(image), short, model, processor, short)[1:3]
+            return run.vicrop_qa(family, "rel_att", str(image), short, model, processor, short)[1], seen["confidence"]
 
     return answer

@@ -1,26 +1,25 @@
-"""Which figures a report has, and their files: PDF, SVG and PNG, without dates, so that the same runs give the same."""
+"""Which figures a report has, laid out and written."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from vgtool.grounding.heads import HeadFile
 from vgtool.reporting import fonts
 from vgtool.reporting.figures.ablation import ablation
 from vgtool.reporting.figures.accuracy import accuracy
+from vgtool.reporting.figures.files import save_all, styled
 from vgtool.reporting.figures.gain import gain
 from vgtool.reporting.figures.heads import head_map, ringed
 from vgtool.reporting.figures.layers import layers
 from vgtool.reporting.figures.modality import modality, modality_grounding
-from vgtool.reporting.figures.style import COLUMN, DPI, STYLE, Drawn
+from vgtool.reporting.figures.style import COLUMN, Drawn
 from vgtool.reporting.inputs import Family, Source
-
-SUFFIXES = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}
-"""What is written of every figure, and the dates it goes without."""
+from vgtool.reporting.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,24 @@ class Written:
     wide: bool
 
 
-def draw(given: Iterable[Drawn], out: Path, say: Callable[[str], None] = lambda stem: None) -> list[Written]:
-    """Write figures into `out`. `say` is told each one's stem before it is written."""
-    written = []
-    with rc_context({**STYLE, "font.family": fonts.drawn_with()}):
+def draw(
+    given: Iterable[Drawn], out: Path, workers: Workers, say: Callable[[str], None] = lambda stem: None
+) -> list[Written]:
+    """Write figures into `out`, all before it returns. `say` is told each one's stem first."""
+    written, waiting = [], []
+    with styled():
         for one in given:
             say(one.stem)
             laid_out(one.figure)
-            for suffix, metadata in SUFFIXES.items():
-                one.figure.savefig(out / f"{one.stem}.{suffix}", dpi=DPI, metadata=metadata)
             wide = one.figure.get_figwidth() > COLUMN
             written.append(Written(one.caption + fonts.remark(one.figure), out / f"{one.stem}.svg", wide))
+            what = (one.figure, out, one.stem)
+            if workers.count:
+                waiting.append(workers.submit(save_all, partial(tuple, what)))
+            else:  # not in another thread of this process, where matplotlib is drawing
+                save_all(*what)
+    for figure in waiting:
+        figure.result()
     return written
 
 

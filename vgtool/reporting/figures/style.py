@@ -23,21 +23,6 @@ MARKERS = "osD^vPX*"
 """One more than colours: 56 series are different pairs."""
 MOST = 8
 """Methods side by side where more could not be told apart."""
-STYLE: Any = {
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "lines.linewidth": 1.1,
-    "lines.markersize": 3.5,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "vgtool",
-    "text.parse_math": False,
-    "figure.facecolor": "white",
-}
 LINE = 0.15
 """Inches of a line of a legend."""
 LETTER = 0.6 / 72
