@@ -135,8 +135,8 @@ def plain(runs: Sequence[Path], out: Path, **other: Any) -> Path:
 
 
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let reports have one figure of the runs' numbers: all of them take longest."""
-    monkeypatch.setattr(page, "drawings", lambda *given: islice(drawings(*given), 1))
+    """Let reports have two figures of the runs' numbers, one of each width: all of them take longest."""
+    monkeypatch.setattr(page, "drawings", lambda *given: islice(drawings(*given), 2))
 
 
 def own_benchmark(root: Path, samples: int) -> Path:
