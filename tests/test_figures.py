@@ -23,7 +23,7 @@ from vgtool.reporting.figures.files import styled
 from vgtool.reporting.figures.heads import head_map, ringed
 from vgtool.reporting.figures.layers import layers
 from vgtool.reporting.figures.repairs import changed, repairs
-from vgtool.reporting.figures.style import COLOURS, COLUMN, MARKERS, PAGE, label, series, spaced, wrapped
+from vgtool.reporting.figures.style import COLOURS, COLUMN, MARKERS, PAGE, called, label, series, spaced, wrapped
 from vgtool.reporting.heat import RELATIVE, laid, padded_peak, veil
 from vgtool.reporting.inputs import Source, families, sources
 from vgtool.reporting.maps import levels
@@ -136,10 +136,38 @@ def test_no_line_joins_categories_and_one_joins_numbers(tmp_path: Path) -> None:
     rows = [refined(i)[0] | {"method": m} for i in range(4) for m in methods]
     drawn = ablation(*read([store(tmp_path / "r", "refine", rows, methods=methods)]))
     assert drawn is not None
-    styles = {}
+    numbers, names = drawn.figure.axes
+    (line,) = [one for one in numbers.lines if one.get_marker() != "None"]
+    assert line.get_linestyle() == "-" and numbers.get_xlabel() == "k" and list(line.get_xdata()) == [1, 20]
+    (dots,) = [one for one in names.lines if one.get_marker() != "None"]
+    assert dots.get_linestyle() == "None" and names.get_ylabel() == "how", "names run down the axis"
+    assert [text.get_text() for text in names.get_yticklabels()] == ["mean", "max"]
+    assert list(dots.get_ydata()) == [0, 1] and names.get_xlabel() == "gain, points"
+    ((handle,), (text,)) = drawn.figure.legends[0].legend_handles, drawn.figure.legends[0].texts
+    assert text.get_text() == "others at their defaults" and handle.get_linestyle() == "-", "as the line is drawn"
+
+
+def test_runs_with_equal_curves_are_both_seen_and_said_and_a_legend_says_once_what_they_share(tmp_path: Path) -> None:
+    rows = [hard.looked(i, layers=30, heads=2) for i in range(4)]
+    runs = [store(tmp_path / kind, "probe", rows, dtype=kind) for kind in ("bfloat16", "float32")]
+    drawn = layers(*read(runs))
+    assert "On one another, for they are equal: dtype bfloat16 (medical) and dtype float32 (medical)." in drawn.caption
+    (legend,) = drawn.figure.legends
+    assert [text.get_text() for text in legend.texts] == ["dtype bfloat16 (medical)", "dtype float32 (medical)"]
+    assert legend.get_title().get_text() == "m, b"
     for axis in drawn.figure.axes:
-        styles[axis.get_xlabel()] = {line.get_linestyle() for line in axis.lines if line.get_marker() != "None"}
-    assert styles == {"k": {"-"}, "how": {"None"}}
+        one, other = (set(line.get_markevery()) for line in axis.lines if len(line.get_xdata()) == 30)
+        assert one & other <= {0, 29} and {0, 29} <= one & other
+
+
+def test_a_legend_tells_runs_apart_whose_names_are_cut_alike(tmp_path: Path) -> None:
+    rows = [refined(0)[0]]
+    long = "x" * 40
+    runs = [store(tmp_path / f"{long}{at}{long}", "refine", rows) for at in range(2)]
+    told, shared = called(sources(runs, None, False))
+    assert len(set(told)) == 2 and all(len(text) <= 64 for text in told) and shared == "m, b"
+    alone, nothing = called(sources(runs[:1], None, False))
+    assert alone == ["m, b"] and nothing == ""
 
 
 def test_no_two_of_many_series_look_alike_and_names_keep_both_ends() -> None:

@@ -8,10 +8,10 @@ import polars as pl
 from vgtool.reporting.figures.style import (
     PAGE,
     Drawn,
+    called,
     explain,
     interval,
     label,
-    named,
     panels,
     rows_of,
     series,
@@ -30,8 +30,8 @@ def accuracy(refines: Sequence[Source], frame: pl.DataFrame) -> Drawn:
         marks.setdefault(f"{one.run.identity['benchmark']} ({one.run.identity.get('split')})", []).append(one)
     methods = {title: list(dict.fromkeys(m for one in runs for m in one.methods)) for title, runs in marks.items()}
     heights = [0.25 + len(methods[title]) * (0.13 + 0.07 * len(runs)) for title, runs in marks.items()]
-    names = [named(one) for one in refines] if len(refines) > 1 else []
-    figure, axes = panels(PAGE, sum(heights) + 0.4 * len(marks), len(marks), 2, names, height_ratios=heights)
+    names, shared = called(refines) if len(refines) > 1 else ([], "")
+    figure, axes = panels(PAGE, sum(heights) + 0.4 * len(marks), len(marks), 2, names, shared, height_ratios=heights)
     handles = {}
     for (left, right), (title, runs) in zip(axes, marks.items(), strict=True):
         for place, one in enumerate(runs):
@@ -52,7 +52,7 @@ def accuracy(refines: Sequence[Source], frame: pl.DataFrame) -> Drawn:
         right.set(xlabel=GAIN)
         left.set_title(wrapped(title, PAGE / 3))
     if names:
-        explain(figure, [handles[one.name] for one in refines], names)
+        explain(figure, [handles[one.name] for one in refines], names, shared)
     caption = "Left: accuracy by method, 95 % Wilson, dotted the baseline. Right: gain over the baseline on the same"
     return Drawn("accuracy", f"{caption} rows, 95 % by image; hollow: one image, no interval.", figure)
 

@@ -49,7 +49,7 @@ def gain(probe: Source, refine: Source, seed: int) -> Drawn | None:
         lines.append(line)
     right.axhline(0, color="#888888", lw=0.7, ls=":", zorder=0)
     left.set(xlabel=f"attention ratio, layer {layer}", ylabel=LEVEL)
-    right.set(xlabel=f"attention ratio, layer {layer}", ylabel=GAIN)
+    right.set(xlabel=f"attention ratio, layer {layer}", ylabel=GAIN.replace("the ", "the\n"))
     figure.suptitle(wrapped(refine.name, PAGE), fontsize=8)
     explain(figure, lines, texts)
     text = f"Gain against grounding, {refine.name} by {probe.name}: {base.height} samples in {bins} bins by attention"

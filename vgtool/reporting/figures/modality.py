@@ -25,6 +25,8 @@ from vgtool.reporting.inputs import Source
 
 GROUPS = 20
 """Modalities in one figure."""
+NAMES = 1.5
+"""Inches of their names."""
 
 
 def modality(one: Source, frame: pl.DataFrame) -> Drawn:
@@ -33,7 +35,7 @@ def modality(one: Source, frame: pl.DataFrame) -> Drawn:
     first = one.run.rows.filter(pl.col("method") == one.methods[0])
     groups, fewer = _largest(first["group"].drop_nulls().to_list())
     texts = [label(method, 34) for method in methods]
-    figure, ((left, right),) = panels(PAGE, 0.8 + len(groups) * (0.12 + 0.06 * len(methods)), 1, 2, texts)
+    figure, ((left, right),) = panels(PAGE, 0.8 + _height(groups, 0.12 + 0.06 * len(methods)), 1, 2, texts)
     handles = []
     for at, method in enumerate(methods):
         style = series(at)
@@ -57,7 +59,7 @@ def modality(one: Source, frame: pl.DataFrame) -> Drawn:
 def modality_grounding(one: Source, frame: pl.DataFrame) -> Drawn:
     """Attention ratio, KL and JS of every modality at the run's best layer."""
     groups, fewer = _largest(one.measured["group"].fill_null("").to_list())
-    figure, ((*axes,),) = panels(PAGE, 0.9 + 0.19 * len(groups), 1, 3)
+    figure, ((*axes,),) = panels(PAGE, 0.9 + _height(groups, 0.19), 1, 3)
     mine = frame.filter(
         (pl.col("table") == "groups") & (pl.col("run") == one.name) & (pl.col("field") == "group"),
         pl.col("value").is_not_null(),
@@ -84,6 +86,10 @@ def _largest(names: Sequence[str]) -> tuple[list[tuple[str, int]], str]:
     return found.most_common(GROUPS), more
 
 
-
 def _texts(groups: Sequence[tuple[str, int]]) -> list[str]:
-    return [f"{label(group, 24) or '(none)'} ({count})" for group, count in groups]
+    return [wrapped(f"{group or '(none)'} ({count})", NAMES, 7.5) for group, count in groups]
+
+
+def _height(groups: Sequence[tuple[str, int]], each: float) -> float:
+    """Inches of so many lines, each of them at least so high, and as high as two lines of text where one has them."""
+    return len(groups) * max(each, 0.28 if any("\n" in text for text in _texts(groups)) else 0)

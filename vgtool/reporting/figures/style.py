@@ -17,10 +17,10 @@ from vgtool.reporting.mosaic import DPI
 
 COLUMN, PAGE = 3.35, 7.0
 """Widths of one column and of both, inches."""
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette."""
-MARKERS = "osD^vPX*"
-"""One more than colours: 56 series are different pairs."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
+"""Okabe and Ito's palette, grey in place of its yellow, which white paper swallows."""
+MARKERS = "osD^vPX"
+"""One fewer than colours: 56 series are different pairs."""
 MOST = 8
 """Methods side by side where more could not be told apart."""
 LINE = 0.15
@@ -54,9 +54,17 @@ def wrapped(text: object, inches: float, size: float = 8, lines: int = 2) -> str
     return "\n".join(textwrap.wrap(label(text, 10 * across * lines), across, max_lines=lines, placeholder="…"))
 
 
-def named(one: Source) -> str:
-    """A run in a legend: its number among all, so that no two are alike, and its name."""
-    return f"{one.number}. {label(one.name, 60)}"
+def called(runs: Sequence[Source]) -> tuple[list[str], str]:
+    """What a legend calls runs, no two alike, and what all of them share (model, benchmark), which it says once."""
+    parts = [(one.model, str(one.run.identity["benchmark"]), *one.scored.names.apart) for one in runs]
+    shared = [text for at, text in enumerate(parts[0][:2]) if len({some[at] for some in parts}) == 1]
+    told = [label(", ".join(some[at] for at in range(len(some)) if at > 1 or some[at] not in shared), 60)
+            for some in parts]  # fmt: skip
+    if len(runs) == 1 or not all(told):
+        told, shared = [label(one.name, 60) for one in runs], []
+    if len(set(told)) < len(told):
+        told = [f"{one.number}. {text}" for one, text in zip(runs, told, strict=True)]
+    return told, label(", ".join(shared), 90)
 
 
 def series(at: int) -> dict[str, Any]:
@@ -65,10 +73,16 @@ def series(at: int) -> dict[str, Any]:
 
 
 def panels(
-    width: float, height: float, down: int = 1, across: int = 1, legend: Sequence[str] = (), **shared: Any
+    width: float,
+    height: float,
+    down: int = 1,
+    across: int = 1,
+    legend: Sequence[str] = (),
+    title: str = "",
+    **shared: Any,
 ) -> tuple[Figure, Any]:
-    """A figure of `height` inches beside its legend, and its axes [down, across]."""
-    more = LINE * math.ceil(len(legend) / columns(legend, width)) if legend else 0
+    """A figure of `height` inches beside its legend and the legend's title, and its axes [down, across]."""
+    more = LINE * (math.ceil(len(legend) / columns(legend, width)) + bool(title)) if legend else 0
     figure = Figure(figsize=(width, height + more), layout="constrained", dpi=DPI)
     return figure, figure.subplots(down, across, squeeze=False, **shared)
 
@@ -79,9 +93,10 @@ def columns(texts: Sequence[str], width: float) -> int:
     return max(1, min(len(texts), 4, int(width / each)))
 
 
-def explain(figure: Figure, handles: Sequence[Any], texts: Sequence[str]) -> None:
-    """A legend below all panels, where no line passes."""
-    figure.legend(handles, texts, loc="outside lower center", ncols=columns(texts, figure.get_figwidth()))
+def explain(figure: Figure, handles: Sequence[Any], texts: Sequence[str], title: str = "") -> None:
+    """A legend below all panels, where no line passes, and what holds of all its entries above them."""
+    across = columns(texts, figure.get_figwidth())
+    figure.legend(handles, texts, loc="outside lower center", ncols=across, title=title or None, title_fontsize=7)
 
 
 def interval(axis: Any, y: float, row: Any, style: dict[str, Any], scale: float = 1.0) -> None:
@@ -117,9 +132,11 @@ def framed(axis: Any) -> None:
         axis.spines[side].set_visible(True)
 
 
-def spaced(points: int, most: int = 10) -> list[int]:
-    """Places of markers on a line of so many points: the first, the last and some between."""
-    return sorted({round(at * (points - 1) / (most - 1)) for at in range(most)}) if points else []
+def spaced(points: int, at: int = 0, of: int = 1, most: int = 10) -> list[int]:
+    """Places of markers on the line of this number, which has so many points: the first, the last and some between,
+    beside those of the others, so that none of several equal lines is hidden."""
+    inner = ((step + at / of) * (points - 1) / (most - 1) for step in range(most - 1))
+    return sorted({0, points - 1, *(round(place) for place in inner)}) if points else []
 
 
 def chosen(methods: Sequence[str], most: int = MOST) -> tuple[list[str], str]:
