@@ -1,10 +1,12 @@
 """What grows with the rows of a run: memory and time to its first rows, a resume with all of them done, score, report.
 
-    python perf/growth.py [--rows 100000 1000000] [--old CHECKOUT] [--stages probe refine]
+    python perf/growth.py [--rows 100000 1000000] [--old CHECKOUT] [--stages probe refine] [--part 64]
 
 A file of N questions on N / 10 images goes to `vgtool probe` (no maps) and `refine` (vgrefine) on the embedded model,
 as processes of their own, which are killed when their first part is there. Made-up rows for all other samples then go
-into the run folder in the store's own layout, 64 samples a part, copies of rows that were really computed.
+into the run folder in the store's own layout, copies of rows that were really computed: 64 samples a part, as they are
+written, or with `--part 16384` as a run has merged them by then. The first command keeps the file's rows in a cache of
+its own for the later ones.
 """
 
 import argparse
@@ -82,7 +84,7 @@ class Tree:
         return f"{seconds:.1f} s, {int(status['VmHWM'].split()[0]) / 1024:,.0f} MiB"
 
 
-def complete(run: Path, count: int) -> None:
+def complete(run: Path, count: int, part: int) -> None:
     """Made-up rows for every sample that the run lacks, but for those of the last image."""
     parts = sorted((run / "parts").glob("*.parquet"))
     real = pa.concat_tables([pq.read_table(part) for part in parts])
@@ -94,8 +96,9 @@ def complete(run: Path, count: int) -> None:
     each = len(templates[0])
     block = real.take([at for rows in templates for at in rows])
     left = (n for n in range(count - PER_IMAGE) if f"q{n:07d}" not in done)
-    for number, some in enumerate(_chunks(left, len(templates)), len(parts)):
-        table = block.slice(0, len(some) * each)
+    for number, some in enumerate(_chunks(left, part), len(parts)):
+        copies = -(-len(some) // len(templates))
+        table = pa.concat_tables([block] * copies).slice(0, len(some) * each).combine_chunks()
         for name, value in (("sample_id", "q{:07d}"), ("question", "Is there a finding number {} in the left lung?")):
             table = _with(table, name, [value.format(n) for n in some for _ in range(each)])
         table = _with(table, "image_id", [f"images/{n // PER_IMAGE:07d}.png" for n in some for _ in range(each)])
@@ -124,7 +127,7 @@ def size(run: Path) -> str:
     return f"{len(found):,} parts, {sum(found) / 1e6:,.0f} MB"
 
 
-def measure(name: str, tree: Tree, rows: Path, count: int, kind: str, folder: Path) -> None:
+def measure(name: str, tree: Tree, rows: Path, count: int, kind: str, folder: Path, part: int) -> None:
     def told(what: str, result: str) -> None:
         print(f"| {count:,} | {kind} | {what} | {name} | {result} |", flush=True)
 
@@ -133,7 +136,7 @@ def measure(name: str, tree: Tree, rows: Path, count: int, kind: str, folder: Pa
     words += ["--maps", "none"] if kind == "probe" else ["--method", "vgrefine"]
     words += ["--heads", heads(tree, folder)] if kind == "refine" else []
     told("to the first part", tree.first(words, run))
-    complete(run, count)
+    complete(run, count, part)
     told("kept in", size(run))
     told("resume, one image left", tree.measured(words))
     told("kept in", size(run))
@@ -158,15 +161,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--old", type=Path, help="a checkout of another version, measured beside this one")
     parser.add_argument("--stages", nargs="+", default=["probe", "refine"])
+    parser.add_argument("--part", type=int, default=PART, help="samples of a made-up part")
     args = parser.parse_args()
-    trees = {"before": Tree(args.old)} if args.old else {}
-    trees["now"] = Tree(HERE)
     print("| rows | run | what | version | seconds, peak memory |\n|---|---|---|---|---|")
     for count in args.rows:
         with tempfile.TemporaryDirectory() as folder:
+            os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
+            trees = {"before": Tree(args.old)} if args.old else {}
+            trees["now"] = Tree(HERE)
             rows = questions(Path(folder) / "data", count)
             for kind, (name, tree) in itertools.product(args.stages, trees.items()):
-                measure(name, tree, rows, count, kind, Path(folder))
+                measure(name, tree, rows, count, kind, Path(folder), args.part)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""Whether the Hugging Face cache holds anything of a repository, asked of the disk.
+"""What lies in caches: whether the Hugging Face one holds anything of a repository, and vgtool's own folder.
 
-Listings ask it of every entry, and the hub's own client, which knows the rest, takes longer to import than they take.
+The former is asked of the disk: listings ask it of every entry, and the hub's own client, which knows the rest, takes
+longer to import than they take.
 """
 
+import contextlib
+import os
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -12,3 +16,18 @@ def holds(kind: Literal["models", "datasets"], repository: str) -> bool:
     from huggingface_hub import constants
 
     return (Path(constants.HF_HUB_CACHE) / f"{kind}--{repository.replace('/', '--')}").is_dir()
+
+
+def folder(name: str) -> Path:
+    """Where things of this name are kept for later runs: in the user's cache (XDG_CACHE_HOME, or ~/.cache)/vgtool."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "vgtool" / name
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write a file of the cache, whole or not at all. A folder that cannot be written costs later runs their time."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(data)
+        os.replace(file.name, path)

@@ -28,7 +28,8 @@ class Box:
     y1: float
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(v) for v in (self.x0, self.y0, self.x1, self.y1)):
+        finite = math.isfinite
+        if not (finite(self.x0) and finite(self.y0) and finite(self.x1) and finite(self.y1)):
             raise ValueError(f"box {self.as_list()} has a coordinate that is not finite")
         if self.x1 <= self.x0 or self.y1 <= self.y0:
             raise ValueError(f"box {self.as_list()} has no area: x1 must exceed x0 and y1 must exceed y0")
@@ -73,6 +74,8 @@ class View:
     @property
     def suffix(self) -> str:
         """What tells two views of a file apart, in ids and messages; nothing for the default."""
+        if self.slice is None and self.window is None:
+            return ""
         window = "..".join(f"{end:g}" for end in self.window) if isinstance(self.window, tuple) else self.window
         axis = self.axis if self.slice is not None and self.axis != 2 else None
         parts = {"slice": self.slice, "axis": axis, "window": window}

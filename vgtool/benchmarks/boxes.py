@@ -48,7 +48,7 @@ def all_shares(boxes: Sequence[Box]) -> bool:
 
 def _box(value: object, form: str, scale: tuple[float, float]) -> Box:
     numbers = value if isinstance(value, (list, tuple)) else ()
-    if len(numbers) != 4 or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
+    if len(numbers) != 4 or not all([isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers]):
         raise SampleError("malformed_row", f"box {str(value)[:80]} is not four numbers")
     if form in SHARES and not all(0 <= n <= SHARES[form] for n in numbers):
         raise SampleError(

@@ -11,13 +11,13 @@ from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 
-from vgtool.benchmarks.boxes import SHARES, all_shares
-from vgtool.benchmarks.digest import Digest
+from vgtool.benchmarks import kept
+from vgtool.benchmarks.collect import Collected, Collector
 from vgtool.benchmarks.packed import Packed
 from vgtool.benchmarks.request import Reader, Request
 from vgtool.benchmarks.tables import is_data, refuse
 from vgtool.errors import VgError, did_you_mean
-from vgtool.records import Box, Decoding, Rejected, Sample
+from vgtool.records import Decoding, Rejected, Sample
 from vgtool.registry import BenchmarkSpec, ProtocolSpec, benchmarks, pick
 
 READERS: dict[str, str] = {
@@ -105,15 +105,9 @@ def load(
         if one not in spec.splits or splits.count(one) > 1:
             raise VgError(f"Benchmark '{name}' has no split '{split}'.", did_you_mean(one, spec.splits))
     _check_box_format(box_format, spec)
-    found = _Rows(dict.fromkeys(splits, 0))
-    read = reader(spec.reader)
     requests = [Request(spec, one, chosen, root, box_format, data_root) for one in splits]
-    for origin, row in islice(((request.split, row) for request in requests for row in read(request)), limit):
-        found.add(origin, row)
-    if box_format is None and found.small:
-        _refuse_shares(name, found.boxes, {spec.box_format}.union(*(request.shares for request in requests)))
-    read_files = [name for request in requests for name in request.files]
-    published = None if limit is not None else expected(spec, chosen, splits, read_files)
+    found = kept.collected(name, requests, limit, lambda: collect(name, requests, limit))
+    published = None if limit is not None else expected(spec, chosen, splits, found.files)
     return Benchmark(
         Path(name).name if is_data(name) else name,
         JOIN.join(splits),
@@ -121,57 +115,29 @@ def load(
         spec.domain,
         found.samples,
         found.rejected,
-        found.lines.of(found.rejected),
+        found.digest,
         Decoding(chosen.max_new_tokens, chosen.thinking_tokens),
         chosen.rule,
         (
             *_notes(spec, chosen, splits, len(found.samples), found.missing, found.rejected, published),
-            *dict.fromkeys(note for request in requests for note in request.notes),
+            *dict.fromkeys(found.notes),
         ),
         found.counts,
         published,
     )
 
 
-@dataclass
-class _Rows:
-    """What a reader gave, each id once."""
-
-    counts: dict[str, int]
-    samples: Packed = field(default_factory=Packed)
-    rejected: list[Rejected] = field(default_factory=list)
-    lines: Digest = field(default_factory=Digest)
-    boxes: list[Box] = field(default_factory=list)
-    """While they are small."""
-    small: bool = True
-    """No box so far reaches further than shares of an image do."""
-    missing: int = 0
-    """Samples without an answer."""
-    seen: set[str] = field(default_factory=set)
-
-    def add(self, origin: str, row: Sample | Rejected) -> None:
-        self.counts[origin] += 1
-        if row.id in self.seen:
-            name = f"{row.id}#{len(self.rejected)}"
-            self.rejected.append(Rejected(name, f"duplicate_id: '{row.id}' appears again"))
-        elif isinstance(row, Sample):
-            self.samples.append(row)
-            self.lines.add(row)
-            self.missing += not row.reference
-            self.small = self.small and all(0 <= edge <= 2 for box in row.boxes for edge in box.as_list())
-            self.boxes += row.boxes if self.small else ()
-        else:
-            self.rejected.append(row)
-        self.seen.add(row.id)
-
-
-def _refuse_shares(name: str, boxes: Sequence[Box], stated: set[str | None]) -> None:
-    """VgError where boxes that nobody calls shares of their images can be nothing else."""
-    if not stated & {*SHARES} and all_shares(boxes):
-        raise VgError(
-            f"All {len(boxes):,} boxes of '{name}' lie within 0 to 1: they are shares of the image, not pixels.",
-            "Read them with --box-format normalised; if they are pixels after all, name their own format so.",
-        )
+def collect(name: str, requests: Sequence[Request], limit: int | None) -> Collected:
+    """The rows of some splits, read. VgError for boxes that must be shares of their images, and are not called so."""
+    found = Collector(dict.fromkeys((request.split for request in requests), 0))
+    spec = requests[0].spec
+    read = reader(spec.reader)
+    for origin, row in islice(((request.split, row) for request in requests for row in read(request)), limit):
+        found.add(origin, row)
+    if requests[0].box_format is None:
+        found.refuse_shares(name, {spec.box_format}.union(*(request.shares for request in requests)))
+    files, notes = ([one for request in requests for one in getattr(request, kind)] for kind in ("files", "notes"))
+    return found.end(files, notes)
 
 
 def find(name: str, data_root: Path | None, registry: Path | None) -> tuple[BenchmarkSpec, Path | None]:

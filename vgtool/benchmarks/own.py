@@ -90,8 +90,10 @@ def read(request: Request) -> Iterator[Sample | Rejected]:
 
 
 def _draft(request: Request, files: Files, row: Row) -> Draft:
-    row = {key: _typed(key, value) for key, value in row.items() if value is not None and value != ""}
-    if unknown := sorted(set(row) - KEYS):
+    row = {key: value for key, value in row.items() if value is not None and value != ""}
+    if not NO_TEXT.isdisjoint(row):
+        row |= {key: _typed(value) for key, value in row.items() if key in NO_TEXT}
+    if unknown := sorted(row.keys() - KEYS):
         raise SampleError("malformed_row", f"unknown key '{unknown[0]}'. {did_you_mean(unknown[0], KEYS)}".strip())
     view = view_of(row)
     image, image_id = seen_image(row.get("image"), files, view)
@@ -103,9 +105,10 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
         raise SampleError("malformed_row", f"question_type '{kind}' or domain '{domain}' is not known")
     if kind == "choice" and not choices:
         raise SampleError("malformed_row", "a choice question without choices")
+    own_image = optional(row, "image_id")
     return Draft(
         image=image,
-        image_id=f"{optional(row, 'image_id')}{view.suffix}" if optional(row, "image_id") else image_id,
+        image_id=f"{own_image}{view.suffix}" if own_image else image_id,
         question=text(row, "question"),
         kind=kind,
         reference=_right(choices, answer) if kind == "choice" and answer else answer,
@@ -121,9 +124,9 @@ def _right(choices: tuple[str, ...], answer: str) -> str:
     return reference_of([by_either(choices, one) for one in accepted(answer)])
 
 
-def _typed(key: str, value: object) -> object:
+def _typed(value: object) -> object:
     """A value of a csv cell as what its column holds: a number, a list, an object."""
-    if key not in NO_TEXT or not isinstance(value, str):
+    if not isinstance(value, str):
         return value
     try:
         return json.loads(value)

@@ -9,6 +9,7 @@ import zlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 from vgtool.records import Box, ImageSource, Sample
@@ -19,6 +20,26 @@ OPEN = 16
 """Blocks that are held as objects, those that were asked for last."""
 RECENT = 1024
 """Images whose sources are known again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Samples that show one image each and have no mask, without any object: what can lie on a disk."""
+
+    ids: list[str]
+    images: list[str]
+    """Image ids, each once, in the order of their first question."""
+    shown: "array[int]"
+    """Of each sample, the place of its image id."""
+    names: list[str]
+    """Of image sources, each once."""
+    sources: "array[int]"
+    """Of each sample, the place of its source's name."""
+    lengths: "array[int]"
+    """Of each sample, the characters of its prompt."""
+    blocks: list[bytes]
+    """Texts and boxes, BLOCK samples each."""
+
 
 Outline = tuple[str, Hashable, int, int]
 """Of a sample: its id, what stands for its images, how many they are, and the characters of its prompt."""
@@ -56,8 +77,30 @@ class Packed(Sequence[Sample]):
         self._sources.append(source)
         self._last.append(sample)
         if len(self._last) == BLOCK:
-            self._blocks.append(zlib.compress(json.dumps([_texts(one) for one in self._last]).encode(), 1))
+            self._blocks.append(_pack(self._last))
             self._last = []
+
+    def columns(self) -> Columns | None:
+        """All of it; None where a sample has a mask or several images."""
+        if self._more:
+            return None
+        places: dict[str, int] = {}
+        sources = array("Q", (places.setdefault(one.name, len(places)) for one in self._sources))
+        blocks = [*self._blocks, _pack(self._last)] if self._last else self._blocks
+        return Columns(self._ids, self.image_ids(), self._numbers, [*places], sources, self._lengths, blocks)
+
+    @classmethod
+    def of(cls, columns: Columns, source: Callable[[str], ImageSource]) -> "Packed":
+        """The samples of `columns`, with the image that `source` has under a name."""
+        made = cls()
+        made._ids, made._numbers, made._lengths = columns.ids, columns.shown, columns.lengths
+        made._shown = {(image,): number for number, image in enumerate(columns.images)}
+        sources = [source(name) for name in columns.names]
+        made._sources = [sources[at] for at in columns.sources]
+        whole = len(columns.ids) // BLOCK
+        made._last = [*made._unpack(whole, columns.blocks[whole])] if len(columns.blocks) > whole else []
+        made._blocks = columns.blocks[:whole]
+        return made
 
     def outline(self) -> Iterator[Outline]:
         """What dealing needs to know, without making a sample."""
@@ -92,13 +135,15 @@ class Packed(Sequence[Sample]):
             return self._last
         found = self._held.pop(number, None)
         if found is None:
-            start = number * BLOCK
-            texts = json.loads(zlib.decompress(self._blocks[number]))
-            found = [self._made(start + at, *one) for at, one in enumerate(texts)]
+            found = [*self._unpack(number, self._blocks[number])]
         self._held[number] = found
         if len(self._held) > OPEN:
             self._held.popitem(last=False)
         return found
+
+    def _unpack(self, number: int, block: bytes) -> Iterator[Sample]:
+        for at, one in enumerate(json.loads(zlib.decompress(block)), number * BLOCK):
+            yield self._made(at, *one)
 
     def _made(self, at: int, choices: list[str] | None, boxes: list[list[float]], *texts: str) -> Sample:
         extra, mask = self._more.get(at, ((), None))
@@ -115,6 +160,10 @@ class Packed(Sequence[Sample]):
 
 
 TEXTS = ("image_id", "question", "prompt", "domain", "group", "question_type", "reference")
+
+
+def _pack(samples: Sequence[Sample]) -> bytes:
+    return zlib.compress(json.dumps([_texts(one) for one in samples]).encode(), 1)
 
 
 def _texts(sample: Sample) -> list[Any]:

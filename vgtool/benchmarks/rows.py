@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,10 @@ def build(
         if any(str(known.get(field)) not in values for field, values in wanted.items()):
             continue
         given = own_id(row)
-        content = {key: value for key, value in row.items() if key != "file"}
-        name = numbered(digest_of(content)) if given is None else f"{prefix}{given}"
+        if given is None:
+            name = numbered(digest_of({key: value for key, value in row.items() if key != "file"}))
+        else:
+            name = f"{prefix}{given}"
         try:
             found = draft(row)
         except SampleError as error:
@@ -171,9 +174,14 @@ def _offered(draft: Draft) -> tuple[str, ...] | None:
 
 def dressed(template: str, question: str, choices: Sequence[str]) -> str:
     """A prompt: options one a line, lettered. What stands in a question is never expanded."""
-    lines = "\n".join(f"{letter(index)}. {text}" for index, text in enumerate(choices))
+    lines = "\n".join([f"{letter(index)}. {text}" for index, text in enumerate(choices)])
     parts = {"{question}": question, "{options}": lines}
-    return re.sub(r"\{question\}|\{options\}", lambda match: parts[match[0]], template)
+    return "".join([parts.get(piece, piece) for piece in _pieces(template)])
+
+
+@cache
+def _pieces(template: str) -> list[str]:
+    return re.split(r"(\{question\}|\{options\})", template)
 
 
 # ---- fields ----------------------------------------------------------------------------------------------------------
@@ -181,21 +189,20 @@ def dressed(template: str, question: str, choices: Sequence[str]) -> str:
 
 def text(row: Row, *names: str) -> str:
     """The first of these fields that is there, stripped; numbers become text. SampleError when none is."""
-    for name in names:
-        value = row.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = str(value)
-        if isinstance(value, str) and value.strip():
-            return value.strip()
+    if found := optional(row, *names):
+        return found
     raise SampleError("malformed_row", f"'{names[0]}' is missing or not text")
 
 
 def optional(row: Row, *names: str) -> str:
     """As `text`, but nothing for nothing."""
-    try:
-        return text(row, *names)
-    except SampleError:
-        return ""
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, str) and (value := value.strip()):
+            return value
+    return ""
 
 
 def polarity(answer: object) -> str:

@@ -4,7 +4,9 @@ A row names its image by a relative path, or by an absolute one that lies below 
 URLs and NUL are refused when the row is read; a link that leads out of the folder is refused when the image is.
 """
 
+import os
 import posixpath
+import re
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +28,16 @@ class LocatedImage(ImageSource):
     exists: Callable[[], bool]
 
 
+_PLAIN = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
+"""Names that are safe, and written as they stay: most, so that a million rows are read sooner."""
+
+
 def safe_name(name: object) -> str:
     """A relative path as its row gives it, with forward slashes; SampleError when it is none or could lead out."""
     if not isinstance(name, str) or not name.strip():
         raise SampleError("image_missing", "the row names no image")
+    if _PLAIN.fullmatch(name):
+        return name
     name = name.strip().replace("\\", "/")
     parts = name.split("/")
     if (
@@ -97,8 +105,8 @@ class Files:
 
     def _safe(self, name: object) -> str:
         """A path below a root, as `safe_name` reads it; absolute ones are cut down to what lies below."""
-        path = PurePath(name.strip()) if isinstance(name, str) else None
-        if path is not None and path.is_absolute():
+        if isinstance(name, str) and os.path.isabs(name.strip()):
+            path = PurePath(name.strip())
             for root in self._named:
                 if path.is_relative_to(root):
                     return safe_name(path.relative_to(root).as_posix())

@@ -15,11 +15,14 @@ from vgtool.images import open_mask, open_region
 from vgtool.records import ImageSource, View
 
 KEYS = ("slice", "axis", "window")
+PLAIN = View()
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
 def view_of(row: Mapping[str, Any]) -> View:
     """What a row says of its picture. SampleError `malformed_row` for what means nothing."""
+    if row.keys().isdisjoint(KEYS):
+        return PLAIN
     at, axis, window = (row.get(key) for key in KEYS)
     if at is not None and (type(at) is not int or at < 0):
         raise SampleError("malformed_row", f"slice {at!r} is no whole number from 0 on")

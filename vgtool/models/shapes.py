@@ -4,11 +4,8 @@ The folder is the user's cache (XDG_CACHE_HOME, or ~/.cache)/vgtool/geometry. A 
 is measured again; a folder that cannot be written costs the time to measure again in the next run.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +15,7 @@ import torch
 import transformers
 from PIL import Image
 
+from vgtool import cached
 from vgtool.errors import SampleError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models import gridfit, stripes
@@ -113,20 +111,10 @@ def read(adapter: "Native", size: tuple[int, int], span: int) -> Shape | None:
 
 def write(adapter: "Native", size: tuple[int, int], span: int, shape: Shape) -> None:
     """Keep a shape for later runs, whole or not at all."""
-    path = _path(adapter, size)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-            json.dump({"span": span, "shape": asdict(shape)}, file)
-        os.replace(file.name, path)
-
-
-def folder() -> Path:
-    """Where shapes are kept."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "vgtool" / "geometry"
+    cached.keep(_path(adapter, size), json.dumps({"span": span, "shape": asdict(shape)}).encode())
 
 
 def _path(adapter: "Native", size: tuple[int, int]) -> Path:
     facts: list[Any] = [VERSION, transformers.__version__, adapter.revision, adapter.template, str(adapter.dtype)]
-    return folder() / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24] / f"{size[0]}x{size[1]}.json"
+    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    return cached.folder("geometry") / name / f"{size[0]}x{size[1]}.json"

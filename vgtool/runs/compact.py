@@ -50,11 +50,11 @@ def compact(root: Path, shard: Shard, stopped: Callable[[], bool] = lambda: Fals
 
 def _left_over(own: list[Path]) -> set[Path]:
     """Parts that a whole merged part stands for: an earlier compaction was killed before it deleted them."""
-    found = set[Path]()
+    found, known = set[Path](), set(own)
     for path in own:
         try:
             names = merged(pq.read_metadata(path).metadata)
-            there = [path.with_name(name) for name in names if path.with_name(name) in own]
+            there = [small for name in names if (small := path.with_name(name)) in known]
             if there:
                 check_digest(path)
                 found.update(there)

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from vgtool.errors import Exit
@@ -63,10 +63,10 @@ def on_trial() -> Trial | None:
     return Trial(frozenset(keys.split(","))) if keys else None
 
 
-def suspects(store: Store, wanted: set[str]) -> list[str]:
-    """Keys of images that DEATHS processes began and did not end."""
+def suspects(store: Store, wanted: Container[str] | None = None) -> list[str]:
+    """Keys of images (of `wanted` ones) that DEATHS processes began and did not end."""
     dead = [note for note in store.under_way() if note.process == me() or not alive(note.process)]
-    deaths = Counter(note.image for note in dead if note.image in wanted)
+    deaths = Counter(note.image for note in dead if wanted is None or note.image in wanted)
     return sorted(image for image, count in deaths.items() if count >= DEATHS)
 
 
@@ -82,10 +82,10 @@ def hold(
     command: Sequence[str] | None = None,
 ) -> None:
     """Try every suspect image of a share in child processes; what kills them is recorded and never tried again."""
-    if on_trial() is not None or not store.under_way():
+    if on_trial() is not None or not suspects(store):
         return
     names = {image_key(group): group for group in groups}
-    while images := suspects(store, set(names)):
+    while images := suspects(store, names):
         shown = ", ".join(repr(names[image][0].image.name) for image in images[:3])
         say(f"Two processes ended at {shown}: trying {len(images)} images in a process of their own first.")
         found = _fatal(store, images, command or children.command(*sys.argv[1:]))

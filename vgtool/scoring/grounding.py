@@ -26,9 +26,9 @@ def measured(one: Scored) -> pl.DataFrame:
     return one.measured
 
 
-def stacked(rows: pl.DataFrame, name: str) -> np.ndarray:
-    """[samples, values] of a list column, NaN where there is no number."""
-    return rows[name].explode().cast(pl.Float64).to_numpy().reshape(rows.height, -1)
+def stacked(rows: pl.DataFrame, name: str, places: Sequence[int] | slice = slice(None)) -> np.ndarray:
+    """[samples, values] of a list column (of some `places` in it), NaN where there is no number."""
+    return rows[name].explode().to_numpy().reshape(rows.height, -1)[:, places].astype(np.float64)
 
 
 def best_layer(rows: pl.DataFrame) -> int:
@@ -83,11 +83,11 @@ def heads(one: Scored, seed: int = 0) -> Estimates:
     """The heads of lowest mean KL, best first."""
     good = measured(one)
     images, depth, out = good["image_id"].to_list(), len(good["layer_kl"][0]), list[Row]()
-    kl = stacked(good, "head_kl")
-    order = [(layer, head) for layer, head, _ in rank(kl.reshape(len(kl), depth, -1))[:TOP_HEADS]]
-    across = kl.shape[1] // depth
+    across = len(good["head_kl"][0]) // depth
+    ranked = rank(stacked(good, "head_kl").reshape(good.height, depth, across))
+    order = [(layer, head) for layer, head, _ in ranked[:TOP_HEADS]]
     for metric, name in zip(HEAD_METRICS, NAMES, strict=True):
-        columns = stacked(good, metric)[:, [layer * across + head for layer, head in order]]
+        columns = stacked(good, metric, [layer * across + head for layer, head in order])
         for (layer, head), row in zip(order, estimates(columns, images, seed), strict=True):
             out.append(one.columns("heads") | {"metric": name, "layer": layer, "head": head} | row)
     notes = [f"Samples: those on which the head looks at the image at all. {CHOSEN} {SCALE}", *one.run.notes]

@@ -95,8 +95,7 @@ def _once(frames: Sequence[pl.DataFrame], keys: list[str], path: Path) -> pl.Dat
         raise VgError(
             f"Parts of '{path}' differ in their columns' types: {error}.", "They are not of one run."
         ) from None
-    single = rows.unique(keys, keep="first", maintain_order=True)
-    if single.height == rows.height:
+    if not rows.select(keys).is_duplicated().any():  # most runs: no copy of their numbers is made
         return rows
     compared = [name for name in ("answer", "error", "layer_kl") if name in rows.columns]
     uneven = rows.filter(pl.struct(keys).is_duplicated()).unique([*keys, *compared]).group_by(keys).len()
@@ -106,7 +105,7 @@ def _once(frames: Sequence[pl.DataFrame], keys: list[str], path: Path) -> pl.Dat
             f"Parts of '{path}' disagree on {uneven.height} rows, sample '{uneven['sample_id'][0]}' among them.",
             "Parts of two different runs were mixed; keep one run's.",
         )
-    return single
+    return rows.unique(keys, keep="first", maintain_order=True)
 
 
 def judged(run: Run, rule: str | None) -> pl.DataFrame:

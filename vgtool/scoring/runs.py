@@ -52,7 +52,8 @@ class Scored:
     @cached_property
     def measured(self) -> pl.DataFrame:
         """The rows of a probe run that have metrics."""
-        return self.rows.filter(pl.col("error").is_null() & pl.col("layer_ratio").is_not_null())
+        kept = self.rows.select(pl.col("error").is_null() & pl.col("layer_ratio").is_not_null()).to_series()
+        return self.rows if kept.all() else self.rows.filter(kept)
 
     def role(self, method: str) -> Role:
         """Whether a method is the baseline, a claim, a control or the ceiling: as its run says, else by its name."""

@@ -1,0 +1,119 @@
+"""The rows of a large file as they were read, kept in the user's cache: a resume over a million begins in seconds.
+
+Only what follows from the file's own bytes is kept: masks, views and boxes in shares of their images are read with a
+look at other files. The name is the digest of those bytes, of what was asked, and of the code that reads; what is
+damaged is read anew.
+"""
+
+import hashlib
+import io
+import json
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vgtool import cached, records, words
+from vgtool.benchmarks.boxes import SHARES
+from vgtool.benchmarks.collect import Collected
+from vgtool.benchmarks.packed import BLOCK, Columns, Packed
+from vgtool.benchmarks.request import Request
+from vgtool.benchmarks.tables import is_data
+from vgtool.records import Rejected
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LEAST = 16_000_000
+"""Bytes of a file that is worth it: some 100,000 rows, seconds of reading."""
+MOST = 4
+"""Files that are kept, those that were used last."""
+OWN_FAULTS = ("malformed_row:", "duplicate_id:")
+"""What a row is rejected for by itself; an image or mask that is missing may be there the next time."""
+
+
+def collected(
+    name: str, requests: Sequence[Request], limit: int | None, read: Callable[[], Collected]
+) -> Collected:
+    """The rows of a benchmark: as kept, or else as `read` gives them, which are kept where that is worth it."""
+    at = _place(name, requests[0], limit)
+    if at is None:
+        return read()
+    if (known := _read(at, requests[0])) is not None:
+        return known
+    found = read()
+    if not requests[0].shares & {*SHARES}:
+        _write(at, found)
+    return found
+
+
+def _place(name: str, asked: Request, limit: int | None) -> Path | None:
+    """Where the rows of a file are kept; None where that is not worth it, or would not be true the next time."""
+    if not is_data(name) or asked.root is None or {asked.box_format, asked.spec.box_format} & {*SHARES}:
+        return None
+    file = asked.root / asked.spec.title
+    if file.suffix.lower() == ".parquet" or file.stat().st_size < LEAST:
+        return None
+    roots = [str(one and one.resolve()) for one in (asked.root, asked.data_root)]
+    found = hashlib.sha256(repr([file.name, roots, asked.spec, asked.protocol, asked.box_format, limit]).encode())
+    for code in (*sorted(Path(__file__).parent.glob("*.py")), Path(records.__file__), Path(words.__file__)):
+        found.update(code.read_bytes())
+    with file.open("rb") as data:
+        found.update(hashlib.file_digest(data, "sha256").digest())
+    return cached.folder("rows") / f"{found.hexdigest()[:32]}.parquet"
+
+
+def _write(path: Path, rows: Collected) -> None:
+    import pyarrow.parquet as pq
+
+    columns = rows.samples.columns()
+    if columns is None or any("#" in name for name in columns.names):  # a view of a file is no file's name
+        return
+    if not all(one.reason.startswith(OWN_FAULTS) for one in rows.rejected):
+        return
+    sink = io.BytesIO()
+    pq.write_table(_table(rows, columns), sink, compression="zstd", write_page_checksum=True)
+    cached.keep(path, sink.getvalue())
+    for old in sorted(path.parent.glob("*.parquet"), key=lambda one: one.stat().st_mtime)[:-MOST]:
+        old.unlink(missing_ok=True)
+
+
+def _table(rows: Collected, columns: Columns) -> "pa.Table":
+    """A row a sample; a block lies with its first one."""
+    import pyarrow as pa
+
+    facts: dict[str, Any] = {"rejected": [asdict(one) for one in rows.rejected], "digest": rows.digest}
+    facts |= {"counts": {**rows.counts}, "missing": rows.missing, "files": [*rows.files], "notes": [*rows.notes]}
+    blocks: list[bytes | None] = [None] * len(columns.ids)
+    blocks[::BLOCK] = columns.blocks
+    found = {"id": pa.array(columns.ids), "block": pa.array(blocks), "length": pa.array(columns.lengths)}
+    for key, numbers, texts in (("image", columns.shown, columns.images), ("name", columns.sources, columns.names)):
+        found[key] = pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), pa.array(texts))
+    return pa.table(found).replace_schema_metadata({"rows": json.dumps(facts)})
+
+
+def _read(path: Path, asked: Request) -> Collected | None:
+    """Rows as they were kept; None where none are, or they are damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from vgtool.benchmarks.rows import files_of
+
+    try:
+        table = pq.read_table(path, page_checksum_verification=True).unify_dictionaries()
+        facts: dict[str, Any] = json.loads(table.schema.metadata[b"rows"])
+        path.touch()
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+        return None
+    blocks = [one for one in table["block"].to_pylist() if one is not None]
+    texts, numbers = {}, {}
+    for key in ("image", "name"):
+        column = table[key].combine_chunks()
+        texts[key], numbers[key] = column.dictionary.to_pylist(), array("Q", column.indices.to_numpy())
+    lengths = array("Q", table["length"].to_numpy())
+    known = Columns(
+        table["id"].to_pylist(), texts["image"], numbers["image"], texts["name"], numbers["name"], lengths, blocks
+    )
+    rejected = [Rejected(**one) for one in facts.pop("rejected")]
+    return Collected(Packed.of(known, files_of(asked).source), rejected, **facts)
