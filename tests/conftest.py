@@ -1,26 +1,35 @@
-"""The registry's checkpoints, written once and seen as a cache by one file at a time; the embedded model, per file."""
+"""The registry's checkpoints, written once and seen as a cache by one file at a time; the embedded model, per file.
+
+What needs torch is imported where it is made: the process that only hands out tests to others needs none.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import huggingface_hub.constants
-import polars as pl
 import pytest
 from PIL import Image
 
-from tests.library import Library
-from tests.native import Families
-from vgtool.attention.sharing import Sessions, sessions
-from vgtool.models.load import load, resolve
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tests.library import Library
+    from tests.native import Families
+    from vgtool.attention.sharing import Sessions
+    from vgtool.methods.task import ImageGroup
 
 
 @pytest.fixture(scope="session")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Library:
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> "Library":
+    from tests.library import Library
+
     return Library(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
-def library(shelf: Library) -> Iterator[Library]:
+def library(shelf: "Library") -> "Iterator[Library]":
+    import huggingface_hub.constants
+
     patch = pytest.MonkeyPatch()
     patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(shelf.cache))
     yield shelf
@@ -28,12 +37,14 @@ def library(shelf: Library) -> Iterator[Library]:
 
 
 @pytest.fixture(scope="session")
-def relatives(tmp_path_factory: pytest.TempPathFactory) -> Families:
+def relatives(tmp_path_factory: pytest.TempPathFactory) -> "Families":
+    from tests.native import Families
+
     return Families(tmp_path_factory.mktemp("families"))
 
 
 @pytest.fixture(scope="module")
-def family(relatives: Families) -> Iterator[Families]:
+def family(relatives: "Families") -> "Iterator[Families]":
     """Checkpoints that the adapter native reads, with a geometry cache of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(relatives.root / "cache"))
@@ -41,7 +52,7 @@ def family(relatives: Families) -> Iterator[Families]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> "pl.DataFrame":
     """The table of a run in small (faults.py) that nothing disturbed."""
     import faults
 
@@ -53,10 +64,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def opened() -> Sessions:
+def opened() -> "Sessions":
     """The embedded model, float32 on the CPU."""
+    from vgtool.attention.sharing import sessions
+    from vgtool.models.load import load, resolve
+
     spec, source = resolve("phantom-vlm")
     return sessions(load(spec, source=source, dtype="float32", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def groups(opened: "Sessions") -> "list[ImageGroup]":
+    """The first three pictures of the embedded benchmark: square, wide and tall ones among them."""
+    from tests.embedded import shown
+
+    out = shown(opened.adapter, 20)
+    assert len({(g.images[0].width > g.images[0].height) - (g.images[0].width < g.images[0].height) for g in out}) > 1
+    return out
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,17 +1,22 @@
 """The most bytes that tensors take at once, counted by the storages that operations make; and a batch to count them of:
-a 7B model's proportions, a fraction as wide."""
+a 7B model's proportions, a fraction as wide. And what loading a checkpoint takes, by perf/load.py."""
 
 import copy
+import json
 import weakref
+from contextlib import redirect_stdout
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
+from forked import SERVER, end
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from perf import load as load_cost
 from vgtool.attention.sharing import sessions
 from vgtool.benchmarks.load import load as benchmark
 from vgtool.images import open_image
@@ -126,3 +131,16 @@ def measured(opened: Any, images: int, questions: int, methods: int) -> tuple[in
     shape = Shape(0, 4.0, adapter.layers, adapter.heads, kv_width, tokens, text.hidden_size)
     tail = max(sum(len(adapter.prompt(sample.prompt).tail) for sample in group.samples) for group in groups)
     return peak.most, batch_bytes(shape, images, questions, tail, methods)
+
+
+def loading(folder: Path, layout: str) -> dict[str, float]:
+    """Peaks in bytes of a process that loads a checkpoint."""
+    child = SERVER.Process(target=_load, args=(folder, layout))
+    child.start()
+    assert end(child) == 0
+    return json.loads((folder / "peaks").read_text())
+
+
+def _load(folder: Path, layout: str) -> None:
+    with (folder / "peaks").open("w") as out, redirect_stdout(out):
+        load_cost.load(folder, layout, "float32")

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from vgtool.reporting import page
+from vgtool.reporting.figures.draw import drawings
 from vgtool.reporting.pack import Pack
 from vgtool.runs.store import Shard, Store
 
@@ -130,6 +132,11 @@ def plain(runs: Sequence[Path], out: Path, **other: Any) -> Path:
     """The report without its figures, which take longest."""
     with patch.object(page, "draw", lambda given, out, workers, say: []):
         return build(runs, out, **other)
+
+
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reports have two figures of the runs' numbers, one of each width: all of them take longest."""
+    monkeypatch.setattr(page, "drawings", lambda *given: islice(drawings(*given), 2))
 
 
 def own_benchmark(root: Path, samples: int) -> Path:

@@ -7,42 +7,17 @@ import pytest
 import torch
 
 from tests import reference, zoo
-from vgtool.attention import decode, edits, session, whole
+from tests.scene import LAYERS, FakeTokenizer, Scene
+from vgtool.attention import decode, edits, session
 from vgtool.attention.asks import Ask, Change, Rows
-from vgtool.attention.engine import Tap, attach, tapped
-from vgtool.attention.session import Session
+from vgtool.attention.engine import Tap, tapped
 from vgtool.attention.sinks import Redistribute
 from vgtool.attention.tilt import Tilt
 from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
 
-LAYERS = frozenset(range(4))
 SHARED = zoo.FAMILIES
 ALL = (*zoo.FAMILIES, "paligemma")
-
-
-class Scene:
-    """One model, one image, a few questions of unequal length, attached to the engine."""
-
-    def __init__(self, name: str, sizes: tuple[int, ...] = (9, 12, 7), **image: int) -> None:
-        self.adapter = zoo.family(name)
-        self.vision = zoo.vision(self.adapter, **image)
-        self.head = zoo.head()
-        self.tails = zoo.tails(1, *sizes)
-        attach(self.adapter.model, self.adapter.text)
-        kind = whole.WholeSession if name == "paligemma" else Session
-        with torch.inference_mode():
-            self.session = kind(self.adapter, [[self.vision]], self.head)
-
-    def ask(self, **kwargs):  # type: ignore[no-untyped-def]
-        with torch.inference_mode():
-            return self.session.ask([Ask(tail, **kwargs) for tail in self.tails], LAYERS, LAYERS)
-
-    def full(self, index: int):  # type: ignore[no-untyped-def]
-        """Inputs of the whole prompt, its image columns, and the rows after the image."""
-        with torch.inference_mode():
-            inputs = self.adapter.inputs([self.vision], self.head, self.tails[index])
-        return inputs, inputs.columns[0], range(inputs.length - len(self.tails[index]), inputs.length)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -278,13 +253,6 @@ def test_guided_scores_follow_the_formula() -> None:
     out = decode.guided(own, partner, decode.Guide(0, 1.1))
     assert torch.allclose(out[:2], (1.1 * (p - q) + q)[:2])
     assert out[2] == -torch.inf  # exp(-5) of the likeliest is below a tenth
-
-
-class FakeTokenizer:
-    """Decodes ids to their decimal forms."""
-
-    def decode(self, ids, skip_special_tokens: bool) -> str:  # type: ignore[no-untyped-def]
-        return " ".join(map(str, ids))
 
 
 def test_an_answer_ends_at_its_stop_string() -> None:

@@ -231,6 +231,25 @@ def test_pictures_lie_under_the_heat_and_chunks_load_from_files(
     window.until("!document.getElementById('trouble').hidden || document.getElementById('facts').textContent")
 
 
+@pytest.mark.parametrize("left, said", [(None, "is missing"), ("", "is damaged"), ("vgtoolChunk(", "is damaged")])
+def test_a_page_whose_data_is_missing_or_damaged_says_so_and_comes_to_rest(
+    left: str | None, said: str, tmp_path: Path, window: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pack(monkeypatch)
+    page = plain(pair(tmp_path, 4), tmp_path / "out")
+    for chunk in (tmp_path / "out" / "data").iterdir():
+        chunk.unlink()
+        if left is not None:
+            chunk.write_text(left)
+    window.open(page)
+    window.until("!document.getElementById('trouble').hidden && !document.querySelector('[aria-busy]')")
+    assert said in window.js("return document.getElementById('trouble').textContent")
+    both = "return Promise.allSettled([vgChunks.slice([0, 0], 1), vgChunks.slice([0, 0], 1)])"
+    told = window.js(f"{both}.then((all) => all.map((one) => one.status))")
+    assert told == ["rejected", "rejected"], "whoever waits is told"
+    window.complaints()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_with_little_in_it_opens_without_a_complaint(case: str, tmp_path: Path, window: Browser) -> None:
     window.complaints()

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from masked import SIZE, blank, coco, drawn, label_map, made, random_mask, rows, samed2d, save
 from PIL import Image
+from reports import brief
 from scipy import ndimage
 from skimage.draw import disk, ellipse, polygon2mask
 from skimage.measure import label as connected
@@ -335,7 +336,10 @@ def test_nothing_is_overwritten_and_no_empty_benchmark_is_left(tmp_path: Path) -
     assert not (tmp_path / "none").exists()
 
 
-def test_probe_refine_score_and_report_run_on_a_built_benchmark(tmp_path: Path) -> None:
+def test_probe_refine_score_and_report_run_on_a_built_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief(monkeypatch)
     out = tmp_path / "scans"
     built = vgtool(
         "build", "--masks", samed2d(tmp_path / "in", 4), "--out", out, "--questions", "localization,side,size", "--json"

@@ -26,6 +26,8 @@ METHODS = (
     *("vgrefine", "vgrefine:apply=multiply,decode=on,rows=question", "vgrefine:row=text,general=head"),
     *("pai:start=1", "adaptvis:decode=on", "vicrop", "swap", "oracle"),
 )
+FEW = ("vgrefine:apply=multiply,decode=on,rows=question", "pai:start=1", "vicrop")
+"""One of each kind, for the models whose preparation and passes are looked at."""
 
 
 def opened(name: str, folder: Path) -> Adapter:
@@ -57,17 +59,17 @@ def rows_of(adapter: Adapter, methods: tuple[str, ...] = METHODS, penalty: float
     return [*Probe(found, maps="heads", row="last", mapping="exact").run([group], None), *refine.run([group], None)]
 
 
-@pytest.mark.parametrize("cards", [1, 2])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name,cards", [(MODELS[0], 1), *((name, 2) for name in MODELS)])
 def test_no_op_mixes_devices(name: str, cards: int, tmp_path: Path) -> None:
-    expected = rows_of(opened(name, tmp_path))
+    methods = METHODS if name == "phantom-vlm" else FEW
+    expected = rows_of(opened(name, tmp_path), methods)
     adapter = opened(name, tmp_path)
     if cards == 1:
         place(adapter.model)
     else:
         spread(adapter.model, halves(adapter))
     with Pretend():
-        found = rows_of(adapter)
+        found = rows_of(adapter, methods)
     for one, other in zip(expected, found, strict=True):
         assert one["error"] is None
         assert [one.get(k) for k in ("answer", "kept", "error")] == [other.get(k) for k in ("answer", "kept", "error")]

@@ -14,9 +14,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from tests.made_runs import HEADS, IDENTITY, LAYERS, METHODS, SAMPLES, answered, looked, raw
 from tests.reports import WITNESSES, witnessed
-from tests.test_results import HEADS, LAYERS, METHODS, SAMPLES, answered, looked, raw
-from tests.test_scoring import IDENTITY
 from vgtool.methods.refine import Refine
 from vgtool.runs.store import Shard, Store
 from vgtool.scoring.score import Results, score

@@ -1,6 +1,7 @@
 """Runs that grow: rows and methods that are added are run, nothing else is, and the table is that of one run."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run(f"probe --model phantom-vlm --benchmark scenes --limit 30 --maps none --out {root}/scenes") == 0
     assert run(f"heads {root}/scenes -k 6 -o {root}/heads.json") == 0
     return root / "heads.json"
+
+
+@pytest.fixture(scope="module")
+def kept(heads: Path) -> Path:
+    """A run of random-keep on twelve rows."""
+    out = heads.parent / "kept"
+    assert run(f"{REFINE} --limit 12 --method random-keep --heads {heads} --out {out}") == 0
+    return out
 
 
 @pytest.fixture(autouse=True)
@@ -105,9 +114,9 @@ def test_a_probe_grows_by_rows_alone() -> None:
     ],
 )
 def test_what_makes_it_another_run_is_told_before_a_model_is_loaded(
-    command: str, said: str, monkeypatch: pytest.MonkeyPatch
+    command: str, said: str, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(f"{REFINE} --limit 12 --method random-keep {HEADS} --out run") == 0
+    shutil.copytree(kept, "run")
     ranked = json.loads(Path("heads.json").read_text())
     Path("other.json").write_text(json.dumps({**ranked, "ranked": ranked["ranked"][::-1][:3]}))
     monkeypatch.setattr(launch, "load", lambda *args: pytest.fail("loaded"))

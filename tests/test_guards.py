@@ -12,8 +12,8 @@ from statsmodels.stats.proportion import proportion_confint
 from transformers import AttentionMaskInterface
 
 from tests import zoo
-from tests.test_attention_engine import Scene
-from tests.test_scoring import one, probe_run, refine_run
+from tests.made_runs import one, probe_run, refine_run
+from tests.scene import Scene
 from vgtool.attention import engine, selfcheck, sharing
 from vgtool.attention.engine import NAME, attach
 from vgtool.attention.session import Session

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from forked import vgtool
 from huggingface_hub.file_download import repo_folder_name
 from typer.testing import CliRunner
 
@@ -120,13 +121,7 @@ def test_quiet_leaves_results_and_warnings_and_verbose_adds_why(tmp_path: Path) 
     assert "are assumed" in CliRunner().invoke(app, words).stderr
     with pytest.raises(VgError, match="-q and -v contradict"):
         app(["methods", "-q", "-v"], standalone_mode=False)
-    code = "import sys; from vgtool.commands import main; sys.argv = ['vgtool', *sys.argv[1:]]; main()"
-    done = [
-        subprocess.run(
-            [sys.executable, "-c", code, "score", "none", *talk], capture_output=True, text=True, cwd=tmp_path
-        ).stderr.splitlines()
-        for talk in ([], ["-q"], ["-v"])
-    ]
+    done = [vgtool("score", "none", *talk, cwd=tmp_path).stderr.splitlines() for talk in ([], ["-q"], ["-v"])]
     assert done[0] == done[1] and len(done[0]) == 1, "an error is an error, however much is said"
     assert done[2] == [done[0][0], done[2][1]] and done[2][1].startswith("Because of FileNotFoundError")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from masked import drawn, made, rows
+from masked import made, rows
 from PIL import Image
-from skimage.draw import disk, polygon2mask
+from skimage.draw import polygon2mask
 
 from vgtool.errors import SampleError, VgError
 from vgtool.images.series import ordered, slices
@@ -17,44 +17,22 @@ pydicom = pytest.importorskip("pydicom")
 
 from pydicom.sequence import Sequence  # noqa: E402
 from pydicom.uid import generate_uid  # noqa: E402
-from scans import dataset, encoded, item  # noqa: E402
+from scans import (  # noqa: E402
+    AXIAL,
+    COLUMNS,
+    FRAME,
+    ROWS,
+    SPACING,
+    dataset,
+    encoded,
+    item,
+    masks,
+    origin,
+    scan,
+    volume,
+)
 
-ROWS, COLUMNS = 48, 64
-SPACING = [0.5, 2.0]
-"""Between rows, between columns."""
-FRAME, SERIES = generate_uid(), generate_uid()
-AXIAL = [1, 0, 0, 0, 1, 0]
 OBLIQUE = [0.8, 0.6, 0, 0, 0, -1]
-
-
-def volume() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 900, (5, ROWS, COLUMNS)).astype(np.int16)
-
-
-def origin(at: int, direction: list[float]) -> np.ndarray:
-    return np.array([-40.0, 7.0, 11.0]) + 3.0 * at * np.cross(direction[:3], direction[3:])
-
-
-def scan(root: Path, direction: list[float] = AXIAL, **tags: Any) -> list[Any]:
-    """Five slices, written under names in another order than their positions."""
-    root.mkdir(parents=True, exist_ok=True)
-    made = []
-    for at, name in enumerate(("IM3", "IM10", "IM1", "IM5", "IM2")):
-        place = dict(ImagePositionPatient=origin(at, direction).tolist(), ImageOrientationPatient=direction)
-        uids = dict(SeriesInstanceUID=SERIES, FrameOfReferenceUID=FRAME, Modality="CT", PatientID="p1")
-        file = dataset(volume()[at], **{**place, **uids, "PixelSpacing": SPACING, "InstanceNumber": 9 - at, **tags})
-        (root / f"{name}.dcm").write_bytes(encoded(file))
-        made.append(file)
-    return made
-
-
-def masks() -> dict[str, np.ndarray]:
-    """Two structures in slices 1 to 3 of five; the first is largest in slice 2."""
-    first, second = np.zeros((5, ROWS, COLUMNS), bool), np.zeros((5, ROWS, COLUMNS), bool)
-    for at, radius in ((1, 6), (2, 10), (3, 7)):
-        first[at] = drawn(disk((20, 20), radius, shape=(ROWS, COLUMNS)), ROWS, COLUMNS)
-    second[2, 30:40, 40:56] = True
-    return {"liver_lobe": first, "node": second}
 
 
 def seg(kind: str = "BINARY", direction: list[float] = AXIAL, grid: int = 1, **tags: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests import reference
-from tests.test_methods import KNOCKOUT, RANKED, Eager, groups, refined  # noqa: F401
+from tests.eager import KNOCKOUT, RANKED, Eager, refined
 from vgtool.attention import decode
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.benchmarks.load import load as benchmark
@@ -66,7 +66,7 @@ CHANGES: dict[str, Callable[[Eager, Sample, dict[str, Any]], float]] = {
 
 @pytest.mark.parametrize("label", CHANGES)
 def test_a_parameter_of_the_knockout_does_what_eager_attention_does(
-    label: str, opened: Sessions, groups: list[ImageGroup]  # noqa: F811
+    label: str, opened: Sessions, groups: list[ImageGroup]
 ) -> None:
     rows = refined(opened, groups[:2], label, "vgrefine")
     told = []
@@ -82,7 +82,7 @@ def test_a_parameter_of_the_knockout_does_what_eager_attention_does(
 
 @pytest.mark.parametrize("which", ["question", "text"])
 def test_the_row_that_is_read_is_the_mean_of_eagers_rows(
-    which: str, opened: Sessions, groups: list[ImageGroup]  # noqa: F811
+    which: str, opened: Sessions, groups: list[ImageGroup]
 ) -> None:
     label = f"vgrefine:row={which}"
     rows = refined(opened, groups[:1], label, "vgrefine")
@@ -100,14 +100,14 @@ def test_the_row_that_is_read_is_the_mean_of_eagers_rows(
         assert not np.allclose(rows[sample.id, "vgrefine"]["triage"], triage, rtol=1e-2)
 
 
-def test_a_knockout_held_while_decoding_is_asked_for(opened: Sessions, groups: list[ImageGroup]) -> None:  # noqa: F811
+def test_a_knockout_held_while_decoding_is_asked_for(opened: Sessions, groups: list[ImageGroup]) -> None:
     for text, held in (("vgrefine", False), ("vgrefine:decode=on", True)):
         facts = Facts(opened.adapter.layers, opened.adapter.heads, RANKED, (KNOCKOUT,), 0)
         assert parse(text).settings(facts)["decode"] is held  # type: ignore[attr-defined]
 
 
 def test_pai_guides_every_token_by_the_prompt_without_its_image(
-    opened: Sessions, groups: list[ImageGroup]  # noqa: F811
+    opened: Sessions, groups: list[ImageGroup]
 ) -> None:
     """Guidance so strong that it decides: the answers are those of eager passes with and without the image."""
     label = "pai:alpha=0,gamma=9"
@@ -134,7 +134,7 @@ def test_random_heads_are_drawn_from_the_whole_model_and_by_the_seed() -> None:
 
 
 def test_swap_keeps_what_the_question_keeps_on_the_other_image(
-    opened: Sessions, groups: list[ImageGroup]  # noqa: F811
+    opened: Sessions, groups: list[ImageGroup]
 ) -> None:
     """Each question's partner is the next picture: its kept tokens are those of an eager triage there."""
     shown = [group.images[0] for group in groups]

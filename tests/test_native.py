@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.eager import eager
 from tests.embedded import shown
 from tests.native import PHANTOM, TALL, WIDE, Families, command, picture, refusal
-from tests.test_reliance import eager
+from tests.reports import brief
 from vgtool.attention.asks import Ask
 from vgtool.errors import SampleError, VgError
 from vgtool.models import entering, native, stripes, written
@@ -133,7 +134,10 @@ def test_a_hybrid_runs_from_probe_to_report_with_null_where_it_has_no_attention(
     assert "path around it" in command("score", str(run))
 
 
-def test_a_model_without_a_grid_answers_and_says_which_methods_need_one(family: Families, tmp_path: Path) -> None:
+def test_a_model_without_a_grid_answers_and_says_which_methods_need_one(
+    family: Families, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief(monkeypatch)
     model = str(family.folder("idefics2"))
     said = refusal("probe", "--model", model, "--benchmark", "scenes", "--limit", "1", "--out", str(tmp_path / "p"))
     assert "cannot be probed: each image token answers to the whole image" in said

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 from copies import vgtool
 from layouts import picture, put, put_csv, put_json, put_lines
+from reports import brief
 
 Form = tuple[str, Callable[[Path], None], tuple[str, ...]]
 
@@ -83,17 +85,31 @@ def scored(run: Path, answers: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the runs of all forms are."""
-    return tmp_path_factory.mktemp("runs")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Form -> its run, checked and scored, once."""
+    root = tmp_path_factory.mktemp("runs")
+
+    @cache
+    def made(form: str) -> Path:
+        run, data = root / form.replace(" ", "-"), root / f"data of {form}"
+        data.mkdir()
+        if form in PUBLISHED:
+            name, write, more = PUBLISHED[form]
+            write(data)
+            answers = name not in ("vgmed", "coco")
+            scored(commands(run, name, "--data-root", data, *more, answers=answers), answers)
+        else:
+            put(data, "a.png", picture(40, 30))
+            path = written(data, ".csv" if form == "as numpy prints" else ".jsonl", OWN[form])
+            scored(commands(run, path, answers=True), True)
+        return run
+
+    return made
 
 
 @pytest.mark.parametrize("form", PUBLISHED)
-def test_a_published_form_goes_from_check_to_score(form: str, runs: Path, tmp_path: Path) -> None:
-    name, write, more = PUBLISHED[form]
-    write(tmp_path)
-    answers = name not in ("vgmed", "coco")
-    scored(commands(runs / form.replace(" ", "-"), name, "--data-root", tmp_path, *more, answers=answers), answers)
+def test_a_published_form_goes_from_check_to_score(form: str, run_of: Callable[[str], Path]) -> None:
+    assert run_of(form).is_dir()
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
@@ -104,11 +120,8 @@ def test_one_form_goes_from_check_to_score_in_every_kind_of_file(form: str, suff
 
 
 @pytest.mark.parametrize("form", [form for form in OWN if form != "numbers and truth"])
-def test_a_form_of_our_own_format_goes_from_check_to_score(form: str, runs: Path, tmp_path: Path) -> None:
-    put(tmp_path, "a.png", picture(40, 30))
-    suffix = ".csv" if form == "as numpy prints" else ".jsonl"
-    path = written(tmp_path, suffix, OWN[form])
-    scored(commands(runs / form.replace(" ", "-"), path, answers=True), True)
+def test_a_form_of_our_own_format_goes_from_check_to_score(form: str, run_of: Callable[[str], Path]) -> None:
+    assert run_of(form).is_dir()
 
 
 def written(root: Path, suffix: str, rows: list[dict[str, Any]]) -> Path:
@@ -157,10 +170,11 @@ def test_a_form_of_predictions_is_scored_and_reported(form: str, mark: bytes, tm
     assert levels and all(row["value"] == 1 for row in levels)
 
 
-def test_one_report_takes_the_runs_of_all_forms(runs: Path, tmp_path: Path) -> None:
-    """After the tests above, which leave a run each."""
-    there = sorted(path for path in runs.iterdir() if path.is_dir())
-    assert len(there) == len(PUBLISHED) + len(OWN) - 1
+def test_one_report_takes_the_runs_of_all_forms(
+    run_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief(monkeypatch)
+    there = [run_of(form) for form in sorted([*PUBLISHED, *OWN])]
     done = vgtool("report", *there, "--out", tmp_path / "page")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "page" / "index.html").read_text("utf-8")

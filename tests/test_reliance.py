@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests import reference, zoo
+from tests import zoo
+from tests.eager import eager
 from tests.embedded import shown
 from vgtool.attention.asks import Ask
 from vgtool.attention.decode import Ending, decode
@@ -31,22 +32,6 @@ from vgtool.records import Box, Decoding, ImageSource, Sample
 @pytest.fixture(scope="module")
 def groups(opened: Sessions) -> list[ImageGroup]:
     return shown(opened.adapter, 10)
-
-
-def eager(
-    adapter: Any, visions: Any, prompt: Prompt, target: tuple[int, ...], hidden: Sequence[int], layers: Iterable[int]
-) -> float:
-    """log p of the target with `hidden` image tokens masked at `layers` for every row after the image."""
-    tail = (*prompt.tail, *target[:-1])
-    with torch.inference_mode():
-        inputs = adapter.inputs(visions, prompt.head, tail)
-    kwargs = adapter.answered(inputs.kwargs, len(target) - 1)
-    columns = torch.cat(inputs.columns).tolist()
-    after = range(inputs.length - len(tail), inputs.length)
-    masks = {layer: reference.cut(after, [columns[token] for token in hidden]) for layer in layers} if hidden else {}
-    logits, _ = reference.forward(adapter.model, dict(kwargs), reference.Watch(masks))
-    rows = logits[inputs.length - len(target) :].double().log_softmax(-1)
-    return float(sum(rows[at, token] for at, token in enumerate(target)))
 
 
 def probed(opened: Sessions, groups: Sequence[ImageGroup], **asking: Any) -> list[dict[str, Any]]:

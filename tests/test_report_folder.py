@@ -77,7 +77,8 @@ from vgtool.reporting import page
 def drawn(*given):
     Path("drawn").touch()
     time.sleep(3600)
-page._page = drawn"""
+page._page, page.drawings = drawn, lambda *given: iter(())"""
+"""A report that waits when all its figures, here those of the examples alone, are drawn."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -88,7 +89,7 @@ def test_a_report_that_is_killed_changes_nothing_and_leaves_no_picture_to_the_ne
     (run, _) = pair(tmp_path, 4, benchmark=str(data), split="all")
     place = tmp_path / "place"
     out = place / "out"
-    build([run], out)
+    plain([run], out)
     before = contents(place)
     child = start("report", run, "--images", "--out", out, cwd=tmp_path, pretend=DRAWN)
     until((tmp_path / "drawn").exists, child)
@@ -97,7 +98,7 @@ def test_a_report_that_is_killed_changes_nothing_and_leaves_no_picture_to_the_ne
     assert end(child) == (-number if number == signal.SIGKILL else 128 + number)
     assert {name: data for name, data in contents(place).items() if name.parts[0] == "out"} == before
     assert bool(list(place.rglob("examples*"))) == (number == signal.SIGKILL)
-    build([run], out)
+    plain([run], out)
     assert contents(place) == before and [path.name for path in place.iterdir()] == ["out"]
 
 
@@ -138,5 +139,5 @@ def test_a_smaller_report_leaves_nothing_of_the_old_one_behind(tmp_path: Path, m
     build(pair(tmp_path), out)
     assert (out / "data" / "chunk-00000.js").exists() and (out / "gain-2-1.pdf").exists()
     monkeypatch.undo()
-    build([tmp_path / "p"], out)
+    plain([tmp_path / "p"], out)
     assert not (out / "data").exists() and not (out / "gain-2-1.pdf").exists() and (out / "index.html").exists()

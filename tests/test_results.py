@@ -4,7 +4,7 @@ against the frame it is a view of, and names that tell runs apart."""
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,11 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from typer.testing import CliRunner
 
-from tests.test_scoring import IDENTITY, refine_run
+from tests.made_runs import HEADS, METHODS, answered, looked, raw, refine_run
 from vgtool.commands import app
 from vgtool.errors import VgError
 from vgtool.grounding.heads import HeadFile, foreign
 from vgtool.grounding.heads import write as write_heads
-from vgtool.methods.probe import Probe
-from vgtool.runs.store import Shard, Store
 from vgtool.scoring import render
 from vgtool.scoring.export import exported
 from vgtool.scoring.frame import SCHEMA, Estimates
@@ -37,44 +35,6 @@ from vgtool.scoring.names import told_apart
 from vgtool.scoring.runs import read
 from vgtool.scoring.score import Results, score
 from vgtool.scoring.views import Number, view
-
-SAMPLES, LAYERS, HEADS = 48, 3, 2
-METHODS = ("baseline", "vgrefine", "random-keep", "oracle", "pai")
-
-
-def answered(root: Path, seed: int, **identity: Any) -> Path:
-    """A run of five methods on 48 samples, three an image, right by chance; a few rows failed."""
-    rng = np.random.default_rng(seed)
-    answers = {
-        method: ["failed" if rng.random() < 0.05 else "yes" if rng.random() < share else "no" for _ in range(SAMPLES)]
-        for method, share in zip(METHODS, (0.5, 0.7, 0.55, 0.9, 0.5), strict=True)
-    }
-    return refine_run(root, answers, **identity)
-
-
-def looked(
-    root: Path,
-    seed: int,
-    layers: int = LAYERS,
-    more: Callable[[int], dict[str, Any]] = lambda sample: {},
-    **identity: Any,
-) -> Path:
-    """A probe of these samples; `more`: further columns of each."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for i in range(SAMPLES):
-        row: dict[str, Any] = {"sample_id": f"s{i}", "image_id": f"i{i // 2}", "domain": "medical"}
-        row |= {"group": "CT" if i % 2 else "MRI", "question_type": "closed"}
-        for name, scale in (("ratio", 3.0), ("kl", 5.0), ("js", 0.6)):
-            row[f"layer_{name}"] = [*rng.random(layers) * scale]
-            row[f"head_{name}"] = [*rng.random(layers * HEADS) * scale]
-        if i % 7 == 0:
-            row["layer_kl"][0] = row["layer_ratio"][0] = None
-        rows.append(row | more(i))
-    store = Store(root)
-    store.open("probe", IDENTITY | {"rows": SAMPLES} | identity, [])
-    store.write(Shard(), 0, rows, Probe.schema)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +51,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def results(runs: list[Path]) -> Results:
     return score(runs, by=["group"], against=[str(runs[0]), str(runs[1])], every=True)
-
-
-def raw(run: Path) -> pd.DataFrame:
-    """A run's rows as another library reads them."""
-    return pd.concat([pd.read_parquet(part) for part in (run / "parts").glob("*.parquet")])
 
 
 def rows_of(results: Results, **wanted: Any) -> Iterator[dict[str, Any]]:
@@ -333,6 +288,7 @@ def test_a_table_of_latex_fits_the_page_in_computer_modern(results: Results) -> 
     """Widths by the font's own metrics (cmr10 at 9 pt), not by the estimate that chose the columns."""
     font = FontProperties(fname=str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmr10.ttf"))
 
+    @cache
     def points(text: str) -> float:
         plain = re.sub(r"\$|\\times|\^|[{}\\]", "", text)
         return float(TextPath((0, 0), plain, size=9, prop=font).get_extents().width) if plain.strip() else 0.0

@@ -3,7 +3,6 @@
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,9 +12,9 @@ from rich.console import Console
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from tests.made_runs import accuracy, cells, one, probe_run, refine_run
 from vgtool.errors import VgError
 from vgtool.grounding.heads import sensitive_layer
-from vgtool.methods.probe import Probe
 from vgtool.methods.refine import Refine
 from vgtool.runs.store import Shard, Store
 from vgtool.scoring import accuracy as accuracies
@@ -25,11 +24,11 @@ from vgtool.scoring.frame import framed
 from vgtool.scoring.inputs import ANSWERS, read_run
 from vgtool.scoring.ranking import rank_run
 from vgtool.scoring.render import SHOWN, for_terminal, render
-from vgtool.scoring.runs import Scored, read
+from vgtool.scoring.runs import read
 from vgtool.scoring.score import score
 from vgtool.scoring.several import together
 from vgtool.scoring.thirds import accuracy_by_attention
-from vgtool.scoring.views import Number, Table, view
+from vgtool.scoring.views import Table, view
 
 
 @pytest.mark.parametrize("form", SHOWN)
@@ -62,66 +61,6 @@ def test_hostile_cells_are_text_in_every_format() -> None:
 
 
 # ---- runs --------------------------------------------------------------------------------------------------------
-
-IDENTITY = {"model": "m", "revision": "r", "benchmark": "b", "split": "test", "protocol": "default", "rule": "strict"}
-IDENTITY |= {"data_digest": "d", "attention": "shared"}
-
-
-def refine_run(root: Path, answers: dict[str, list[str]], **identity: Any) -> Path:
-    """A run whose references are all yes, two rows an image; an answer "failed" is a failed row."""
-    samples = len(next(iter(answers.values())))
-    rows = [
-        {"sample_id": f"s{i}", "method": method, "error": "image_missing: gone"}
-        if text == "failed"
-        else {
-            "sample_id": f"s{i}",
-            "image_id": f"i{i // 2}",
-            "group": "CT" if i % 2 else "MRI",
-            "question_type": "closed",
-            "question": "Is it?",
-            "reference": "yes",
-            "method": method,
-            "answer": text,
-        }
-        for method, given in answers.items()
-        for i, text in enumerate(given)
-    ]
-    store = Store(root)
-    store.open("refine", IDENTITY | {"methods": list(answers), "rows": samples} | identity, [])
-    store.write(Shard(), 0, rows, Refine.schema)
-    return root
-
-
-def probe_run(root: Path, ratios: list[float]) -> Path:
-    rows = [
-        {
-            "sample_id": f"s{i}",
-            "image_id": f"i{i // 2}",
-            "domain": "medical",
-            **{f"layer_{name}": [5.0, ratio] for name in ("ratio", "js")},
-            "layer_kl": [9.0, 1.0],
-            **{f"head_{name}": [5.0, 5.0, ratio, ratio] for name in ("ratio", "kl", "js")},
-        }
-        for i, ratio in enumerate(ratios)
-    ]
-    store = Store(root)
-    store.open("probe", IDENTITY | {"rows": len(ratios)}, [])
-    store.write(Shard(), 0, rows, Probe.schema)
-    return root
-
-
-def cells(table: Table, column: str) -> list[Any]:
-    """A column's cells as they are shown; counts as numbers."""
-    found = [row[list(table.columns).index(column)] for row in table.rows]
-    return [str(cell) if isinstance(cell, Number) else cell for cell in found]
-
-
-def one(path: Path) -> Scored:
-    return read([path], None, False)[0]
-
-
-def accuracy(path: Path) -> Table:
-    return view(accuracies.accuracy(one(path)))
 
 
 def test_accuracy_pairs_methods_on_the_same_rows_and_leaves_failed_rows_out(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests import checkpoints
 from tests.library import vgtool
-from tests.test_scoring import accuracy, cells, one, refine_run
+from tests.made_runs import accuracy, cells, one, refine_run
 from vgtool.errors import VgError
 from vgtool.registry import Thinking, models
 from vgtool.scoring.accuracy import counts

@@ -14,8 +14,7 @@ from vgtool.images import open_image
 
 pytest.importorskip("pydicom")
 
-from scans import dataset, encoded
-from test_marks import masks, scan, volume
+from scans import dataset, encoded, masks, scan, volume
 
 
 def loaded(folder: Path, *lines: dict[str, Any]) -> Benchmark:

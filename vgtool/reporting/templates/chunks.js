@@ -2,12 +2,8 @@
 const vgChunks = (() => {
   const KEPT = 12;
   const kept = new Map();
-  const waiting = new Map();
-  window.vgtoolChunk = (number, text) => {
-    const take = waiting.get(number);
-    waiting.delete(number);
-    if (take) take.forEach((one) => one(text));
-  };
+  const coming = new Map();  // number: what is told its text, and the promise of it
+  window.vgtoolChunk = (number, text) => { if (coming.has(number)) coming.get(number).take(text); };
   const inflate = async (text) => {
     const letters = atob(text.trim());
     const raw = new Uint8Array(letters.length);
@@ -15,16 +11,22 @@ const vgChunks = (() => {
     const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   };
-  const fromFile = (number) => new Promise((resolve, reject) => {
+  const fromFile = (number) => {
+    if (coming.has(number)) return coming.get(number).text;  // it was let go while it was on its way
     const name = `data/chunk-${String(number).padStart(5, "0")}.js`;
-    if (waiting.has(number)) { waiting.get(number).push(resolve); return; }  // it was let go while it was on its way
     const script = document.createElement("script");
-    waiting.set(number, [resolve]);
-    script.onload = () => script.remove();
-    script.onerror = () => { script.remove(); waiting.delete(number); reject(new Error(`${name} is missing: keep the folder data beside this page.`)); };
+    const one = {};
+    coming.set(number, one);
+    one.text = new Promise((resolve, reject) => {
+      one.take = resolve;
+      // A script that has run has handed over its text, if it is whole.
+      script.onload = () => reject(new Error(`${name} is damaged: make the report again.`));
+      script.onerror = () => reject(new Error(`${name} is missing: keep the folder data beside this page.`));
+    }).finally(() => { coming.delete(number); script.remove(); });
     script.src = name;
     document.head.append(script);
-  });
+    return one.text;
+  };
   const chunk = (number) => {
     let found = kept.get(number);
     if (!found) {
