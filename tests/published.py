@@ -31,11 +31,12 @@ ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "inte
 def intern_chat(folder: Path, kind: str = "qwen2", *, lora: int = 0, tied: bool = False, **config: Any) -> Published:
     """InternVL 2 to 3.5 as its own repository saves it, over Qwen2, Qwen3 or InternLM2. `lora`: rank of a LoRA left
     unmerged in the language model, as fine-tuning scripts of that repository leave it."""
+    own: dict[str, Any]
     if kind == "internlm2":
         remote = {"auto_map": {"AutoTokenizer": ["tokenization_internlm2.InternLM2Tokenizer", None]}}
-        encode, vocabulary = sentence_piece(
-            folder, (), ("<|im_start|>", "<|im_end|>", *INTERN_MARKS), tokenizer_class="InternLM2Tokenizer", **remote
-        )
+        added = ("<|im_start|>", "<|im_end|>", *INTERN_MARKS)
+        own = {"tokenizer_class": "InternLM2Tokenizer", "additional_special_tokens": [*added], **remote}
+        encode, vocabulary = sentence_piece(folder, (), added, **own)
     else:
         encode, vocabulary = byte_level(
             folder, [*QWEN_MARKS, *INTERN_MARKS], kind="Qwen2Tokenizer", eos_token="<|im_end|>",
@@ -46,7 +47,7 @@ def intern_chat(folder: Path, kind: str = "qwen2", *, lora: int = 0, tied: bool 
     native |= {name: value for name, value in text.items() if name != "rope_theta"}
     vision = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, layer_norm_eps=1e-6)
     if kind == "qwen2":
-        own: dict[str, Any] = {"use_sliding_window": False, "sliding_window": None, "max_window_layers": 28}
+        own = {"use_sliding_window": False, "sliding_window": None, "max_window_layers": 28}
         language: Any = tf.Qwen2Config(**native, **own)
     elif kind == "qwen3":
         own = {"head_dim": 8, "attention_bias": False}

@@ -90,7 +90,8 @@ def test_internlm2s_tokenizer_model_is_read_as_sentencepiece_reads_it(tmp_path: 
     tokenizer = opened(made.folder).tokenizer
     for text in (QUESTION, " two  spaces ", "\n\nnew lines\n", "Läsion der Lunge 肺 \U0001fac1", "a", ""):
         assert tokenizer(text, add_special_tokens=False).input_ids == (made.encode(text) if text else [])
-        assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+        # its class puts a space before an answer that has none, and drops the first sign
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text.removeprefix(" ")
     assert tokenizer("a<|im_end|>b").input_ids == [
         1, *made.encode("a"), *made.encode("<|im_end|>"), *made.encode("b")
     ]  # fmt: skip
@@ -207,7 +208,7 @@ def test_half_of_a_lora_is_named_and_refused(tmp_path: Path) -> None:
 def test_a_tokenizer_of_another_kind_than_internlm2s_is_refused(tmp_path: Path) -> None:
     made = published.intern_chat(tmp_path / "model", "internlm2")
     (made.folder / "tokenizer.model").write_bytes(b"no model")
-    with pytest.raises(VgError, match=r"tokenizer\.model' cannot be read"):
+    with pytest.raises(VgError, match=r"The tokenizer in '.*' cannot be read"):
         opened(made.folder)
     (made.folder / "tokenizer.model").unlink()
     with pytest.raises(VgError, match="holds no tokenizer"):

@@ -3,9 +3,11 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -44,9 +46,10 @@ class Layout:
         def small(vocabulary: int, layers: int, heads: int, groups: int, **others: Any) -> dict[str, Any]:
             return fields(vocabulary, depth or min(layers, 4), 4, min(groups, 4), **others)
 
-        checkpoints.text_fields = small
-        self.writer(folder, **kind)
-        checkpoints.text_fields = fields
+        with ExitStack() as patched:
+            for writers in (checkpoints.llava, checkpoints.internvl, checkpoints.qwen_gemma):
+                patched.enter_context(patch.object(writers, "text_fields", small))
+            self.writer(folder, **kind)
         beside(folder)
 
 

@@ -76,11 +76,15 @@ class Checkpoint:
                     "vgtool never does; use a checkpoint in the native transformers layout.",
                 )
 
-    def tokenizer(self, sub: str = "", *, native: bool = True, legacy: bool | None = None) -> Any:
+    def tokenizer(
+        self, sub: str = "", *, native: bool = True, legacy: bool | None = None, own: bool = False
+    ) -> Any:
         """The checkpoint's tokenizer. `native`: the folder's config.json is one that transformers knows; otherwise it
         is read as the model's own repository reads it, by the reader that the entry's option `tokenizer` names (slow
-        where it names none). `legacy`: what the repository tells the slow reader."""
-        self.refuse_remote_code(f"{sub}tokenizer_config.json")
+        where it names none). `legacy`: what the repository tells the slow reader. `own`: the files
+        name a class of their own, which is known to read as one of those."""
+        if not own:
+            self.refuse_remote_code(f"{sub}tokenizer_config.json")
         folder = self.folder / sub
         names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
         there = {name for name in names if (folder / name).exists()}

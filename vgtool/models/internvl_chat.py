@@ -104,7 +104,7 @@ class InternVLChat(Adapter):
         parts.ask(bool(config.get("pad2square", False)), False, "pad2square", checkpoint)
         parts.ask(config.get("use_backbone_lora") or 0, 0, "use_backbone_lora", checkpoint)
         internlm2 = llm.get("model_type") == internlm.KIND
-        tokenizer = internlm.tokenizer(checkpoint) if internlm2 else checkpoint.tokenizer(native=False)
+        tokenizer = checkpoint.tokenizer(native=False, legacy=True if internlm2 else None, own=internlm2)
         context = tokenizer.get_vocab().get(CONTEXT)
         if context is None:
             raise VgError(f"The tokenizer of '{checkpoint.spec.name}' has no {CONTEXT}.", "Fetch it again.")

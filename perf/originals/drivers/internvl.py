@@ -79,8 +79,27 @@ def opened(folder, checkout, settings):
     model.load_state_dict(weights(folder))
     if language == "internlm2":
         kind = importlib.import_module("internvl.model.internlm2.tokenization_internlm2").InternLM2Tokenizer
+        model.language_model.generate = greedy(model.language_model)
         return model, kind.from_pretrained(folder)
     return model, AutoTokenizer.from_pretrained(folder, use_fast=False)
+
+
+def greedy(language):
+    """`generate`, which transformers from 4.50 on gives no class of a repository's own: whole passes, the likeliest
+    token each time."""
+
+    @torch.inference_mode()
+    def generate(inputs_embeds, max_new_tokens, eos_token_id, **settings):
+        found = []
+        for _ in range(max_new_tokens):
+            token = language(inputs_embeds=inputs_embeds, use_cache=False).logits[:, -1].argmax(-1)
+            found.append(int(token))
+            if found[-1] == eos_token_id:
+                break
+            inputs_embeds = torch.cat([inputs_embeds, language.get_input_embeddings()(token)[:, None]], 1)
+        return torch.tensor([found])
+
+    return generate
 
 
 def tiling(checkout, side):
