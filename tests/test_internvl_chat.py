@@ -92,6 +92,8 @@ def test_internlm2s_tokenizer_model_is_read_as_sentencepiece_reads_it(tmp_path: 
         assert tokenizer(text, add_special_tokens=False).input_ids == (made.encode(text) if text else [])
         # its class puts a space before an answer that has none, and drops the first sign
         assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text.removeprefix(" ")
+    cut_off = [tokenizer.get_vocab()[f"<0x{byte:02X}>"] for byte in (0xE8, 0x0F, 0x41)]  # half a character, then two
+    assert tokenizer.decode(cut_off) == "\ufffd\x0fA"
     assert tokenizer("a<|im_end|>b").input_ids == [
         1, *made.encode("a"), *made.encode("<|im_end|>"), *made.encode("b")
     ]  # fmt: skip

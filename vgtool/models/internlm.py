@@ -1,7 +1,7 @@
 """InternLM2, the language model of InternVL 1.5 to 2.5, as a Llama: its arithmetic is Llama's under other names.
 
-Queries, keys and values are one weight (wqkv). Its tokenizer class is code of the checkpoint, and reads as the slow Llama
-tokenizer of transformers did before `legacy` was a setting.
+Queries, keys and values are one weight (wqkv). Its tokenizer class is code of the checkpoint, and reads as the slow
+Llama tokenizer of transformers did before `legacy` was a setting.
 """
 
 from collections.abc import Mapping
