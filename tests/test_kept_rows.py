@@ -121,6 +121,28 @@ def test_rows_that_need_a_look_at_other_files_are_never_kept(more: dict[str, Any
     assert same(first, load(str(path)))
 
 
+def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read = written(tmp_path / "data", rows(3)), own.read
+
+    def changing(request: Any) -> Any:
+        written(tmp_path / "data", rows(5))
+        return read(request)
+
+    monkeypatch.setattr(own, "read", changing)
+    assert len(load(str(path)).samples) == 5
+    assert not files(tmp_path)
+
+
+def test_a_user_without_a_home_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> NoReturn:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", nowhere)
+    path = written(tmp_path / "data", rows(3))
+    assert same(load(str(path)), load(str(path)))
+
+
 def test_a_folder_that_cannot_be_written_costs_nothing_but_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

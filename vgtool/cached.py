@@ -21,7 +21,10 @@ def holds(kind: Literal["models", "datasets"], repository: str) -> bool:
 def folder(name: str) -> Path:
     """Where things of this name are kept for later runs: in the user's cache (XDG_CACHE_HOME, or ~/.cache)/vgtool."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "vgtool" / name
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "vgtool" / name
+    except RuntimeError:  # a user without a home, as in some containers: nothing can be kept
+        return Path(os.devnull) / name
 
 
 def keep(path: Path, data: bytes) -> None:

@@ -5,6 +5,7 @@ look at other files. The name is the digest of those bytes, of what was asked, a
 damaged is read anew.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -43,7 +44,7 @@ def collected(
     if (known := _read(at, requests[0])) is not None:
         return known
     found = read()
-    if not requests[0].shares & {*SHARES}:
+    if not requests[0].shares & {*SHARES} and _place(name, requests[0], limit) == at:  # as it was before it was read
         _write(at, found)
     return found
 
@@ -75,8 +76,9 @@ def _write(path: Path, rows: Collected) -> None:
     sink = io.BytesIO()
     pq.write_table(_table(rows, columns), sink, compression="zstd", write_page_checksum=True)
     cached.keep(path, sink.getvalue())
-    for old in sorted(path.parent.glob("*.parquet"), key=lambda one: one.stat().st_mtime)[:-MOST]:
-        old.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # gone by another process
+        for old in sorted(path.parent.glob("*.parquet"), key=lambda one: one.stat().st_mtime)[:-MOST]:
+            old.unlink()
 
 
 def _table(rows: Collected, columns: Columns) -> "pa.Table":
