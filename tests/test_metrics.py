@@ -46,6 +46,17 @@ def test_zero_attention_everywhere_has_no_metric() -> None:
     assert np.isnan(grounding(r, [0]).kl[0]) and np.isfinite(grounding(r, [0]).kl[1])
 
 
+def test_a_token_that_both_rows_ignore_has_no_weight_and_one_that_the_general_row_ignores_has_all() -> None:
+    found = relative_attention(np.array([0.0, 0.0, 1.0, 3.0]), np.array([0.0, 2.0, 0.0, 2.0]))
+    assert found.tolist() == [0.0, 0.0, math.inf, 1.5]
+
+
+@pytest.mark.parametrize("region", [[], [4], [0, 4], [-1]], ids=str)
+def test_a_region_beyond_the_map_is_refused(region: list[int]) -> None:
+    with pytest.raises(ValueError, match="does not fit a map of 4"):
+        grounding(np.ones(4), region)
+
+
 def test_triage_drops_what_is_strictly_below_the_percentile() -> None:
     values = np.array([1.0, 2.0, 3.0, 4.0])
     assert triage.keep_percentile(values, 50).tolist() == [False, False, True, True]
@@ -85,6 +96,15 @@ def test_every_cell_box_touches_its_own_token(width: int, height: int) -> None:
             box = geometry.cell_box(token)
             if box is not None:
                 assert token in geometry.region([box])
+
+
+def test_a_centre_crop_sees_the_middle_of_the_long_edge() -> None:
+    # 200 x 100, shortest edge to 112: 224 x 112, of which 56 to 168 are kept: stored x from 50 to 150, cells of 12.5.
+    wide = Geometry.crop(200, 100, 112, 112, Grid(8, 8))
+    tall = Geometry.crop(100, 200, 112, 112, Grid(8, 8))
+    assert wide.region([Box(50, 0, 62.5, 12.5)]) == [0] and wide.region([Box(0, 0, 40, 100)]) == []
+    assert wide.region([Box(137.5, 87.5, 150, 100)]) == [63] and wide.region([Box(160, 0, 200, 100)]) == []
+    assert tall.region([Box(0, 50, 12.5, 62.5)]) == [0] and tall.region([Box(0, 0, 100, 40)]) == []
 
 
 def test_a_box_on_a_padded_image_moves_with_the_padding() -> None:

@@ -163,6 +163,7 @@ def test_several_boxes_are_read_in_order(scale: Scale, frame: Frame) -> None:
         ("0-1", "stored", "[10, 20, 30, 40]"),
         ("0-999", "stored", "[0.1, 0.25, 0.3, 0.75]"),  # shares where thousandths are
         ("0-1000", "stored", "[0.1, 0.25, 0.3, 0.75]"),
+        ("0-1000", "stored", "[0, 0.25, 1, 1]"),  # shares, most of them whole
         ("0-1000", "stored", "[1100, 250, 1300, 750]"),  # pixels of a large image
         ("pixels", "stored", "[0.1, 0.25, 0.3, 0.75]"),
         ("pixels", "stored", "[450, 50, 520, 150]"),  # right of the image
