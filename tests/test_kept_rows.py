@@ -96,8 +96,9 @@ def test_a_damaged_one_is_read_anew_and_mended(tmp_path: Path, monkeypatch: pyte
         files(tmp_path)[0].write_bytes(damage)
         assert same(first, load(str(path)))
     whole = files(tmp_path)[0].read_bytes()
-    files(tmp_path)[0].write_bytes(whole[:40] + bytes([whole[40] ^ 255]) + whole[41:])
-    assert same(first, load(str(path)))
+    for at in (0, 40, len(whole) // 2, len(whole) - 300, len(whole) - 1):
+        files(tmp_path)[0].write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        assert same(first, load(str(path)))
     refuse_to_read(monkeypatch)
     assert same(first, load(str(path)))
 
@@ -119,6 +120,24 @@ def test_rows_that_need_a_look_at_other_files_are_never_kept(more: dict[str, Any
     first = load(str(path))
     assert not files(tmp_path)
     assert same(first, load(str(path)))
+
+
+def test_a_file_without_a_usable_row_or_with_half_a_sign_reads_as_it_did(tmp_path: Path) -> None:
+    path = written(tmp_path / "data", [{"id": "a", "img": "0.png", "question": "Is it?"}])
+    assert [len(load(str(path)).rejected) for _ in range(2)] == [1, 1]
+    path = written(tmp_path / "data", [rows(1)[0] | {"id": "q\ud800"}])
+    assert [load(str(path)).samples[0].id for _ in range(2)] == ["q\ud800"] * 2
+    assert not files(tmp_path)
+
+
+def test_a_disk_that_fills_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*paths: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vgtool.cached.os.replace", full)
+    path = written(tmp_path / "data", rows(3))
+    assert len(load(str(path)).samples) == 3
+    assert not files(tmp_path)
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

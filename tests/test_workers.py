@@ -1,19 +1,23 @@
 """Processes beside a large report's own: they change nothing of it, and end with it whatever happens."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from reports import build, own_benchmark, pair
 
 from vgtool.errors import VgError
+from vgtool.records import View
 from vgtool.reporting import page
-from vgtool.reporting.album import Pictures
+from vgtool.reporting.album import Album, Pictures
 from vgtool.reporting.workers import LEAST, MOST, Workers, processes
 
 
@@ -47,6 +51,29 @@ def test_what_is_given_is_done_and_an_error_comes_back_as_itself(count: int) -> 
         assert done[0].result() == 1 and done[2].result() == 3
         with pytest.raises(ValueError, match="'x'"):
             done[1].result()
+
+
+def test_where_no_process_may_start_the_report_does_its_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: object) -> NoReturn:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", refused)
+    with Workers(2) as workers:
+        assert workers.count == 0 and workers.submit(int, lambda: ("7",)).result() == 7
+
+
+def test_what_cannot_go_through_a_pipe_is_an_error_and_ends_no_process() -> None:
+    with Workers(1) as workers:
+        with pytest.raises(RuntimeError, match="pickle"):
+            workers.submit(threading.Lock, tuple).result()
+        assert workers.submit(int, lambda: ("7",)).result() == 7
+
+
+@pytest.mark.parametrize("size,most", [(1_000, 8), (5_000_000, 3), (50_000_000, 1)])
+def test_a_lot_of_large_files_is_a_small_one(size: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = object.__new__(Album)
+    monkeypatch.setattr(made, "_read", lambda row: (b"0" * size, "a", View(), 1, 1))
+    assert made._together({"sample_id": "a"}) == most and made._together(None) == 8
 
 
 def test_a_process_that_is_ended_from_outside_is_said() -> None:

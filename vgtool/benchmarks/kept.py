@@ -15,12 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgtool import cached, records, words
+from vgtool import cached, errors, records, registry, words
 from vgtool.benchmarks.boxes import SHARES
 from vgtool.benchmarks.collect import Collected
 from vgtool.benchmarks.packed import BLOCK, Columns, Packed
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.tables import is_data
+from vgtool.grounding import runlength
 from vgtool.records import Rejected
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ LEAST = 16_000_000
 """Bytes of a file that is worth it: some 100,000 rows, seconds of reading."""
 MOST = 4
 """Files that are kept, those that were used last."""
+CODE = (errors, records, registry, words, runlength)
+"""What reading goes through, beside this package."""
+SUFFIX = ".rows"
+"""Of a digest of 32 bytes, and Parquet behind it."""
 OWN_FAULTS = ("malformed_row:", "duplicate_id:")
 """What a row is rejected for by itself; an image or mask that is missing may be there the next time."""
 
@@ -54,30 +59,39 @@ def _place(name: str, asked: Request, limit: int | None) -> Path | None:
     if not is_data(name) or asked.root is None or {asked.box_format, asked.spec.box_format} & {*SHARES}:
         return None
     file = asked.root / asked.spec.title
-    if file.suffix.lower() == ".parquet" or file.stat().st_size < LEAST:
-        return None
     roots = [str(one and one.resolve()) for one in (asked.root, asked.data_root)]
     found = hashlib.sha256(repr([file.name, roots, asked.spec, asked.protocol, asked.box_format, limit]).encode())
-    for code in (*sorted(Path(__file__).parent.glob("*.py")), Path(records.__file__), Path(words.__file__)):
-        found.update(code.read_bytes())
-    with file.open("rb") as data:
-        found.update(hashlib.file_digest(data, "sha256").digest())
-    return cached.folder("rows") / f"{found.hexdigest()[:32]}.parquet"
+    try:
+        if file.suffix.lower() == ".parquet" or file.stat().st_size < LEAST:
+            return None
+        with file.open("rb") as data:
+            found.update(hashlib.file_digest(data, "sha256").digest())
+    except OSError:  # the reader has the sentence
+        return None
+    for code in (*sorted(Path(__file__).parent.glob("*.py")), *(one.__file__ for one in CODE)):
+        found.update(Path(code or "").read_bytes())
+    return cached.folder("rows") / f"{found.hexdigest()[:32]}{SUFFIX}"
 
 
 def _write(path: Path, rows: Collected) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = rows.samples.columns()
-    if columns is None or any("#" in name for name in columns.names):  # a view of a file is no file's name
+    if columns is None or not columns.ids:
+        return
+    if any("#" in name for name in columns.names):  # a view of a file is no file's name
         return
     if not all(one.reason.startswith(OWN_FAULTS) for one in rows.rejected):
         return
     sink = io.BytesIO()
-    pq.write_table(_table(rows, columns), sink, compression="zstd", write_page_checksum=True)
-    cached.keep(path, sink.getvalue())
+    try:
+        pq.write_table(_table(rows, columns), sink, compression="zstd")
+    except (ValueError, pa.ArrowException):  # half of a surrogate pair, which JSON may spell
+        return
+    cached.keep(path, hashlib.sha256(sink.getvalue()).digest() + sink.getvalue())
     with contextlib.suppress(OSError):  # gone by another process
-        for old in sorted(path.parent.glob("*.parquet"), key=lambda one: one.stat().st_mtime)[:-MOST]:
+        for old in sorted(path.parent.glob(f"*{SUFFIX}"), key=lambda one: one.stat().st_mtime)[:-MOST]:
             old.unlink()
 
 
@@ -97,17 +111,20 @@ def _table(rows: Collected, columns: Columns) -> "pa.Table":
 
 def _read(path: Path, asked: Request) -> Collected | None:
     """Rows as they were kept; None where none are, or they are damaged."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from vgtool.benchmarks.rows import files_of
 
     try:
-        table = pq.read_table(path, page_checksum_verification=True).unify_dictionaries()
-        facts: dict[str, Any] = json.loads(table.schema.metadata[b"rows"])
-        path.touch()
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+        data = memoryview(path.read_bytes())
+    except OSError:
         return None
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        return None
+    with contextlib.suppress(OSError):  # a cache that may only be read
+        path.touch()
+    table = pq.read_table(io.BytesIO(data[32:])).unify_dictionaries()
+    facts: dict[str, Any] = json.loads(table.schema.metadata[b"rows"])
     blocks = [one for one in table["block"].to_pylist() if one is not None]
     texts, numbers = {}, {}
     for key in ("image", "name"):

@@ -23,7 +23,9 @@ from vgtool.reporting.steps import Steps
 from vgtool.reporting.workers import Workers
 
 TOGETHER, AHEAD = 8, 200
-"""Pictures that are given to a worker at once, and such lots under way or packed and not yet stored."""
+"""Pictures that are given to a process at once, and such lots under way or packed and not yet stored."""
+ROOM = 16_000_000
+"""Bytes of the files that a lot holds: of volumes, each of which is a file for every slice, it is one."""
 Place = dict[str, Any]
 Key = tuple[str, int, int]
 """Image, width and height: one picture."""
@@ -71,10 +73,16 @@ class Album:
 
     def begin(self, rows: Iterable[Row], workers: Workers) -> None:
         """Have the pictures of rows packed that are not stored, ahead of `add`, which will ask for them."""
-        left = iter({key: row for row in rows if (key := _key(row)) is not None and key not in self.stored}.values())
-        self._lots = iter(lambda: tuple(islice(left, TOGETHER)), ())
+        some = {key: row for row in rows if (key := _key(row)) is not None and key not in self.stored}
+        left, most = iter(some.values()), self._together(next(iter(some.values()), None)) if workers.count else 1
+        self._lots = iter(lambda: tuple(islice(left, most)), ())
         self._workers = workers
         self._on()
+
+    def _together(self, row: Row | None) -> int:
+        """Pictures in a lot, if they are all as large as that of `row`."""
+        found = "" if row is None else self._read(row)
+        return max(1, min(TOGETHER, TOGETHER if isinstance(found, str) else ROOM // max(1, len(found[0]))))
 
     def _on(self) -> None:
         while len(self._coming) < AHEAD and self._workers and (lot := next(self._lots, None)):

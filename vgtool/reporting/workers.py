@@ -37,8 +37,6 @@ class Workers:
     """Processes, or with none of them threads of this one, that do what they are given in its order."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
-        self._threads = ThreadPoolExecutor(count or THREADS)
         self._idle: SimpleQueue[Connection] = SimpleQueue()
         self._links: list[Connection] = []
         self._processes = []
@@ -46,11 +44,18 @@ class Workers:
         for _ in range(count):
             mine, theirs = fresh.Pipe()
             process = fresh.Process(target=serve, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()  # else its end would not be seen
+            try:
+                process.start()
+            except OSError:  # no more processes allowed: those that there are will do
+                mine.close()
+                break
+            finally:
+                theirs.close()  # else its end would not be seen
             self._processes.append(process)
             self._links.append(mine)
             self._idle.put(mine)
+        self.count = len(self._processes)
+        self._threads = ThreadPoolExecutor(self.count or THREADS)
 
     def submit(self, work: Callable[..., T], given: Callable[[], tuple[Any, ...]]) -> Future[T]:
         """Have `work`, a module's function, done with what `given` returns when its turn comes, in a thread."""
@@ -104,4 +109,9 @@ def serve(link: Connection) -> None:
             except Exception as error:  # raised again where the report waits for it
                 error.add_note(traceback.format_exc())
                 answer = (None, error)
-            link.send(answer)
+            try:
+                link.send(answer)
+            except ConnectionError:
+                raise
+            except Exception as error:  # it cannot go through a pipe
+                link.send((None, RuntimeError(f"{answer[1] or answer[0]!r}: {error}")))
