@@ -171,7 +171,7 @@ def test_models_says_what_a_folder_is(family: Families) -> None:
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "gemma3"])
-@pytest.mark.parametrize("size", [WIDE, TALL], ids=["wide", "tall"])
+@pytest.mark.parametrize("size", [(96, 96), WIDE, TALL], ids=["square", "wide", "tall"])
 def test_measured_geometry_equals_the_hand_written(name: str, size: tuple[int, int], family: Families) -> None:
     spec, folder = resolve(str(family.folder(name)))
     own = load(spec, source=folder, device="cpu", offline=True).prepare(picture(size))
