@@ -18,6 +18,11 @@ Kind = Literal["attention", "map", "kept"]
 """Relative attention, a method's map, or what a method left visible."""
 
 
+def of_method(kept: NDArray[Any] | None, triage: NDArray[Any] | None) -> tuple[Kind, Any]:
+    """What is drawn of a method: the tokens that it kept, else its map."""
+    return ("map", triage) if kept is None else ("kept", kept)
+
+
 def kind_of(path: str | Path) -> str:
     """What a figure's file is to be, by its ending. VgError when it cannot be."""
     kind = Path(path).suffix.lower().lstrip(".")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vgtool.api.figure import Kind, draw, png
+from vgtool.api.figure import Kind, draw, of_method, png
 from vgtool.errors import VgError
 from vgtool.grounding.metrics import Grounding, grounding, relative_attention
 
@@ -140,10 +140,7 @@ class Refined(Shown):
         if self.kept is None and self.triage is None:
             raise VgError(f"'{self.method}' hides no image token and has no map to draw.", "Draw a look instead.")
         below = f"{self.method}: {self.answer} (plain: {self.baseline})"
-        if self.kept is not None:
-            return self._draw("kept", self.kept, below, path)
-        assert self.triage is not None
-        return self._draw("map", self.triage, below, path)
+        return self._draw(*of_method(self.kept, self.triage), below, path)
 
     def __repr__(self) -> str:
         kept = "" if self.kept is None else f", keeps {int(self.kept.sum())} of {self.kept.size} image tokens"

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from vgtool.api.figure import Kind, draw, png
+from vgtool.api.figure import Kind, draw, of_method, png
 from vgtool.api.look import Metrics, on_grid, slice_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding.metrics import Grounding, relative_attention
@@ -100,10 +100,7 @@ class Recorded:
             return self._draw("attention", heat, "; ".join([*told, below]), path)
         one = self._drawn(method)
         below = f"{one.method}: {one.answer} ({one.verdict or 'no reference'})"
-        if one.kept is not None:
-            return self._draw("kept", one.kept, below, path)
-        assert one.triage is not None
-        return self._draw("map", one.triage, below, path)
+        return self._draw(*of_method(one.kept, one.triage), below, path)
 
     def _draw(self, kind: Kind, values: NDArray[Any], below: str, path: str | Path | None) -> Any:
         return draw(self.image, self.size, kind, values, self.grid_box, self.boxes, self.question, below, path)

@@ -68,26 +68,26 @@ class Album:
         self.stored: dict[Key, Place] = {}
         self._ready: dict[Key, Packed | str] = {}
         self._coming: deque[tuple[Sequence[Key], Future[list[Packed | str]]]] = deque()
-        self._lots: Iterator[Sequence[Row]] = iter(())
+        self._lots: Iterator[Mapping[Key, Row]] = iter(())
         self._workers: Workers | None = None
 
     def begin(self, rows: Iterable[Row], workers: Workers) -> None:
         """Have the pictures of rows packed that are not stored, ahead of `add`, which will ask for them."""
         some = {key: row for row in rows if (key := _key(row)) is not None and key not in self.stored}
-        left, most = iter(some.values()), self._together(next(iter(some.values()), None)) if workers.count else 1
-        self._lots = iter(lambda: tuple(islice(left, most)), ())
+        left, most = iter(some.items()), self._together(next(iter(some.values()), None)) if workers.count else 1
+        self._lots = iter(lambda: dict(islice(left, most)), {})
         self._workers = workers
         self._on()
 
     def _together(self, row: Row | None) -> int:
         """Pictures in a lot, if they are all as large as that of `row`."""
         found = "" if row is None else self._read(row)
-        return max(1, min(TOGETHER, TOGETHER if isinstance(found, str) else ROOM // max(1, len(found[0]))))
+        size = 0 if isinstance(found, str) else len(found[0])
+        return max(1, min(TOGETHER, ROOM // max(1, size)))
 
     def _on(self) -> None:
         while len(self._coming) < AHEAD and self._workers and (lot := next(self._lots, None)):
-            keys = [(row["image_id"], row["width"], row["height"]) for row in lot]
-            self._coming.append((keys, self._workers.submit(packed, partial(self._lot, lot))))
+            self._coming.append(([*lot], self._workers.submit(packed, partial(self._lot, [*lot.values()]))))
 
     def add(self, rows: Collection[Row], pack: Pack, steps: Steps) -> dict[str, Place]:
         """Sample -> where its picture is, or why there is none."""
