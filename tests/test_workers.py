@@ -1,6 +1,5 @@
 """Processes beside a large report's own: they change nothing of it, and end with it whatever happens."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -53,11 +52,51 @@ def test_what_is_given_is_done_and_an_error_comes_back_as_itself(count: int) -> 
             done[1].result()
 
 
+def test_while_it_waits_a_report_does_what_no_process_has_begun_the_newest_first(tmp_path: Path) -> None:
+    begin, here = tmp_path / "begin", os.getpid()
+    os.mkfifo(begin)
+    with Workers(1) as workers:
+        first = workers.submit(held, lambda: (begin,))
+        while not first.future.running():
+            time.sleep(0.001)
+        done = list[int]()
+        later = [workers.submit(noted, lambda at=at: (done, at, begin if at == 1 else None)) for at in range(3)]
+        assert first.result() != here, "begun by the process"
+        assert done[:2] == [2, 1] and [one.result() for one in later[1:]] == [here, here]
+
+
+def held(pipe: Path) -> int:
+    """Ends when someone has written."""
+    pipe.read_bytes()
+    return os.getpid()
+
+
+def noted(done: list[int], at: int, pipe: Path | None) -> int:
+    """Says that it was done, and lets `held` go on."""
+    done.append(at)
+    if pipe:
+        pipe.write_bytes(b"x")
+    return os.getpid()
+
+
+def test_an_error_of_work_done_in_between_comes_where_it_is_asked_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with Workers(1) as workers:
+        first = workers.submit(held, lambda: (pipe,))
+        while not first.future.running():
+            time.sleep(0.001)
+        go, wrong = workers.submit(noted, lambda: ([], 0, pipe)), workers.submit(int, lambda: ("x",))
+        assert isinstance(first.result(), int) and go.result() == os.getpid()
+        with pytest.raises(ValueError, match="'x'"):
+            wrong.result()
+
+
 def test_where_no_process_may_start_the_report_does_its_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(self: object) -> NoReturn:
+    def refused(*given: object, **named: object) -> NoReturn:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", refused)
+    monkeypatch.setattr(subprocess, "Popen", refused)
     with Workers(2) as workers:
         assert workers.count == 0 and workers.submit(int, lambda: ("7",)).result() == 7
 
@@ -65,8 +104,36 @@ def test_where_no_process_may_start_the_report_does_its_work_alone(monkeypatch: 
 def test_what_cannot_go_through_a_pipe_is_an_error_and_ends_no_process() -> None:
     with Workers(1) as workers:
         with pytest.raises(RuntimeError, match="pickle"):
-            workers.submit(threading.Lock, tuple).result()
+            workers.submit(threading.Lock, tuple).future.result()
         assert workers.submit(int, lambda: ("7",)).result() == 7
+
+
+class Twofold(ValueError):
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+
+
+def twofold() -> NoReturn:
+    raise Twofold("a figure", "no font")
+
+
+def test_an_error_that_cannot_be_made_again_comes_back_in_words() -> None:
+    with Workers(1) as workers:
+        with pytest.raises(RuntimeError) as error:
+            workers.submit(twofold, tuple).future.result()
+        assert str(error.value) == "Twofold: a figure: no font" and "in twofold" in error.value.__notes__[0]
+        assert workers.submit(int, lambda: ("7",)).future.result() == 7
+
+
+SCRIPT = "import os\nfrom vgtool.reporting.workers import Workers\nprint('begun')\nwith Workers(1) as workers:\n"
+SCRIPT += "    print(workers.submit(os.getpid, tuple).future.result() != os.getpid())"
+
+
+def test_a_script_that_asks_for_a_report_is_run_once(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for given, text in ((tmp_path / "script.py", None), ("-", SCRIPT)):
+        done = subprocess.run([sys.executable, given], input=text, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("begun\nTrue\n", "")
 
 
 @pytest.mark.parametrize("size,most", [(1_000, 8), (5_000_000, 3), (50_000_000, 1)])
@@ -78,7 +145,7 @@ def test_a_lot_of_large_files_is_a_small_one(size: int, most: int, monkeypatch: 
 
 def test_a_process_that_is_ended_from_outside_is_said() -> None:
     with Workers(1) as workers, pytest.raises(VgError, match="was ended from outside"):
-        workers.submit(os._exit, lambda: (9,)).result()
+        workers.submit(os._exit, lambda: (9,)).future.result()
 
 
 def test_an_interrupted_report_waits_for_no_process() -> None:
@@ -91,7 +158,7 @@ def test_an_interrupted_report_waits_for_no_process() -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_the_processes_of_a_killed_report_end() -> None:
     code = "import os, signal\nfrom vgtool.reporting.workers import Workers\nworkers = Workers(1)\n"
-    code += "print(workers.submit(os.getpid, tuple).result(), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+    code += "print(workers.submit(os.getpid, tuple).future.result(), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL
     # Its pipe to this test closes only when the worker, which has it too, is gone: `run` waited for that.

@@ -158,6 +158,7 @@ def by_either(choices: Sequence[str], answer: str) -> str:
 # ---- as a question offers them ---------------------------------------------------------------------------------------
 
 _OR = regex.compile(r"\s*,?\s+or\s+|\s*,\s*", regex.I)
+_ALONE = regex.compile(r"\bor\b", regex.I)
 _WHICH = regex.compile(r"(?:(?:in|on|at|to|from|of)\s+)?(?:which|what|where|who|how)\b", regex.I)
 _IS_IT = regex.compile(r"(?:is|are|was|were)\s+(it|this|that|these|they)\s+", regex.I)
 _VERB = regex.compile(r"(?:is|are|was|were|do|does|did|can|could|has|have|which|what|where|who|how|if)\b", regex.I)
@@ -173,12 +174,12 @@ def either_or(question: str) -> tuple[str, ...] | None:
     what follows "Is it" or "Is this a".
     """
     asked = question.strip().rstrip("?.！？ \t\n")
-    if not regex.search(r"\bor\b", asked, regex.I):
+    if not _ALONE.search(asked):
         return None
     if ":" in asked:
         return _listed(asked.rpartition(":")[2])
     head, comma, rest = asked.partition(",")
-    if comma and _WHICH.match(head) and not regex.search(r"\bor\b", head, regex.I):
+    if comma and _WHICH.match(head) and not _ALONE.search(head):
         return _listed(rest)
     if found := _IS_IT.match(asked):
         return _pair(asked[found.end() :], bare=found[1].lower() in ("it", "they"))

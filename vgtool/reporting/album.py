@@ -5,7 +5,6 @@ They are read here and opened and packed by `Workers`, ahead of their use.
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -20,7 +19,7 @@ from vgtool.reporting.pack import PACKED, Pack
 from vgtool.reporting.packing import Packed, Stored, opened, packed
 from vgtool.reporting.paths import without_folders
 from vgtool.reporting.steps import Steps
-from vgtool.reporting.workers import Workers
+from vgtool.reporting.workers import Task, Workers
 
 TOGETHER, AHEAD = 8, 200
 """Pictures that are given to a process at once, and such lots under way or packed and not yet stored."""
@@ -67,7 +66,7 @@ class Album:
         self.images = {sample.id: sample.image for sample in loaded.samples}
         self.stored: dict[Key, Place] = {}
         self._ready: dict[Key, Packed | str] = {}
-        self._coming: deque[tuple[Sequence[Key], Future[list[Packed | str]]]] = deque()
+        self._coming: deque[tuple[Sequence[Key], Task[list[Packed | str]]]] = deque()
         self._lots: Iterator[Mapping[Key, Row]] = iter(())
         self._workers: Workers | None = None
 

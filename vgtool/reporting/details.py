@@ -8,8 +8,9 @@ import polars as pl
 
 from vgtool.reporting.album import Album
 from vgtool.reporting.inputs import SHAPE, Family, Source
-from vgtool.reporting.maps import Place, heavy_rows, number
+from vgtool.reporting.maps import Place, number
 from vgtool.reporting.pack import Pack
+from vgtool.reporting.rows import heavy_rows
 from vgtool.reporting.steps import Steps
 from vgtool.scoring.runs import METRICS
 
@@ -118,7 +119,7 @@ def _prompts(runs: Sequence[Source]) -> dict[str, str]:
     """Sample -> the prompt as it was sent; older runs did not keep it."""
     found: dict[str, str] = {}
     for one in runs:
-        for row in heavy_rows(one, ("sample_id", "prompt"), whole=True):
+        for row in heavy_rows(one.run.path, ("sample_id", "prompt"), whole=True):
             if row["prompt"]:
                 found.setdefault(row["sample_id"], row["prompt"])
     return found

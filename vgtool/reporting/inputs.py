@@ -103,6 +103,11 @@ def found_runs() -> list[Path]:
     raise VgError("No run folder below ./runs or .demo.", "Name the run folders: vgtool report RUN... --out DIR.")
 
 
+def expected(paths: Sequence[Path]) -> int:
+    """Samples of run folders, as their records say; 0 of files."""
+    return sum(Store(path).read()["identity"].get("rows", 0) for path in paths if path.is_dir())
+
+
 def sources(paths: Sequence[Path], rule: str | None, partial: bool) -> list[Source]:
     """The runs, cleaned and named. A run without any row is kept: the page says that it is empty."""
     found = [_read(path, partial) for path in dict.fromkeys(paths)]

@@ -1,28 +1,39 @@
-"""Heatmaps and masks of samples, streamed from a run's parts a few rows at a time and kept as bytes.
+"""Heatmaps and masks of samples as the page holds them: bytes, packed a part of a run at a time, by any process.
 
 Each layer of each map is scaled by its own greatest value, which is kept beside it.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vgtool.grounding.metrics import relative_attention
 from vgtool.reporting.heat import CAP
-from vgtool.reporting.inputs import Source
-from vgtool.reporting.pack import RUNS, Pack
-from vgtool.runs.store import Store
+from vgtool.reporting.pack import RUNS, Chunks, Pack, encoded
+from vgtool.reporting.rows import MAPS, MASKS, Row, both_maps, new_parts, rows_of, visible
+from vgtool.reporting.workers import Task, Workers
 
-BATCH = 64
-MAPS = ("sample_id", "grid_rows", "grid_cols", "attention", "general_attention")
-MASKS = ("sample_id", "method", "grid_rows", "grid_cols", "kept", "triage")
+AHEAD = 16
+"""Parts that are under way, or packed and not yet stored."""
+AT = ("at", "kept", "triage")
+"""What of a place says a chunk and an offset in it."""
 Place = dict[str, Any]
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Lot:
+    """What a part holds: its chunks, deflated, and where in them everything is, by sample, or sample and method."""
+
+    rows: int
+    chunks: list[str]
+    places: dict[Any, Place]
 
 
 def number(value: Any) -> float | None:
@@ -30,92 +41,100 @@ def number(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
 
 
-def heavy_rows(
-    one: Source, wanted: Sequence[str], ids: Collection[str] | None = None, *, whole: bool = False
-) -> Iterator[dict[str, Any]]:
-    """Those of the wanted columns that a run's parts have, row by row, lists as arrays. `ids`: of these samples;
-    `whole`: of parts that have all columns."""
-    for file in _opened(one.run.path) if one.run.path.is_dir() else ():
-        with file:
-            names = [name for name in wanted if name in file.schema_arrow.names]
-            if whole and len(names) < len(wanted):
-                continue
-            if ids is not None:
-                known = file.read(["sample_id"]).column(0)
-                if not pc.any(pc.is_in(known, pa.array(ids, known.type))).as_py():
-                    continue
-            for batch in file.iter_batches(BATCH, columns=names, use_threads=False):
-                columns = [_values(batch.column(name)) for name in names]
-                for values in zip(*columns, strict=True):
-                    row = dict(zip(names, values, strict=True))
-                    if ids is None or row["sample_id"] in ids:
-                        yield row
-
-
-def _opened(run: Path) -> Iterator[pq.ParquetFile]:
-    """The whole parts of a run. One that is merged into a larger one meanwhile comes again in that one."""
-    seen = set[str]()
-    while left := [part for part in Store(run).parts()[0] if part.name not in seen]:
-        for part in left:
-            try:
-                file = pq.ParquetFile(part)
-            except FileNotFoundError:
-                break
-            seen.add(part.name)
-            yield file
-
-
-def _values(column: pa.Array) -> Sequence[Any]:
-    """A column's values, lists as arrays."""
-    if not isinstance(column, pa.ListArray):
-        return column.to_pylist()  # type: ignore[no-any-return]
-    flat, ends = column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
-    valid = column.is_valid().to_pylist()
-    return [flat[ends[at] : ends[at + 1]] if known else None for at, known in enumerate(valid)]
-
-
-def both_maps(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The question's and the general prompt's map [L, T] of a row; None where they are not kept."""
-    question, general = row.get("attention"), row.get("general_attention")
-    tokens = (row.get("grid_rows") or 0) * (row.get("grid_cols") or 0)
-    if question is None or general is None or not tokens or question.size != general.size or question.size % tokens:
-        return None
-    return question.reshape(-1, tokens), general.reshape(-1, tokens)
-
-
-def relative_maps(one: Source, ids: Collection[str]) -> dict[str, np.ndarray]:
-    """Sample -> [L, rows, cols] relative attention, at most CAP, of those that kept their maps."""
-    found: dict[str, np.ndarray] = {}
-    for row in heavy_rows(one, MAPS, ids):
-        maps = both_maps(row)
-        if maps is not None and row["sample_id"] not in found:
-            relative = np.minimum(relative_attention(*maps), CAP)
-            found[row["sample_id"]] = relative.reshape(-1, row["grid_rows"], row["grid_cols"])
-    return found
-
-
-def heat(one: Source, pack: Pack, tick: Callable[[], None] = lambda: None) -> dict[str, Place]:
+def heat(run: Path, pack: Pack, workers: Workers, tick: Callable[[int], None]) -> dict[str, Place]:
     """Sample -> where its maps are: relative attention, then the question's own, [L, T] bytes each."""
-    found: dict[str, Place] = {}
-    for row in heavy_rows(one, MAPS):
-        tick()
-        maps = both_maps(row)
-        if maps is None or row["sample_id"] in found:
-            continue
-        quotient = relative_attention(*maps, np.float32)  # of maps that are kept so, and shown in 256 steps
-        capped = np.count_nonzero(quotient > CAP, -1)
-        relative, relative_top = levels(np.minimum(quotient, CAP, out=quotient))
-        own, own_top = levels(maps[0])
-        found[row["sample_id"]] = {
-            "at": pack.add(relative.tobytes() + own.tobytes(), RUNS),
-            "layers": len(maps[0]),
-            "rows": row["grid_rows"],
-            "cols": row["grid_cols"],
-            "tops": [relative_top, own_top],
-            "capped": capped.tolist() if capped.any() else None,
-        }
-    pack.cut()
+    return _stored(packed_maps, run, pack, workers, tick)
+
+
+def masks(run: Path, pack: Pack, workers: Workers, tick: Callable[[int], None]) -> dict[tuple[str, str], Place]:
+    """(sample, method) -> where its kept tokens (bytes 0 or 1) and its triage map are, [T] each."""
+    return _stored(packed_masks, run, pack, workers, tick)
+
+
+def _stored(
+    work: Callable[[Path], Lot | None], run: Path, pack: Pack, workers: Workers, tick: Callable[[int], None]
+) -> dict[Any, Place]:
+    """Every part's lot in `pack`, each key's first place."""
+    found: dict[Any, Place] = {}
+    seen, coming = set[str](), deque[Task[Lot | None]]()
+
+    def take() -> None:
+        lot = coming.popleft().result()
+        if lot is not None:
+            first = pack.put(lot.chunks)
+            for key, place in lot.places.items():
+                found.setdefault(key, place | {at: (first + place[at][0], place[at][1]) for at in AT if place.get(at)})
+            tick(lot.rows)
+
+    while left := new_parts(run, seen):
+        for part in left:
+            seen.add(part.name)
+            coming.append(workers.submit(work, lambda part=part: (part,)))  # type: ignore[misc]
+            if len(coming) > AHEAD:
+                take()
+        while coming:
+            take()
     return found
+
+
+def packed_maps(part: Path) -> Lot | None:
+    """The maps of a part's samples; None when it is gone: merged into a larger one meanwhile."""
+    return _lot(part, MAPS, _maps)
+
+
+def packed_masks(part: Path) -> Lot | None:
+    """The masks of a part's answers; None when it is gone."""
+    return _lot(part, MASKS, _masks)
+
+
+def _lot(part: Path, wanted: Iterable[str], place: Callable[[Row, Chunks], tuple[Any, Place] | None]) -> Lot | None:
+    lot = Lot(0, [], {})
+    chunks = Chunks(lambda data, how: lot.chunks.append(encoded(data, how)))
+    count = 0
+    try:
+        file = pq.ParquetFile(part)
+    except FileNotFoundError:
+        return None
+    with file:
+        for row in rows_of(file, [*wanted]):
+            count += 1
+            if found := place(row, chunks):
+                lot.places.setdefault(*found)
+    chunks.cut()
+    return Lot(count, lot.chunks, lot.places)
+
+
+def _maps(row: Row, chunks: Chunks) -> tuple[str, Place] | None:
+    maps = both_maps(row)
+    if maps is None:
+        return None
+    quotient = relative_attention(*maps, np.float32)  # of maps that are kept so, and shown in 256 steps
+    capped = np.count_nonzero(quotient > CAP, -1)
+    relative, relative_top = levels(np.minimum(quotient, CAP, out=quotient))
+    own, own_top = levels(maps[0])
+    return row["sample_id"], {
+        "at": chunks.add(relative.tobytes() + own.tobytes(), RUNS),
+        "layers": len(maps[0]),
+        "rows": row["grid_rows"],
+        "cols": row["grid_cols"],
+        "tops": [relative_top, own_top],
+        "capped": capped.tolist() if capped.any() else None,
+    }
+
+
+def _masks(row: Row, chunks: Chunks) -> tuple[tuple[str, str], Place] | None:
+    kept, triage = row.get("kept"), row.get("triage")
+    tokens = (row.get("grid_rows") or 0) * (row.get("grid_cols") or 0)
+    if not tokens or (kept is None and triage is None):
+        return None
+    place: Place = {"rows": row["grid_rows"], "cols": row["grid_cols"], "kept": None, "triage": None, "count": 0}
+    if kept is not None:
+        seen = visible(kept, tokens)
+        place |= {"kept": chunks.add(seen.tobytes(), RUNS), "count": int(seen.sum())}
+    if triage is not None and triage.size >= tokens:
+        values, tops = levels(triage[None, :tokens])
+        place |= {"triage": chunks.add(values.tobytes(), RUNS), "top": tops[0]}
+    return (row["sample_id"], row["method"]), place
 
 
 def levels(values: np.ndarray) -> tuple[np.ndarray, list[float | None]]:
@@ -133,32 +152,3 @@ def levels(values: np.ndarray) -> tuple[np.ndarray, list[float | None]]:
     if not whole:
         found[np.isposinf(values)] = 255
     return found, [number(t) if t > 0 else None for t in top[:, 0].tolist()]
-
-
-def visible(kept: np.ndarray, tokens: int) -> np.ndarray:
-    """[T] 1 for the kept tokens of the first image; those of further images are not on its picture."""
-    found = np.zeros(tokens, np.uint8)
-    found[kept[kept < tokens].astype(np.int64)] = 1
-    return found
-
-
-def masks(one: Source, pack: Pack, tick: Callable[[], None] = lambda: None) -> dict[tuple[str, str], Place]:
-    """(sample, method) -> where its kept tokens (bytes 0 or 1) and its triage map are, [T] each."""
-    found: dict[tuple[str, str], Place] = {}
-    for row in heavy_rows(one, MASKS):
-        tick()
-        kept, triage = row.get("kept"), row.get("triage")
-        tokens = (row.get("grid_rows") or 0) * (row.get("grid_cols") or 0)
-        key = (row["sample_id"], row["method"])
-        if not tokens or key in found or (kept is None and triage is None):
-            continue
-        place: Place = {"rows": row["grid_rows"], "cols": row["grid_cols"], "kept": None, "triage": None, "count": 0}
-        if kept is not None:
-            seen = visible(kept, tokens)
-            place |= {"kept": pack.add(seen.tobytes(), RUNS), "count": int(seen.sum())}
-        if triage is not None and triage.size >= tokens:
-            values, tops = levels(triage[None, :tokens])
-            place |= {"triage": pack.add(values.tobytes(), RUNS), "top": tops[0]}
-        found[key] = place
-    pack.cut()
-    return found

@@ -7,8 +7,8 @@ Base64 holds no character that could end a string, a script or a tag, so no text
 import base64
 import zlib
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 TEXT, RUNS, PACKED = (1, zlib.Z_DEFAULT_STRATEGY), (1, zlib.Z_RLE), (0, zlib.Z_DEFAULT_STRATEGY)
@@ -21,22 +21,19 @@ INLINE = 6_000_000
 THREADS = 2
 
 
-@dataclass
-class Pack:
-    """Chunks in the making, deflated in threads; `done` ends them. `folder` is made only when they outgrow the page."""
+How = tuple[int, int]
 
-    folder: Path
-    inline: int = INLINE
-    chunks: int = 0
-    kept: list[str] = field(default_factory=list)
-    """Chunks that go into the page; empty once they are files."""
-    _open: bytearray = field(default_factory=bytearray)
-    _how: tuple[int, int] = TEXT
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
-    _waiting: deque[Future[str]] = field(default_factory=deque)
-    _written: int = 0
 
-    def add(self, data: bytes, how: tuple[int, int] = TEXT) -> tuple[int, int]:
+class Chunks:
+    """Bytes put one after the other into chunks; `end` gets each that is full."""
+
+    def __init__(self, end: Callable[[bytes, How], None]) -> None:
+        self.chunks = 0
+        self._end = end
+        self._open = bytearray()
+        self._how = TEXT
+
+    def add(self, data: bytes, how: How = TEXT) -> tuple[int, int]:
         """Store bytes; returns their chunk and offset. All of a chunk is deflated in one way."""
         if how != self._how or len(self._open) + len(data) > CHUNK:
             self.cut()
@@ -49,11 +46,33 @@ class Pack:
         """End the chunk: what comes next is read at another time."""
         if not self._open:
             return
-        self._waiting.append(self._threads.submit(encoded, bytes(self._open), self._how))
-        self._open = bytearray()
+        data, self._open = bytes(self._open), bytearray()
         self.chunks += 1
-        while len(self._waiting) > 2 * THREADS:
-            self._take()
+        self._end(data, self._how)
+
+
+class Pack(Chunks):
+    """A page's chunks, deflated in threads; `done` ends them. `folder` is made only when they outgrow the page."""
+
+    def __init__(self, folder: Path, inline: int = INLINE) -> None:
+        super().__init__(lambda data, how: self._keep(self._threads.submit(encoded, data, how)))
+        self.folder, self.inline = folder, inline
+        self.kept: list[str] = []
+        """Chunks that go into the page; empty once they are files."""
+        self._threads = ThreadPoolExecutor(THREADS)
+        self._waiting: deque[Future[str]] = deque()
+        self._written = 0
+
+    def put(self, texts: Sequence[str]) -> int:
+        """Store chunks that are deflated; returns the number of the first."""
+        self.cut()
+        first = self.chunks
+        for text in texts:
+            done: Future[str] = Future()
+            done.set_result(text)
+            self.chunks += 1
+            self._keep(done)
+        return first
 
     def done(self) -> None:
         """End the last chunk and wait for all."""
@@ -61,6 +80,11 @@ class Pack:
         while self._waiting:
             self._take()
         self._threads.shutdown()
+
+    def _keep(self, chunk: Future[str]) -> None:
+        self._waiting.append(chunk)
+        while len(self._waiting) > 2 * THREADS:
+            self._take()
 
     def _take(self) -> None:
         """The oldest chunk that is being deflated: kept, or written as a file with all before it."""
@@ -79,7 +103,7 @@ def chunk_file(folder: Path, number: int) -> Path:
     return folder / f"chunk-{number:05d}.js"
 
 
-def encoded(data: bytes, how: tuple[int, int] = TEXT) -> str:
+def encoded(data: bytes, how: How = TEXT) -> str:
     """Deflated base64."""
     level, strategy = how
     packer = zlib.compressobj(level, strategy=strategy)

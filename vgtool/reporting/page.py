@@ -5,9 +5,11 @@ chunk files beside it; every text is escaped by the template or set as text by t
 """
 
 import base64
+import gc
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -23,10 +25,10 @@ from vgtool.reporting.figures.draw import Written, draw, drawings
 from vgtool.reporting.figures.examples import examples
 from vgtool.reporting.figures.repairs import repairs
 from vgtool.reporting.folder import replaced
-from vgtool.reporting.inputs import Source, families, found_runs, sources
+from vgtool.reporting.inputs import Source, expected, families, found_runs, sources
 from vgtool.reporting.overview import summary
 from vgtool.reporting.pack import Pack, encoded
-from vgtool.reporting.samples import index
+from vgtool.reporting.samples import begin, index
 from vgtool.reporting.workers import Workers, processes
 from vgtool.scoring.export import exported
 from vgtool.scoring.frame import TABLES, Estimates, joined
@@ -52,16 +54,30 @@ def write(
     No `inputs`: every run folder below ./runs or .demo. VgError when `out` holds anything else or cannot be written;
     a report that is there stays then.
     """
-    with steps.shown() as told:
+    paths = inputs or found_runs()
+    with steps.shown() as told, uncollected(), Workers(processes(expected(paths))) as workers:
         told.start("reading the runs")
-        read = sources(inputs or found_runs(), rule, partial)
+        read = sources(paths, rule, partial)
         chosen = None if heads is None else head_files.read(heads)
         try:
-            with replaced(out) as folder, Workers(processes(sum(one.samples for one in read))) as workers:
+            with replaced(out) as folder:
                 _fill(folder, read, chosen, seed, pictures, told, rule, workers)
         except OSError as error:
             raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
     return out / "index.html"
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without searches for circles of references: a report makes millions of objects, which live to its end, and no
+    circle but the few of each figure."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def _fill(
@@ -77,7 +93,7 @@ def _fill(
     """Everything of a report, into an empty folder."""
     grouped = families(read)
     pack = Pack(folder / "data")
-    listed = index(grouped, pack, pictures, told, workers)
+    begin(grouped[0], pictures, workers)
     told.start("tables")
     parts = tables_of(read, seed, rule)
     frame = joined(parts)
@@ -87,7 +103,10 @@ def _fill(
     if pictures is not None:
         shown = chain(shown, examples(read, pictures), repairs(grouped, pictures, seed))
     drawn = draw(shown, folder, workers, lambda stem: told.start(f"figure {stem}"))
+    listed = index(grouped, pack, pictures, told, workers)
     told.start("the page")
+    for task in chain.from_iterable(one.tasks for one in drawn):
+        task.result()
     tables = [summary(read, frame), *map(view, parts)]
     (folder / "index.html").write_text(_page(tables, drawn, read, listed, pack), encoding="utf-8")
 

@@ -24,21 +24,30 @@ FOUND = 400
 """Characters of reference and answers in the index, for the search."""
 
 
+def begin(family: Family, pictures: Pictures | None, workers: Workers) -> None:
+    """Have the pictures of a family packed, ahead of their use."""
+    if pictures is not None:
+        runs = [*family.probes, *family.refines]
+        pictures.of(runs[0]).begin(shapes(runs), workers)
+
+
 def index(
     families: Sequence[Family], pack: Pack, pictures: Pictures | None, steps: Steps, workers: Workers
 ) -> dict[str, Any]:
-    """The index of all samples; everything else of them goes into `pack`."""
+    """The index of all samples; everything else of them goes into `pack`. Has the first family's pictures begun."""
     groups: dict[str, int] = {}
     types: dict[str, int] = {}
     items: list[list[Any]] = []
     heads = [_head(family, name) for family, name in zip(families, called(families), strict=True)]
     for number, (family, head) in enumerate(zip(families, heads, strict=True)):
         runs = [*family.probes, *family.refines]
+        if number:
+            begin(family, pictures, workers)
         album = None if pictures is None else pictures.of(runs[0])
-        if album is not None:
-            album.begin(shapes(runs), workers)
-        maps = [heat(one, pack, steps.count(f"maps of {one.name}", one.samples)) for one in family.probes]
-        kept = [masks(one, pack, steps.count(f"masks of {one.name}", one.run.rows.height)) for one in family.refines]
+        maps = [heat(one.run.path, pack, workers, steps.count(f"maps of {one.name}", one.samples))
+                for one in family.probes]  # fmt: skip
+        kept = [masks(one.run.path, pack, workers, steps.count(f"masks of {one.name}", one.run.rows.height))
+                for one in family.refines]  # fmt: skip
         tick = steps.count(f"samples of {head['name']}", max(one.samples for one in runs))
         for sample in details(family, maps, kept, head, album, pack, steps):
             tick()

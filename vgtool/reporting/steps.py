@@ -21,15 +21,15 @@ class Steps:
         """A step that has no number."""
         self.show(what)
 
-    def count(self, what: str, total: int) -> Callable[[], None]:
-        """A step of so many parts; what it returns is called for each that is done."""
+    def count(self, what: str, total: int) -> Callable[..., None]:
+        """A step of so many parts; what it returns is called for each that is done, or with the number of several."""
         done = 0
         self.show(f"{what}, 0 of {total}")
 
-        def tick() -> None:
+        def tick(some: int = 1) -> None:
             nonlocal done
-            done += 1
-            if done % 16 == 0 or done == total:
+            before, done = done, done + some
+            if done // 16 > before // 16 or done == total:
                 self.show(f"{what}, {done} of {total}")
 
         return tick

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from vgtool.runs.shard import Shard
 
 MERGED = b"vgtool.merged"
 """Key of a part's metadata: names of the parts it was merged from, as JSON."""
+KNOWN = 100_000
+"""Parts whose footers are remembered."""
 THREADS = 2
 """Parts that are read and digested at once."""
 
@@ -44,6 +47,12 @@ def merged(metadata: Mapping[bytes, bytes] | None) -> list[str]:
     return json.loads((metadata or {}).get(MERGED, b"[]"))
 
 
+@lru_cache(KNOWN)
+def _merged(path: Path, size: int, changed: int) -> tuple[str, ...]:
+    """`merged` of a file of this size and time of change: a run's parts are listed many times."""
+    return tuple(merged(pq.read_metadata(path).metadata))
+
+
 def listed(root: Path) -> tuple[list[Path], list[Path]]:
     """(parts with a whole footer, the others), by name, without those that a merged one stands for."""
     while True:
@@ -51,7 +60,8 @@ def listed(root: Path) -> tuple[list[Path], list[Path]]:
         try:
             for path in sorted((root / "parts").glob("*.parquet")):
                 try:
-                    gone.update(merged(pq.read_metadata(path).metadata))
+                    stat = path.stat()
+                    gone.update(_merged(path, stat.st_size, stat.st_mtime_ns))
                     good.append(path)
                 except FileNotFoundError:
                     raise

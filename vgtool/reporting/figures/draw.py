@@ -12,43 +12,45 @@ from vgtool.grounding.heads import HeadFile
 from vgtool.reporting import fonts
 from vgtool.reporting.figures.ablation import ablation
 from vgtool.reporting.figures.accuracy import accuracy
-from vgtool.reporting.figures.files import save_all, styled
+from vgtool.reporting.figures.files import DATES, save, styled
 from vgtool.reporting.figures.gain import gain
 from vgtool.reporting.figures.heads import head_map, ringed
 from vgtool.reporting.figures.layers import layers
 from vgtool.reporting.figures.modality import modality, modality_grounding
 from vgtool.reporting.figures.style import COLUMN, Drawn
 from vgtool.reporting.inputs import Family, Source
-from vgtool.reporting.workers import Workers
+from vgtool.reporting.workers import Task, Workers
 
 
 @dataclass(frozen=True)
 class Written:
-    """A figure that is written: what it shows, its SVG file, and whether it is two columns wide."""
+    """A figure that is written, or will be when `tasks` are done: what it shows, its SVG file, and whether it is two
+    columns wide."""
 
     caption: str
     svg: Path
     wide: bool
+    tasks: Sequence[Task[None]] = ()
 
 
 def draw(
-    given: Iterable[Drawn], out: Path, workers: Workers, say: Callable[[str], None] = lambda stem: None
+    figures: Iterable[Drawn], out: Path, workers: Workers, say: Callable[[str], None] = lambda stem: None
 ) -> list[Written]:
-    """Write figures into `out`, all before it returns. `say` is told each one's stem first."""
-    written, waiting = [], []
+    """Have figures written into `out`. `say` is told each one's stem first."""
+    written = []
     with styled():
-        for one in given:
+        for one in figures:
             say(one.stem)
             laid_out(one.figure)
             wide = one.figure.get_figwidth() > COLUMN
-            written.append(Written(one.caption + fonts.remark(one.figure), out / f"{one.stem}.svg", wide))
-            what = (one.figure, out, one.stem)
-            if workers.count:
-                waiting.append(workers.submit(save_all, partial(tuple, what)))
-            else:  # not in another thread of this process, where matplotlib is drawing
-                save_all(*what)
-    for figure in waiting:
-        figure.result()
+            tasks = []
+            for kind in DATES:
+                given = (one.figure, out / f"{one.stem}.{kind}", kind)
+                if workers.count:
+                    tasks.append(workers.submit(save, partial(tuple, given)))
+                else:  # not in another thread of this process, where matplotlib is drawing
+                    save(*given)
+            written.append(Written(one.caption + fonts.remark(one.figure), out / f"{one.stem}.svg", wide, tasks))
     return written
 
 

@@ -15,8 +15,8 @@ from vgtool.reporting.album import Album, Pictures
 from vgtool.reporting.figures.style import COLUMN, PAGE, Drawn, wrapped
 from vgtool.reporting.heat import CAP, RELATIVE, coloured, padded_peak, peak
 from vgtool.reporting.inputs import Source
-from vgtool.reporting.maps import relative_maps
 from vgtool.reporting.mosaic import Bar, Tile, column, mosaic
+from vgtool.reporting.rows import relative_maps
 from vgtool.scoring.grounding import stacked
 
 ACROSS = 4
@@ -34,7 +34,7 @@ def examples(probes: Sequence[Source], pictures: Pictures) -> Iterator[Drawn]:
     for one in probes:
         if (layer := one.best) is not None:
             ids = ends(one, layer)
-            maps = relative_maps(one, set(ids))
+            maps = relative_maps(one.run.path, set(ids))
             shown = one.measured.filter(pl.col("sample_id").is_in(list(maps)))
             rows = {row["sample_id"]: row for row in shown.iter_rows(named=True)}
             ids = [name for name in ids if name in rows]

@@ -42,9 +42,3 @@ def save(figure: Figure, path: Path, kind: str) -> None:
     """Write a figure as one of the kinds of files."""
     with styled():
         figure.savefig(path, format=kind, dpi=DPI, metadata=DATES[kind])
-
-
-def save_all(figure: Figure, out: Path, stem: str) -> None:
-    """Write a figure as every kind of file."""
-    for kind in DATES:
-        save(figure, out / f"{stem}.{kind}", kind)

@@ -16,8 +16,8 @@ from vgtool.reporting.figures.examples import SIZE, pixels, tile
 from vgtool.reporting.figures.style import COLUMN, PAGE, Drawn, label, wrapped
 from vgtool.reporting.heat import veil
 from vgtool.reporting.inputs import Family, Source
-from vgtool.reporting.maps import MASKS, heavy_rows, visible
 from vgtool.reporting.mosaic import Tile, column, mosaic
+from vgtool.reporting.rows import MASKS, heavy_rows, visible
 
 PAIRS = 2
 """Samples a row, each before and after: one row that was fixed, one that was broken."""
@@ -61,7 +61,7 @@ def changed(one: Source, method: str, seed: int) -> dict[str, list[str]]:
 def _kept(one: Source, method: str, ids: set[str]) -> dict[str, np.ndarray]:
     """Sample -> [rows, cols], 1 where a token stays visible."""
     found = {}
-    for row in heavy_rows(one, MASKS, ids):
+    for row in heavy_rows(one.run.path, MASKS, ids):
         rows, cols = row.get("grid_rows") or 0, row.get("grid_cols") or 0
         if row["method"] == method and row.get("kept") is not None and rows * cols:
             found[row["sample_id"]] = visible(row["kept"], rows * cols).reshape(rows, cols)
