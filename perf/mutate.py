@@ -1,8 +1,8 @@
-"""How many small changes of the code the tests notice: python perf/mutate.py map, then python perf/mutate.py run.
+"""How many small changes of the code the tests notice: python perf/mutate.py map, then run, then run --again.
 
 `map` runs the suite once under coverage: which test runs which line, and how long it takes. `run` draws changes from
 each package (seeded), makes each in a copy of the tree, and runs the tests of the changed line, quickest first, until
-one fails. Forked from a process that has imported torch: a change costs what its tests cost. cosmic-ray starts Python
+one fails or their time is up; with --again, further tests of those that survived. Forked from a process that has imported torch: a change costs what its tests cost. cosmic-ray starts Python
 anew for each change (torch: six seconds); mutmut 3 leaves decorated functions and constants alone and draws no sample.
 """
 
@@ -18,9 +18,12 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("grounding", "attention", "methods", "scoring", "models", "benchmarks")
@@ -135,19 +138,18 @@ class Tests:
         self.times: dict[str, float] = json.loads((work / "times.json").read_text())
         self.files = {str(Path(one).resolve().relative_to(ROOT)): one for one in self.data.measured_files()}
 
-    def of(self, mutant: Mutant, budget: float) -> list[str]:
-        """Ids, quickest first, of `budget` seconds together; of a line that runs on import, its whole file's."""
+    def of(self, mutant: Mutant) -> list[str]:
+        """Ids, quickest first; of a line that runs on import, its whole file's."""
         lines = self.data.contexts_by_lineno(self.files[mutant.file]) if mutant.file in self.files else {}
         named = {context.split("|")[0] for context in lines.get(mutant.line, []) if context}
         if not named:
             named = {context.split("|")[0] for found in lines.values() for context in found if context}
-        tests, spent = [], 0.0
-        for test in sorted(named, key=lambda name: (self.times.get(name, 1.0), name)):
-            spent += self.times.get(test, 1.0)
-            if tests and spent > budget:
-                break
-            tests.append(test)
-        return tests
+        return sorted(named, key=lambda name: (self.times.get(name, 1.0), name))
+
+    def some(self, tests: list[str], start: int, budget: float) -> list[str]:
+        """Those from `start` on that take `budget` seconds together, one at least."""
+        spent = list(accumulate(self.times.get(test, 1.0) for test in tests[start:]))
+        return tests[start : start + max(1, bisect(spent, budget))]
 
 
 def copy(tree: Path) -> None:
@@ -201,33 +203,41 @@ def drawn(packages: list[str], count: int, seed: int) -> list[Mutant]:
     return found
 
 
-def run(work: Path, chosen: list[Mutant], budget: float) -> None:
-    """Each change's outcome as a line of `outcomes.jsonl`; those that have one are not run again."""
+def run(work: Path, chosen: list[Mutant], budget: float, again: bool) -> None:
+    """Each change's outcome as a line of `outcomes.jsonl`; those that have one are not run again, or with `again`
+    those that survived, by the next of their tests."""
     import matplotlib.figure  # noqa: F401
     import polars  # noqa: F401
     import pytest  # noqa: F401
     import scipy.stats  # noqa: F401
     import transformers.models.llava.modeling_llava  # noqa: F401
 
-    outcomes = work / "outcomes.jsonl"
-    known = {json.loads(line)["name"] for line in outcomes.read_text().splitlines()} if outcomes.exists() else set()
-    tests, tree = Tests(work), work / f"tree.{os.getpid()}"
+    known, tests, tree = latest(work), Tests(work), work / f"tree.{os.getpid()}"
     copy(tree)
     for mutant in chosen:
-        if mutant.name in known:
+        before = known.get(mutant.name, {"outcome": "", "tests": 0, "seconds": 0.0})
+        every = tests.of(mutant)
+        if (before["outcome"] != "survived" or before["tests"] >= len(every)) if again else mutant.name in known:
             continue
-        named = tests.of(mutant, budget)
+        named = tests.some(every, before["tests"], budget)
         begun = time.monotonic()
         outcome = noticed(tree, mutant, named, 3 * budget + 60) if named else "no test"
-        with outcomes.open("a") as file:
-            row = {"name": mutant.name, "outcome": outcome, "tests": len(named), "seconds": time.monotonic() - begun}
-            file.write(json.dumps(row) + "\n")
+        row = {"name": mutant.name, "outcome": outcome, "tests": before["tests"] + len(named), "of": len(every)}
+        with (work / "outcomes.jsonl").open("a") as file:
+            file.write(json.dumps(row | {"seconds": before["seconds"] + time.monotonic() - begun}) + "\n")
         print(f"{outcome:9} {mutant.name}", flush=True)
     shutil.rmtree(tree)
 
 
+def latest(work: Path) -> dict[str, dict[str, Any]]:
+    """The last outcome of each change, by name."""
+    outcomes = work / "outcomes.jsonl"
+    rows = map(json.loads, outcomes.read_text().splitlines()) if outcomes.exists() else ()
+    return {row["name"]: row for row in rows}
+
+
 def table(work: Path, packages: list[str]) -> None:
-    rows = [json.loads(line) for line in (work / "outcomes.jsonl").read_text().splitlines()]
+    rows = [*latest(work).values()]
     print("| package | changes | noticed | survived |\n|---|---|---|---|")
     for package in packages:
         some = [row for row in rows if row["name"].startswith(f"vgtool/{package}/")]
@@ -242,6 +252,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=40, help="changes a package")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60, help="of tests a change, quickest first")
+    parser.add_argument("--again", action="store_true", help="those that survived, by their next tests")
     parser.add_argument("--part", default="0/1", help="this process's part of the changes: 0/2, 1/2")
     parser.add_argument("--work", type=Path, default=ROOT / ".mutation")
     given = parser.parse_args()
@@ -254,7 +265,7 @@ def main() -> None:
     elif given.do == "list":
         print(*(one.name for one in chosen), sep="\n")
     elif given.do == "run":
-        run(given.work, chosen, given.seconds)
+        run(given.work, chosen, given.seconds, given.again)
     else:
         table(given.work, packages)
 

@@ -41,6 +41,18 @@ def test_divergences_equal_scipy() -> None:
     assert np.allclose(found.js, jensenshannon(a, np.broadcast_to(m, a.shape), axis=-1) ** 2, atol=1e-6)
 
 
+def test_the_metrics_small_constants_are_the_papers() -> None:
+    """Attention so small that they show, worked by hand: AR + 1e-8, a over sum + 1e-8, KL's clip at 1e-12, JS's 1e-8."""
+    found = grounding(np.array([1e-8, 3e-8]), [1])
+    assert found.ratio == pytest.approx(3e-8 / (2e-8 + 1e-8), rel=1e-12)
+    assert found.kl == pytest.approx(math.log(1 / 0.6), abs=1e-10)  # a = 1e-8 / 5e-8 and 3e-8 / 5e-8
+    found = grounding(np.array([0.0, 2.0]), [0])
+    assert found.kl == pytest.approx(math.log(1 / 1e-12) + 1e-12 * math.log(1e-12), rel=1e-12)
+    a, e = 2 / (2 + 1e-8), 1e-8
+    own = 0.5 * a * math.log((a + e) / (a / 2 + e))  # the other token has a = 0
+    assert found.js == pytest.approx(own + 0.5 * math.log((1 + e) / (0.5 + e)), abs=1e-15)
+
+
 def test_zero_attention_everywhere_has_no_metric() -> None:
     r = relative_attention(np.array([[0.0] * 4, [1.0] * 4]), np.array([[0.0] * 4, [1.0] * 4]))
     assert np.isnan(grounding(r, [0]).kl[0]) and np.isfinite(grounding(r, [0]).kl[1])
@@ -63,6 +75,8 @@ def test_triage_drops_what_is_strictly_below_the_percentile() -> None:
     assert triage.keep_percentile(values, 0).all()
     assert triage.keep_percentile(np.ones(4), 50).all()
     assert triage.keep_above(values, 0.5).tolist() == [False, False, True, True]
+    both = triage.keep_above(np.stack([values, 10 * values[::-1]]), 0.5)  # each by its own span
+    assert both.tolist() == [[False, False, True, True], [True, True, False, False]]
 
 
 def test_heads_rank_by_mean_and_skip_what_most_samples_lack() -> None:

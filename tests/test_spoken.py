@@ -166,6 +166,7 @@ def test_several_boxes_are_read_in_order(scale: Scale, frame: Frame) -> None:
         ("0-1000", "stored", "[0, 0.25, 1, 1]"),  # shares, most of them whole
         ("0-1000", "stored", "[1100, 250, 1300, 750]"),  # pixels of a large image
         ("pixels", "stored", "[0.1, 0.25, 0.3, 0.75]"),
+        ("pixels", "stored", "[0, 0, 1, 1]"),  # the whole image in shares
         ("pixels", "stored", "[450, 50, 520, 150]"),  # right of the image
         ("pixels", "model", "[120, 10, 180, 90]"),  # beyond the model's picture: pixels of the stored image
     ],
@@ -190,6 +191,12 @@ def test_a_box_over_the_edge_is_clipped_and_one_in_the_padding_is_none_of_the_im
     assert read("[0, 0, 1000, 1000]", WIDE, "0-999").boxes[0].as_list() == [0, 0, 400, 200]
     assert read("[300, 100, 480, 190]", WIDE, "pixels").boxes[0].as_list() == [300, 100, 400, 190]
     assert read("[10, 2, 30, 20]", WIDE, "pixels", "model").outcome == "unreadable"  # above the image
+
+
+def test_small_numbers_and_a_box_of_nothing_beside_a_real_one_are_read() -> None:
+    assert read("[0.5, 0.5, 1.5, 1.5]", WIDE, "0-1000").boxes[0].as_list() == pytest.approx([0.2, 0.1, 0.6, 0.3])
+    assert read("[0, 0, 0, 0], [100, 250, 300, 750]", WIDE, "0-1000").boxes == (Box(*TRUE),)
+    assert read("[0, 0, 0, 0], [0, 0, 0, 0]", WIDE, "0-1000").outcome == "none"
 
 
 def test_rows_before_columns_where_a_model_says_so() -> None:
