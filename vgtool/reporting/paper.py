@@ -6,7 +6,7 @@ from vgtool.scoring.cells import Cell, Table
 
 PAGE = 690
 """CSS pixels between the margins of A4, the narrower paper, less a few."""
-WORD = 12
+WORD = 16
 """Letters of the longest word that is kept whole; longer ones (names of methods, files) break where they must."""
 SMALL = 12
 """Columns from which on letters are smaller."""
