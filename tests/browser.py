@@ -103,6 +103,11 @@ class Browser:
         body = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
         self._call("POST", f"{self.session}/goog/cdp/execute", body)
 
+    def media(self, kind: str) -> None:
+        """Show the page as on "print" or "screen"; "": as usual."""
+        body = {"cmd": "Emulation.setEmulatedMedia", "params": {"media": kind}}
+        self._call("POST", f"{self.session}/goog/cdp/execute", body)
+
     def printed(self, width: float = 21.0, height: float = 29.7) -> bytes:
         """The page as PDF, on paper of so many centimetres."""
         body = {"page": {"width": width, "height": height}, "background": False}

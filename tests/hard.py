@@ -134,10 +134,20 @@ def runs(root: Path, case: str) -> list[Path]:
         return [refine("r", 60, ["baseline", "vgrefine", *SETTINGS])]
     if case == "deep":
         return [probe("p", 24, layers=60, heads=4, null=4), probe("natural", 24, layers=60, heads=4, null=4)]
+    if case == "crowded":
+        swept = ["baseline", *(f"pai:p{k}={v}" for k in range(12) for v in (1, 2)), *(f"m{k}" for k in range(20))]
+        names = [root / "data" / f"set-{at}.jsonl" for at in range(4)]
+        for name in names:
+            name.write_bytes((root / "data" / "own.jsonl").read_bytes())
+        many = ["baseline", "pai", "adaptvis", "vicrop", "random-heads", "oracle", "swap", "centre", "no-image"]
+        marks = [refine(f"b{at}", 2, many, benchmark=str(name)) for at, name in enumerate(names)]
+        grouped = [row | {"group": f"Modality number {i % 24}"} for i in range(24) for row in answered(i, many)]
+        whole = store(root / "g", "refine", grouped, methods=many, **data)
+        return [whole, *marks, refine("s", 2, swept, benchmark=str(root / "data" / "another-benchmark.jsonl"))]
     raise ValueError(case)
 
 
-CASES = ("many-methods", "two-runs", "one-sample", "ablations", "deep")
+CASES = ("many-methods", "two-runs", "one-sample", "ablations", "deep", "crowded")
 
 
 def draw(root: Path, case: str, out: Path) -> Path:

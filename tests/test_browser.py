@@ -49,6 +49,8 @@ def test_what_is_not_looked_at_is_clear_and_keeps_the_scans_colours(tmp_path: Pa
     assert pixel(window, 62, 12) == [252, 255, 164], "the one token"
     put(window, "style", "off")
     assert pixel(window, 62, 12) in ([255, 0, 0], [0, 0, 255])
+    put(window, "style", "contour")
+    assert pixel(window, 62, 0) == [255, 176, 0], "all contours share this edge: the strongest is seen"
     for style in ("contour", "cells"):
         put(window, "style", style)
         assert pixel(window, 62, 12) in ([255, 0, 0], [0, 0, 255]) and pixel(window, 10, 40) == [255, 0, 0]
@@ -67,6 +69,9 @@ def test_a_ratio_without_bound_is_capped_and_said_in_plain_numbers(tmp_path: Pat
     assert said.startswith(f"0 is clear, {CAP:.0f} is full: times the general prompt's attention.")
     assert said.endswith("1 tokens above 100 are shown as 100.")
     assert (text(window, "scale-low"), text(window, "scale-high")) == ("0", "100")
+    bar = "return [...document.getElementById('scale').getContext('2d').getImageData(0, 0, 64, 1).data]"
+    shown = window.js(bar)
+    assert shown[3] == 0 and shown[-4:] == [252, 255, 164, 255], "from clear to full, as on the picture"
 
 
 def test_a_peak_in_the_padding_is_shown_in_the_margin_and_said(tmp_path: Path, window: Browser) -> None:
@@ -133,7 +138,16 @@ def test_two_maps_stand_side_by_side(tmp_path: Path, window: Browser) -> None:
     said = window.js("return document.getElementById('canvas-beside').getAttribute('aria-label')")
     assert "strongest in row 4 of 4, column 4 of 4" in said, "the triage map of vgrefine rises to its last token"
     assert "row 2 of 4, column 4 of 4" in window.js("return canvas.getAttribute('aria-label')")
-    assert window.complaints() == []
+    scale = "0 to 1 times the general prompt's attention."
+    assert text(window, "beside-text") == f"Beside it: triage map of vgrefine; {scale}"
+    places = "return [...document.querySelectorAll('#pair canvas')].map((e) => e.getBoundingClientRect().toJSON())"
+    for width in (390, 800, 1400):
+        window.resize(width)
+        left, right = window.js(places)
+        assert left["top"] == right["top"] and left["right"] < right["left"] < right["right"] < width, width
+        assert left["width"] == right["width"] > width / 5
+    put(window, "beside", "")
+    assert window.js(hidden) and text(window, "beside-text") == "" and window.complaints() == []
 
 
 def test_a_sample_is_copied_as_json_and_drawn_as_svg(tmp_path: Path, window: Browser) -> None:

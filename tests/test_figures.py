@@ -22,6 +22,7 @@ from vgtool.reporting.figures.examples import examples
 from vgtool.reporting.figures.files import styled
 from vgtool.reporting.figures.heads import head_map, ringed
 from vgtool.reporting.figures.layers import layers
+from vgtool.reporting.figures.modality import modality
 from vgtool.reporting.figures.repairs import changed, repairs
 from vgtool.reporting.figures.style import COLOURS, COLUMN, MARKERS, PAGE, called, label, series, spaced, wrapped
 from vgtool.reporting.heat import RELATIVE, laid, padded_peak, veil
@@ -99,7 +100,8 @@ def test_the_head_map_rings_the_heads_of_the_refine_run(tmp_path: Path) -> None:
 
 def test_accuracy_shows_every_method_and_its_gain_with_the_paired_interval_of_the_tables(tmp_path: Path) -> None:
     found, frame = read(pair(tmp_path))
-    left, right = accuracy(found[1:], frame).figure.axes
+    (drawn,) = accuracy(found[1:], frame)
+    left, right = drawn.figure.axes
     assert [text.get_text() for text in left.get_yticklabels()] == METHODS
     answers = {m: np.array([r["answer"] == "yes" for i in range(40) for r in refined(i) if r["method"] == m])
                for m in METHODS}  # fmt: skip
@@ -118,6 +120,21 @@ def test_accuracy_shows_every_method_and_its_gain_with_the_paired_interval_of_th
     ).iter_rows(named=True)
     spans = [tuple(line.get_xdata()) for line in right.lines if len(line.get_xdata()) == 2]
     assert (100 * gain["low"], 100 * gain["high"]) in spans
+
+
+def test_what_one_page_does_not_hold_goes_on_the_next_or_is_said_to_be_left_out(tmp_path: Path) -> None:
+    found, frame = read(hard.runs(tmp_path, "crowded"))
+    pages = list(accuracy(found, frame))
+    assert [one.stem for one in pages] == ["accuracy", "accuracy-part-2", "accuracy-part-3"]
+    axes = [axis for page in pages for axis in page.figure.axes]
+    assert [axis.get_title() for axis in axes[::2]] == [f"{one.run.identity['benchmark']} (all)" for one in found]
+    assert [len(axis.get_yticks()) for axis in axes[::2]] == [9] * 5 + [36], "a page of methods"
+    assert pages[-1].caption.endswith("The first 36 of 45 methods; the tables have all. Part 3 of 3.")
+    grouped = modality(found[0], frame)
+    assert len(grouped.figure.axes[0].get_yticks()) == 12
+    assert grouped.caption.endswith("The 12 largest of 24 modalities; the tables have all.")
+    swept = ablation(found, frame)
+    assert swept is not None and swept.caption.endswith("The first 9 of 12 parameters; the tables have all.")
 
 
 def test_an_ablation_holds_only_methods_that_differ_in_one_parameter(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import json
 import os
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import Browser
 from opened import painted, settle, show, window
-from pypdf import PdfReader
+from pypdf import PageObject, PdfReader
 from reports import NASTY, WITNESSES, build, nasty, own_benchmark, pair, plain, probed, refined, store, witnessed
 
 from vgtool.reporting.album import Pictures
@@ -87,7 +88,7 @@ def test_two_runs_of_one_model_are_told_apart_everywhere(page: Path, window: Bro
     methods = window.js(texts, "#answers th")
     assert len(set(methods)) == len(methods) == 10, "both runs' answers"
     maps = window.js(texts, "#heat option")
-    assert len(set(maps)) == len(maps) and any("bfloat16" in one for one in maps)
+    assert len(set(maps)) == len(maps) and maps[0].startswith("probe (dtype ") and "bfloat16" in "".join(maps)
 
 
 def test_hostile_text_shows_as_text_in_the_browser(tmp_path: Path, window: Browser) -> None:
@@ -144,8 +145,13 @@ def test_a_cell_that_a_spreadsheet_would_run_is_saved_as_text(tmp_path: Path, wi
     assert first == ["method", "baseline", '\'=cmd("x")', "+1.5"]
 
 
+def lines(page: PageObject, **mode: Any) -> list[str]:
+    """A page's lines. Compatibility forms undo the ligatures that a PDF is set with."""
+    return [line.strip() for line in unicodedata.normalize("NFKC", page.extract_text(**mode)).splitlines()]
+
+
 @pytest.mark.parametrize("paper", [(21.0, 29.7), (21.59, 27.94)], ids=["A4", "letter"])
-def test_printed_no_cell_is_cut_and_runs_are_unfolded(
+def test_printed_no_cell_is_cut_runs_are_unfolded_and_every_page_of_a_table_has_its_head(
     paper: tuple[float, float], tmp_path: Path, window: Browser
 ) -> None:
     show(window, plain(pair(tmp_path), tmp_path / "out"))
@@ -153,8 +159,49 @@ def test_printed_no_cell_is_cut_and_runs_are_unfolded(
     window.js("document.getElementById('fold').click()")
     wanted = "[...document.querySelectorAll('#tables td, #runs td, #runs th')]"
     cells = window.js(f"return {wanted}.map((e) => e.textContent)")
-    pages = PdfReader(io.BytesIO(window.printed(*paper))).pages
-    # Compatibility forms undo the ligatures that a PDF is set with.
-    squeezed = "".join("".join(unicodedata.normalize("NFKC", page.extract_text()).split()) for page in pages)
+    window.js("const b = document.querySelector('#tables tbody'); b.rows[0].cells[0].textContent = 'long';"
+              "for (let i = 0; i < 150; i += 1) b.append(b.rows[0].cloneNode(true));")  # fmt: skip
+    window.js("const t = [...document.querySelectorAll('.table')].at(-1);"
+              "for (let i = 0; i < 30; i += 1) t.after(t.cloneNode(true));")  # fmt: skip
+    printed = PdfReader(io.BytesIO(window.printed(*paper))).pages
+    pages = [lines(page) for page in printed]
+    squeezed = "".join("".join("".join(page).split()) for page in pages)
     lost = [cell for cell in cells if "".join(cell.split()) not in squeezed]
     assert not lost and "Lookthrough" not in squeezed
+    long = [page for page in pages if any(line.startswith("long ") for line in page)]
+    assert len(long) > 2 and all("method rows right undecided failed" in page for page in long)
+    titles = window.js("return [...document.querySelectorAll('h2, h3, #runs summary')].map((e) => e.textContent)")
+    for number, page in enumerate(printed, 1):
+        own = [line for line in lines(page, extraction_mode="layout") if line and line != f"{number} of {len(pages)}"]
+        assert own, "no page is blank"
+        assert not any(title.endswith(own[-1].lstrip("▾▼• ")) for title in titles), "no title parts from its table"
+    opened = "return document.querySelectorAll('details[open]').length"
+    assert window.js(opened) == 0 and window.complaints() == [], "folded again"
+
+
+def test_on_paper_no_word_is_broken_nothing_is_dark_and_nothing_runs_over(page: Path, window: Browser) -> None:
+    window.resize(703)  # A4 less its margins
+    show(window, page)
+    window.js("document.documentElement.dataset.theme = 'dark'")
+    window.media("print")
+    broken = """
+    const found = [];
+    for (const cell of document.querySelectorAll(".numbers.whole .whole")) {
+      const text = (cell.querySelector("button") || cell).firstChild;
+      for (const { 0: word, index } of text.data.matchAll(/\\S+/g)) {
+        const range = new Range();
+        range.setStart(text, index);
+        range.setEnd(text, index + word.length);
+        if (new Set([...range.getClientRects()].map((one) => one.top)).size > 1) found.push(word);
+      }
+    }
+    return [found, document.querySelectorAll(".numbers.whole").length, document.querySelectorAll(".numbers").length];"""
+    found, whole, tables = window.js(broken)
+    assert found == [] and whole == tables > 10
+    assert window.js("return document.documentElement.scrollWidth <= innerWidth")
+    shown = "[document.body, ...document.querySelectorAll('main *')].filter((e) => e.checkVisibility())"
+    tones = f"{shown}.map((e) => getComputedStyle(e).backgroundColor)"
+    assert set(window.js(f"return {tones}")) <= {"rgb(255, 255, 255)", "rgba(0, 0, 0, 0)"}
+    sides = "[...document.querySelectorAll('figure.column')].slice(0, 2).map((e) => e.getBoundingClientRect().top)"
+    assert len(set(window.js(f"return {sides}"))) == 1, "two narrow figures share a line"
+    window.media("")

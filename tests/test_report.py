@@ -188,6 +188,12 @@ def test_two_checkpoints_of_one_name_are_two_models_of_the_page(tmp_path: Path) 
     assert len({one.name for one in read if one.run.kind == "probe"}) == 2
 
 
+def test_families_are_listed_by_what_tells_them_apart_alone(tmp_path: Path) -> None:
+    names = ({"model": "long"}, {"model": "long", "benchmark": "c"}, {"model": "long", "split": "val"})
+    runs = [store(tmp_path / str(n), "probe", [probed(0)], **own) for n, own in enumerate(names)]
+    assert samples.apart(families(sources(runs, None, False))) == ["b, test", "c, test", "b, val"]
+
+
 SAYS = {
     "empty": "no rows",
     "one": "1 measured",

@@ -19,7 +19,7 @@ import jinja2
 
 from vgtool.errors import VgError
 from vgtool.grounding import heads as head_files
-from vgtool.reporting import steps
+from vgtool.reporting import paper, steps
 from vgtool.reporting.album import Pictures
 from vgtool.reporting.figures.draw import Written, draw, drawings
 from vgtool.reporting.figures.examples import examples
@@ -36,7 +36,7 @@ from vgtool.scoring.runs import FIELDS
 from vgtool.scoring.score import estimates
 from vgtool.scoring.views import Table, view
 
-SCRIPTS = ("picture.js", "witness.js", "tables.js", "chunks.js", "filters.js", "sample.js", "browser.js")
+SCRIPTS = ("picture.js", "witness.js", "tables.js", "chunks.js", "filters.js", "sample.js", "take.js", "browser.js")
 
 
 def write(
@@ -132,6 +132,7 @@ def _page(
     return environment.get_template("page.html").render(
         policy="; ".join(policy),
         script=script,
+        paper=paper,
         style=style,
         summary=tables[0],
         tables=tables[1:],

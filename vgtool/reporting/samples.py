@@ -38,7 +38,8 @@ def index(
     groups: dict[str, int] = {}
     types: dict[str, int] = {}
     items: list[list[Any]] = []
-    heads = [_head(family, name) for family, name in zip(families, called(families), strict=True)]
+    named = zip(families, called(families), apart(families), strict=True)
+    heads = [dict(_head(family, name)) | {"short": short} for family, name, short in named]
     for number, (family, head) in enumerate(zip(families, heads, strict=True)):
         runs = [*family.probes, *family.refines]
         if number:
@@ -97,6 +98,13 @@ def called(families: Sequence[Family]) -> list[str]:
     ]
 
 
+def apart(families: Sequence[Family]) -> list[str]:
+    """What tells each family from the others alone: model, benchmark, split, protocol, those that differ."""
+    keys = [(key[0], *key[2:]) for key in (one.key for one in families)]  # the model tells revisions apart
+    differ = [len(set(values)) > 1 for values in zip(*keys, strict=True)]
+    return [", ".join(text for text, one in zip(key, differ, strict=True) if one) for key in keys]
+
+
 def _head(family: Family, name: str) -> Mapping[str, Any]:
     """What the samples of a family share. A method's `base` is the place of its own run's baseline, -1 for none;
     `layers`: where each probe run's slider starts, its layer of lowest mean KL."""
@@ -112,6 +120,6 @@ def _head(family: Family, name: str) -> Mapping[str, Any]:
         "name": name,
         "methods": methods,
         "base": base,
-        "probes": [one.name if len(family.probes) > 1 else "probe" for one in family.probes],
+        "probes": [f"probe ({one.apart})" if len(family.probes) > 1 else "probe" for one in family.probes],
         "layers": [one.best or 0 for one in family.probes],
     }

@@ -11,6 +11,7 @@ from vgtool.reporting.figures.style import (
     PAGE,
     Drawn,
     called,
+    chosen,
     explain,
     label,
     panels,
@@ -23,6 +24,8 @@ from vgtool.reporting.inputs import Source
 
 Sweep = tuple[str, str, str]
 """Method, the parameter that varies, and the others as they were given."""
+PANELS = 9
+"""Parameters on one page."""
 
 
 def parameters(text: str) -> tuple[str, dict[str, str]]:
@@ -48,21 +51,22 @@ def ablation(refines: Sequence[Source], frame: pl.DataFrame) -> Drawn | None:
     found = {(one.name, sweep): (one, values) for one in refines for sweep, values in sweeps(one).items()}
     if not found:
         return None
-    shown = list(dict.fromkeys(sweep[:2] for _, sweep in found))
+    swept, fewer = chosen(list(dict.fromkeys(sweep[:2] for _, sweep in found)), PANELS, "parameters")
+    found = {at: own for at, own in found.items() if at[1][:2] in swept}
     runs = [one for one in refines if any(one.name == name for name, _ in found)]
     names, shared = called(runs) if len(runs) > 1 else ([""], "")
     first = {one.name: f"{name}; " if name else "" for one, name in zip(runs, names, strict=True)}
     texts = {at: first[at[0]] + label(at[1][2] or "others at their defaults") for at in found}
     legend = list(dict.fromkeys(texts.values()))
-    across = min(len(shown), 3)
+    across = min(len(swept), 3)
     width = COLUMN if across == 1 else PAGE
-    down = -(-len(shown) // across)
+    down = -(-len(swept) // across)
     figure, axes = panels(width, 2.0 * down + 0.2, down, across, legend, shared)
     paired = all("baseline" in one.methods for one, _ in found.values())
     metric, said = ("gain", GAIN) if paired else ("accuracy", LEVEL)
     handles: dict[str, Any] = {}
     before = ""
-    for number, (axis, (name, key)) in enumerate(zip(axes.ravel(), shown, strict=False)):
+    for number, (axis, (name, key)) in enumerate(zip(axes.ravel(), swept, strict=False)):
         mine = {at: found[at] for at in found if at[1][:2] == (name, key)}
         values = list(dict.fromkeys(value for _, those in mine.values() for value in those))
         numeric = all(_number(value) is not None for value in values)
@@ -88,12 +92,13 @@ def ablation(refines: Sequence[Source], frame: pl.DataFrame) -> Drawn | None:
             rows_of((axis,), [label(value, 20) for value in values])
             axis.set(xlabel=said.replace(" over the baseline", ""), ylabel=label(key, 30))
         before = "numeric" if numeric else "named"
-    for axis in axes.ravel()[len(shown) :]:
+    for axis in axes.ravel()[len(swept) :]:
         axis.set_visible(False)
     explain(figure, [handles[text] for text in legend], legend, shared)
     what = "gain over the baseline on the same rows, 95 % by image; dotted: the baseline"
     what = what if paired else "95 % Wilson"
-    return Drawn("ablation", f"Ablations: methods that differ in one parameter, {what}; dashed: its default.", figure)
+    caption = f"Ablations: methods that differ in one parameter, {what}; dashed: its default.{fewer}"
+    return Drawn("ablation", caption, figure)
 
 
 def _drawn(

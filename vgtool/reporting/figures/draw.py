@@ -73,7 +73,7 @@ def drawings(
         yield layers(probes, frame)
     yield from (head_map(one, ringed(one, refines, heads)) for one in probes)
     if refines:
-        yield accuracy(refines, frame)
+        yield from accuracy(refines, frame)
     yield from (modality(one, frame) for one in refines if one.run.rows["group"].drop_nulls().n_unique() > 1)
     yield from (modality_grounding(one, frame) for one in probes if one.measured["group"].n_unique() > 1)
     swept = ablation(refines, frame)

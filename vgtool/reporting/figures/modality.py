@@ -10,6 +10,7 @@ from vgtool.reporting.figures.layers import TITLES
 from vgtool.reporting.figures.style import (
     COLOURS,
     PAGE,
+    TALL,
     Drawn,
     chosen,
     explain,
@@ -24,7 +25,9 @@ from vgtool.reporting.figures.style import (
 from vgtool.reporting.inputs import Source
 
 GROUPS = 20
-"""Modalities in one figure."""
+"""Modalities in one figure, where they are no taller than a page."""
+BESIDE = 1.4
+"""Inches of title, axis and legend."""
 NAMES = 1.5
 """Inches of their names."""
 
@@ -33,9 +36,10 @@ def modality(one: Source, frame: pl.DataFrame) -> Drawn:
     """Dots: accuracy of each modality under each method, and the gain over the baseline on the same rows."""
     methods, left_out = chosen(one.methods)
     first = one.run.rows.filter(pl.col("method") == one.methods[0])
-    groups, fewer = _largest(first["group"].drop_nulls().to_list())
+    each = 0.12 + 0.06 * len(methods)
+    groups, fewer = _largest(first["group"].drop_nulls().to_list(), int((TALL - BESIDE) / each))
     texts = [label(method, 34) for method in methods]
-    figure, ((left, right),) = panels(PAGE, 0.8 + _height(groups, 0.12 + 0.06 * len(methods)), 1, 2, texts)
+    figure, ((left, right),) = panels(PAGE, 0.8 + _height(groups, each), 1, 2, texts)
     handles = []
     for at, method in enumerate(methods):
         style = series(at)
@@ -44,7 +48,7 @@ def modality(one: Source, frame: pl.DataFrame) -> Drawn:
             found = estimates(frame, one, method, "group", group)
             for axis, metric in ((left, "accuracy"), (right, "gain")):
                 if metric in found:
-                    interval(axis, y + shift(at, len(methods)), found[metric], style, 100)
+                    interval(axis, y + shift(at, len(methods), 0.75), found[metric], style, 100)
     rows_of((left, right), _texts(groups))
     right.axvline(0, color="#888888", lw=0.7, ls=":", zorder=0)
     left.set(xlabel=LEVEL)
@@ -79,11 +83,11 @@ def modality_grounding(one: Source, frame: pl.DataFrame) -> Drawn:
     return Drawn(f"modality-grounding-{one.number}", said, figure)
 
 
-def _largest(names: Sequence[str]) -> tuple[list[tuple[str, int]], str]:
+def _largest(names: Sequence[str], most: int = GROUPS) -> tuple[list[tuple[str, int]], str]:
     """The most frequent modalities and their samples, and a sentence when there are more."""
-    found = Counter(names)
-    more = f" The {GROUPS} largest of {len(found)} modalities; the tables have all." if len(found) > GROUPS else ""
-    return found.most_common(GROUPS), more
+    found, most = Counter(names), min(most, GROUPS)
+    more = f" The {most} largest of {len(found)} modalities; the tables have all." if len(found) > most else ""
+    return found.most_common(most), more
 
 
 def _texts(groups: Sequence[tuple[str, int]]) -> list[str]:

@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -17,6 +17,8 @@ from vgtool.reporting.mosaic import DPI
 
 COLUMN, PAGE = 3.35, 7.0
 """Widths of one column and of both, inches."""
+TALL = 9.0
+"""Inches of the tallest figure, which a printed page still holds with its caption."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 """Okabe and Ito's palette, grey in place of its yellow, which white paper swallows."""
 MARKERS = "osD^vPX"
@@ -27,6 +29,9 @@ LINE = 0.15
 """Inches of a line of a legend."""
 LETTER = 0.6 / 72
 """Inches of a letter for each point of its size: DejaVu Sans's average, rounded up."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -139,8 +144,8 @@ def spaced(points: int, at: int = 0, of: int = 1, most: int = 10) -> list[int]:
     return sorted({0, points - 1, *(round(place) for place in inner)}) if points else []
 
 
-def chosen(methods: Sequence[str], most: int = MOST) -> tuple[list[str], str]:
-    """The methods that are drawn, and a sentence when not all are."""
+def chosen(methods: Sequence[T], most: int = MOST, what: str = "methods") -> tuple[list[T], str]:
+    """Those that are drawn, and a sentence when not all are."""
     left = len(methods) - most
-    said = f" The first {most} of {len(methods)} methods; the tables have all." if left > 0 else ""
+    said = f" The first {most} of {len(methods)} {what}; the tables have all." if left > 0 else ""
     return list(methods[:most]), said

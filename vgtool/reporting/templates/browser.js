@@ -3,6 +3,7 @@
   const ROW = 44;
   const { slice } = vgChunks;
   const { WORDS, fill, letters } = vgFilters;
+  const { maps } = vgSample;
   const state = { index: null, shown: [], at: -1, detail: null, picture: null, scan: null, twins: [], scene: null, turn: 0 };
 
   const unique = (values) => [...new Set(values)];
@@ -52,7 +53,7 @@
       row.setAttribute("aria-posinset", String(at + 1));
       row.style.top = `${at * ROW}px`;
       const outcomes = letters(state.index, item, byId("f-method").value).slice(0, 3).map(([name, now]) => `${name} ${WORDS[now]}`);
-      const whose = state.index.families.length > 1 ? state.index.families[item[0]].name : "";
+      const whose = state.index.families.length > 1 ? state.index.families[item[0]].short : "";
       for (const text of [item[5] || item[1], [state.index.groups[item[3]], whose, ...outcomes, ...(item[7] ? ["failed"] : [])].filter(Boolean).join(" · ")]) {
         const line = document.createElement("span");
         line.textContent = text;
@@ -122,14 +123,6 @@
     offer();
     await overlay();
   };
-  const maps = (detail, family) => {
-    const found = [];
-    detail.probes.forEach((one, p) => {
-      if (one.map) found.push([`${p}/0`, `${family.probes[p]}: relative to the general prompt`], [`${p}/1`, `${family.probes[p]}: the question's own`]);
-    });
-    for (const one of detail.answers) if (one.mask && one.mask.triage) found.push([`t/${one.method}`, `triage map of ${family.methods[one.method]}`]);
-    return found;
-  };
   const offer = () => {
     const own = maps(state.detail, state.family);
     fill(byId("heat"), [...own, ["off", "none"]]);
@@ -144,7 +137,7 @@
     if (where === "t") {
       const { mask } = detail.answers.find((one) => one.method === Number(which));
       const values = await slice(mask.triage, mask.rows * mask.cols);
-      return { ...look, values, rows: mask.rows, cols: mask.cols, box: mask.box, top: mask.top, layers: 0, capped: 0 };
+      return { ...look, values, rows: mask.rows, cols: mask.cols, box: mask.box, top: mask.top, layers: 0, relative: true, capped: 0 };
     }
     const { map } = detail.probes[Number(where)];
     const layer = Math.min(Number(byId("layer").value), map.layers - 1);
@@ -189,7 +182,9 @@
     state.scene = detail.width ? sceneOf(detail, state.picture, heat, mask) : null;
     show(byId("canvas"), state.scene);
     show(byId("canvas-beside"), second);
-    tell(heat, mask);
+    tell(heat);
+    byId("stage").className = second ? "two" : "";
+    byId("beside-text").textContent = second ? `Beside it: ${[byId("beside").selectedOptions[0].textContent, second.heat && second.heat.style !== "off" && scaled(second.heat)].filter(Boolean).join("; ")}.` : "";
   };
   const show = (canvas, scene) => {
     canvas.hidden = !scene;
@@ -203,7 +198,10 @@
     if (scene.said.length) said.push(`${scene.said.length} that the model says`);
     canvas.setAttribute("aria-label", `${said.join("; ")}.`);
   };
-  const tell = (heat, mask) => {
+  const UNITS = { true: "times the general prompt's attention", false: "of the row's attention" };
+  // The scale of a map in words; empty where nothing is above 0.
+  const scaled = (heat) => (heat.top === null ? "" : `${heat.layers ? `layer ${heat.layer}: ` : ""}0 to ${vgPicture.number(heat.top)} ${UNITS[heat.relative]}`);
+  const tell = (heat) => {
     const { detail, scene } = state;
     const missing = detail.picture && detail.picture.missing;
     const best = scene && vgPicture.peak(scene);
@@ -215,42 +213,17 @@
     const top = heat && heat.top !== null ? vgPicture.number(heat.top) : null;
     byId("scale-low").textContent = top === null ? "" : "0";
     byId("scale-high").textContent = top === null ? "" : top;
-    const unit = heat && heat.relative ? "times the general prompt's attention" : "of the row's attention";
     const over = heat && heat.capped ? ` ${heat.capped} tokens above ${state.index.cap} are shown as ${state.index.cap}.` : "";
-    byId("scale-text").textContent = top !== null ? `0 is clear, ${top} is full: ${unit}.${over}` : heat ? "no value above 0" : "";
+    byId("scale-text").textContent = top !== null ? `0 is clear, ${top} is full: ${UNITS[heat.relative]}.${over}` : heat ? "no value above 0" : "";
     const probe = heat && heat.layers ? detail.probes[Number(byId("heat").value.split("/")[0])] : null;
     const at = (name) => (probe.metrics[name] && probe.metrics[name][heat.layer] !== null ? probe.metrics[name][heat.layer].toFixed(2) : "none");
-    const shown = heat && top !== null ? `${heat.layers ? `layer ${heat.layer}: ` : ""}0 to ${top} ${unit}` : "";
+    const shown = heat ? scaled(heat) : "";
     state.witness = vgWitness.of(detail, byId("heat").value);
     state.legend = scene ? vgWitness.legend(scene, state.witness, scene.heat && scene.heat.style !== "off" && shown) : [];
     vgWitness.tell(state.legend, state.witness, heat && heat.layers ? heat.layer : null);
     byId("l-said").hidden = !detail.probes.some((one) => vgWitness.boxes(one.witness).length);
     byId("metrics").textContent = probe && probe.metrics ? `Layer ${heat.layer}: attention ratio ${at("ratio")}, KL ${at("kl")}, JS ${at("js")}` : "";
   };
-  // ---- taking a sample along ----
-  const name = (ending) => `${state.index.items[state.shown[state.at]][1].replace(/[^\p{L}\p{N}]+/gu, "-")}.${ending}`;
-  // With what the page says beside the picture below it, where a probe asked for more than attention.
-  const under = () => {
-    const { heat } = state.scene;
-    const layer = heat && heat.layers ? heat.layer : null;
-    return state.witness ? vgWitness.band(state.legend, state.witness, byId("canvas").width, layer, state.colours) : { height: 0, shapes: [] };
-  };
-  const savePng = () => { if (state.scene) vgPicture.whole(byId("canvas"), under()).toBlob((blob) => vgPicture.save(blob, name("png")), "image/png"); };
-  const saveSvg = async () => {
-    if (!state.scene) return;
-    const drawn = vgPicture.svg(state.scene, state.scan && await vgPicture.asUrl(state.scan), under());
-    vgPicture.save(new Blob([drawn], { type: "image/svg+xml" }), name("svg"));
-  };
-  const copy = async () => {
-    const item = state.index.items[state.shown[state.at]];
-    const row = vgSample.row(state.detail, state.family, item, state.index.groups[item[3]]);
-    byId("json").value = JSON.stringify(row, null, 1);
-    byId("json").hidden = false;
-    byId("json").select();
-    const done = navigator.clipboard ? await navigator.clipboard.writeText(byId("json").value).then(() => true, () => false) : document.execCommand("copy");
-    byId("copied").textContent = done ? "Copied." : "Press Ctrl-C.";
-  };
-
   // ---- controls and keys ----
   const cycle = (select) => {
     select.selectedIndex = (select.selectedIndex + 1) % select.options.length;
@@ -270,9 +243,10 @@
     byId("clear").addEventListener("click", () => { byId("filters").reset(); filter(); });
     for (const name of ["heat", "style", "beside", "mask", "boxes", "said", "smooth"]) byId(name).addEventListener("change", redraw);
     for (const name of ["layer", "opacity"]) byId(name).addEventListener("input", redraw);
-    byId("save-png").addEventListener("click", savePng);
-    byId("save-svg").addEventListener("click", () => busy(saveSvg()));
-    byId("copy").addEventListener("click", () => busy(copy()));
+    const take = vgTake(state);
+    byId("save-png").addEventListener("click", take.png);
+    byId("save-svg").addEventListener("click", () => busy(take.svg()));
+    byId("copy").addEventListener("click", () => busy(take.copy()));
     window.addEventListener("hashchange", visit);
     list.addEventListener("scroll", paint);
     list.addEventListener("keydown", (event) => {
@@ -295,7 +269,7 @@
     if (!items.length) return;
     state.colours = colours.map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
     const scale = byId("scale").getContext("2d");
-    colours.forEach((hex, at) => { scale.fillStyle = `#${hex}`; scale.fillRect(at, 0, 1, 1); });
+    state.colours.forEach((tone, at) => { scale.fillStyle = `rgba(${tone.join(", ")}, ${at / 63})`; scale.fillRect(at, 0, 1, 1); });
     if (!images) byId("opacity").value = byId("opacity").max;
     fill(byId("f-model"), any("any", unique(families.map((f) => f.model))));
     fill(byId("f-run"), any("any", families.map((f) => f.name)));

@@ -2,7 +2,8 @@
 // One sample's picture: scan, heat, kept tokens and boxes on a canvas, the same as SVG, and what is to be said of it.
 const vgPicture = (() => {
   const LONGEST = 720;
-  const CONTOURS = [[0.75, 2.5], [0.5, 1.5], [0.25, 0.8]];
+  // Share of the peak and width; the strongest last, so that it lies on those whose edges it shares.
+  const CONTOURS = [[0.25, 1.4], [0.5, 2.4], [0.75, 3.6]];
   const MARGIN = "#3a3a3a";
   const BLANK = "#6b6b6b";
   // True boxes are white and whole; boxes that the model says are cyan dashes, so that one below them still shows.
@@ -89,7 +90,7 @@ const vgPicture = (() => {
         for (const [more, tone] of [[1.5, "#000"], [0, "#ffb000"]]) { pen.lineWidth = width + more; pen.strokeStyle = tone; pen.stroke(); }
       }
     } else if (heat && heat.style === "cells") {
-      pen.lineWidth = 1.5;
+      pen.lineWidth = 2;
       for (const [x0, y0, w, h, [r, g, b, a]] of cells(heat)) {
         pen.strokeStyle = `rgba(${r}, ${g}, ${b}, ${a / 255})`;
         pen.strokeRect(x(x0) + 1, y(y0) + 1, x(x0 + w) - x(x0) - 2, y(y0 + h) - y(y0) - 2);
@@ -125,7 +126,7 @@ const vgPicture = (() => {
       }
     } else if (heat && heat.style !== "off") {
       for (const [x0, y0, w, h, [r, g, b, a]] of cells(heat)) {
-        const paint = heat.style === "heat" ? `fill="rgb(${r},${g},${b})"` : `fill="none" stroke="rgb(${r},${g},${b})" stroke-width="${1.5 * line}"`;
+        const paint = heat.style === "heat" ? `fill="rgb(${r},${g},${b})"` : `fill="none" stroke="rgb(${r},${g},${b})" stroke-width="${2 * line}"`;
         parts.push(`<rect x="${round(x0)}" y="${round(y0)}" width="${round(w)}" height="${round(h)}" ${paint} opacity="${round(a / 255 * heat.opacity)}"/>`);
       }
     }

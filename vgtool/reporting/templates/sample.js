@@ -37,6 +37,15 @@ const vgSample = (() => {
       return row;
     }));
   };
+  // The maps that can be shown: [key, words] of each.
+  const maps = (detail, family) => {
+    const found = [];
+    detail.probes.forEach((one, p) => {
+      if (one.map) found.push([`${p}/0`, `${family.probes[p]}: relative to the general prompt`], [`${p}/1`, `${family.probes[p]}: the question's own`]);
+    });
+    for (const one of detail.answers) if (one.mask && one.mask.triage) found.push([`t/${one.method}`, `triage map of ${family.methods[one.method]}`]);
+    return found;
+  };
   const row = (detail, family, item, group) => {
     const { question, prompt, reference, choices, width, height, boxes, error } = detail;
     const told = detail.answers.map((one) => ({
@@ -46,5 +55,5 @@ const vgSample = (() => {
     const where = { run: family.name, model: family.model, benchmark: family.benchmark, split: family.split };
     return { ...where, id: item[1], image: item[2], group, question, prompt, choices, reference, width, height, boxes, error, answers: told, metrics };
   };
-  return { options, answers, row };
+  return { options, answers, maps, row };
 })();

@@ -73,6 +73,8 @@ const vgWitness = (() => {
     }
     return lines.filter(Boolean);
   };
+  // A colour of the heat as it is over white: clear at 0.
+  const onWhite = (tone, share) => `rgb(${tone.map((one) => Math.round(255 + (one - 255) * share)).join(",")})`;
   // What stands below a saved picture of a `width`: what is what, the numbers, the curve.
   const band = (legend, witness, width, layer, colours) => {
     const shapes = [];
@@ -83,7 +85,7 @@ const vgWitness = (() => {
     for (const [kind, words_] of legend) {
       const mark = [[10, y + 9], [36, y + 9]];
       if (kind === "said" || kind === "true") shapes.push(...vgPicture.STROKES[kind].map(([w, tone, dash]) => line(mark, tone, w, dash)));
-      if (kind === "heat") for (let at = 0; at < 26; at += 1) shapes.push(line([[10 + at, y + 9], [11.5 + at, y + 9]], `rgb(${colours[Math.round(at * 63 / 25)].join(" ")})`, 8, []));
+      if (kind === "heat") for (let at = 0; at < 26; at += 1) shapes.push(line([[10 + at, y + 9], [11.5 + at, y + 9]], onWhite(colours[Math.round(at * 63 / 25)], at / 25), 8, []));
       write(words_, 46);
     }
     write(reliance(witness), 10);
