@@ -1,9 +1,11 @@
 """How many small changes of the code the tests notice: python perf/mutate.py map, then run, then run --again.
 
 `map` runs the suite once under coverage: which test runs which line, and how long it takes. `run` draws changes from
-each package (seeded), makes each in a copy of the tree, and runs the tests of the changed line, quickest first, until
-one fails or their time is up; with --again, further tests of those that survived. Forked from a process that has imported torch: a change costs what its tests cost. cosmic-ray starts Python
-anew for each change (torch: six seconds); mutmut 3 leaves decorated functions and constants alone and draws no sample.
+each package (seeded), makes each in a copy of the tree, and runs the tests of the changed line until one fails or their
+time is up: first those whose file names the module, quickest first; with --again, further tests of those that survived,
+and tests that were written since. Forked from a process that has imported torch: a change costs what its tests cost.
+cosmic-ray starts Python anew for each change (torch: six seconds); mutmut 3 leaves decorated functions and constants
+alone and draws no sample.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -136,15 +139,23 @@ class Tests:
         self.data = CoverageData(str(work / "coverage"))
         self.data.read()
         self.times: dict[str, float] = json.loads((work / "times.json").read_text())
+        self.texts = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
+        asked = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-o", "addopts="]
+        listed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+        self.every = [line for line in listed if "::" in line]
         self.files = {str(Path(one).resolve().relative_to(ROOT)): one for one in self.data.measured_files()}
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Ids, quickest first; of a line that runs on import, its whole file's."""
+        """Ids; of a line that runs on import, its whole file's. First new tests of files that name the module, then
+        what else those files hold."""
         lines = self.data.contexts_by_lineno(self.files[mutant.file]) if mutant.file in self.files else {}
         named = {context.split("|")[0] for context in lines.get(mutant.line, []) if context}
         if not named:
             named = {context.split("|")[0] for found in lines.values() for context in found if context}
-        return sorted(named, key=lambda name: (self.times.get(name, 1.0), name))
+        module = re.compile(rf"\b{Path(mutant.file.removesuffix('/__init__.py')).stem}\b")
+        near = {file for file, text in self.texts.items() if module.search(text)}
+        new = [test for test in self.every if test not in self.times and test.split("::")[0] in near]
+        return new + sorted(named, key=lambda name: (name.split("::")[0] not in near, self.times.get(name, 1.0), name))
 
     def some(self, tests: list[str], start: int, budget: float) -> list[str]:
         """Those from `start` on that take `budget` seconds together, one at least."""

@@ -178,6 +178,18 @@ def test_repetition_penalty_gives_generates_tokens(name: str) -> None:
         assert answers[index].tokens == generated(scene, index, 8, repetition_penalty=1.3)
 
 
+@pytest.mark.parametrize("least", [0, 1, 3])
+def test_no_answer_ends_before_its_least_length_as_in_generate(least: int) -> None:
+    """What would end it, its own first token, is held back until then."""
+    scene = Scene("llama")
+    first = [generated(scene, index, 1)[0] for index in range(3)]
+    for index, end in enumerate(first):
+        ending = decode.Ending(FakeTokenizer(), frozenset({end}), 8, min_new_tokens=least, held=frozenset({end}))
+        with torch.inference_mode():
+            found = decode.decode(scene.session.state([scene.ask()]), ending, {index: ()})[index].tokens
+        assert found == generated(scene, index, 8, end, min_new_tokens=least) and (len(found) >= least)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_baseline_and_knocked_out_answers_decode_in_one_pack(name: str) -> None:
     """Tokens after the prefill see everything: continue the knocked-out reference by whole prompts, cut rows only."""
@@ -322,14 +334,14 @@ def test_the_last_layer_alone_for_wanted_rows_keeps_targets_sinks_and_tilts(
     assert not torch.allclose(narrow[3], narrow[4]), "the edit is one"
 
 
-def generated(scene: Scene, index: int, count: int, **kwargs: float) -> tuple[int, ...]:
+def generated(scene: Scene, index: int, count: int, end: int = 2, **kwargs: float) -> tuple[int, ...]:
     """model.generate of the whole prompt, up to eos."""
     inputs, _, _ = scene.full(index)
     given = {k: v for k, v in inputs.kwargs.items() if k != "position_ids"}
     with torch.inference_mode():
-        out = scene.adapter.model.generate(**given, max_new_tokens=count, do_sample=False, eos_token_id=2, **kwargs)
+        out = scene.adapter.model.generate(**given, max_new_tokens=count, do_sample=False, eos_token_id=end, **kwargs)
     tokens = out[0, inputs.length :].tolist()
-    return tuple(tokens[: tokens.index(2)] if 2 in tokens else tokens)
+    return tuple(tokens[: tokens.index(end)] if end in tokens else tokens)
 
 
 def continued(scene: Scene, index: int, edits, count: int, growing: bool = False) -> tuple[int, ...]:  # type: ignore[no-untyped-def]

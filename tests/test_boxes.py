@@ -131,7 +131,7 @@ def test_slakes_images_are_found_where_its_archive_was_unpacked_into_a_folder_of
     assert [told(sample) for sample in read("slake", tmp_path).samples] == EXPECTED["slake"]
 
 
-@pytest.mark.parametrize("data", [b"{", b"[1]", b'"x"'])
+@pytest.mark.parametrize("data", [b"{", b"[1]", b'"x"', b'[{"Liver": [1, 2, 3, 4]}, 1]'])
 def test_other_detections_fail_with_the_files_name(data: bytes) -> None:
     with pytest.raises(SampleError, match=r"detection_unreadable.*imgs/x/detection\.json"):
         detections(data, "imgs/x/detection.json")

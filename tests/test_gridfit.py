@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from vgtool.models import gridfit, stripes
 
@@ -88,6 +90,28 @@ def test_a_token_on_the_border_of_two_broad_stripes_stands_there_however_unequal
     start, stop, wide = stripes.runs(fine, broad, 48)
     assert start.tolist() == [14, 35, 0, 0] and stop.tolist() == [25, 41, 0, 48]
     assert wide.tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize("columns", [4, 1])
+def test_one_row_or_column_of_cells_is_a_grid_though_each_spans_the_image_one_way(columns: int) -> None:
+    """Four cells of 25 px along one side of an image of 100 x 80 px or 80 x 100 px, whole along the other."""
+    start = np.arange(4) * 25
+    along, across = spans(start, start + 25, 100), spans(np.zeros(4), np.full(4, 80), 80)
+    x, y = (along, across) if columns == 4 else (across, along)
+    fitted = gridfit.fit(stripes.Seen(np.arange(4), x, y, 0))
+    assert (fitted.grid.rows, fitted.grid.cols) == (4 // columns, columns)
+    assert np.allclose((fitted.x[1], fitted.y[1]), (25, 80) if columns == 4 else (80, 25))
+
+
+@pytest.mark.parametrize("width,height", [(290, 201), (1000, 417), (30, 40)])
+def test_noise_fills_an_image_of_any_size(width: int, height: int) -> None:
+    sizes = list[tuple[int, int]]()
+
+    def states(image: Image.Image) -> torch.Tensor:
+        sizes.append(image.size)
+        return torch.from_numpy(np.asarray(image, np.float32).reshape(height, -1)[:, :1])
+
+    assert len(stripes.columns(states, width, height)) > 0.9 * height and set(sizes) == {(width, height)}
 
 
 def test_a_column_major_grid_is_read_in_image_order() -> None:

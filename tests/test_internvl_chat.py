@@ -14,7 +14,7 @@ from tests.checkpoints import write
 from vgtool.errors import VgError
 from vgtool.models.adapter import Adapter
 from vgtool.models.load import load, resolve
-from vgtool.models.stored import merged
+from vgtool.models.stored import Grouped, merged
 from vgtool.registry import ModelSpec
 
 QUESTION = "Is there a lesion in the left lung?"
@@ -217,3 +217,12 @@ def test_a_tokenizer_of_another_kind_than_internlm2s_is_refused(tmp_path: Path) 
         opened(made.folder)
     config = json.loads((made.folder / "config.json").read_text())
     assert config["llm_config"]["model_type"] == "internlm2"
+
+
+def test_queries_keys_and_values_of_shared_heads_are_told_apart_without_reading_them() -> None:
+    """Two key heads, three query heads each, two rows a head: q q q k v, q q q k v."""
+    stored = torch.arange(20.0)[:, None].expand(20, 4)
+    found = {part: Grouped(stored, 3, 2, part) for part in "qkv"}
+    rows = {"q": [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15], "k": [6, 7, 16, 17], "v": [8, 9, 18, 19]}
+    for part, expected in rows.items():
+        assert found[part][...][:, 0].tolist() == expected and found[part].get_shape() == [len(expected), 4]

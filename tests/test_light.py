@@ -12,6 +12,7 @@ from huggingface_hub.file_download import repo_folder_name
 from typer.testing import CliRunner
 
 from vgtool import cached, console
+from vgtool.benchmarks import fetch
 from vgtool.commands import app
 from vgtool.errors import VgError, reason_of
 from vgtool.models.listing import rows
@@ -73,6 +74,21 @@ def test_what_is_cached_is_what_the_hubs_client_finds(tmp_path: Path, monkeypatc
     kind = repo_folder_name(repo_id="a/b", repo_type="dataset")
     (tmp_path / kind).mkdir()
     assert cached.holds("datasets", "a/b") and not cached.holds("models", "a/b")
+
+
+def test_the_hub_is_asked_for_nothing_that_is_not_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    spec = benchmarks()["vqa-rad"].model_copy(update={"hub": "a/b", "revision": "abc"})
+    (tmp_path / repo_folder_name(repo_id="a/b", repo_type="dataset")).mkdir()
+    asked = dict[str, object]()
+
+    def given(repo: str, **named: object) -> str:
+        asked.update(named, repo=repo)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", given)
+    assert fetch.locate(spec, None) == tmp_path
+    assert asked == {"repo": "a/b", "repo_type": "dataset", "revision": "abc", "local_files_only": True}
 
 
 def test_the_quick_reader_gives_the_entries_of_the_careful_one() -> None:

@@ -15,10 +15,12 @@ from tests.eager import KNOCKOUT, RANKED, Eager, refined
 from vgtool.attention import decode
 from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.benchmarks.load import load as benchmark
+from vgtool.methods.answers import filled, seen
 from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
 from vgtool.methods.refine import Refine
 from vgtool.methods.task import ImageGroup
+from vgtool.models.inputs import Prompt
 from vgtool.records import Sample
 
 Weights = list[torch.Tensor]
@@ -159,6 +161,21 @@ def test_swap_keeps_what_the_question_keeps_on_the_other_image(
             assert rows[sample.id, "swap"]["kept"] == expected
             differ += rows[sample.id, "vgrefine"]["kept"] != expected
     assert differ, "the other picture's mask is another one"
+
+
+def test_a_repetition_penalty_sees_the_prompt_with_its_image_where_the_models_own_code_hands_it_over() -> None:
+    def ids(image: int | None = 5, penalises: bool = True, penalty: float = 1.3, blind: bool = False) -> Any:
+        adapter: Any = SimpleNamespace(image_token=image, penalises_prompt=penalises)
+        return seen(adapter, Prompt((1, 2), (3,)), decode.Ending(None, frozenset(), 1, penalty=penalty), blind)  # type: ignore[arg-type]
+
+    assert ids() == (1, 2, 5, 3), "generate: its image token once"
+    assert ids(image=None) == ids(blind=True) == (1, 2, 3)
+    assert ids(penalises=False) == ids(penalty=1.0) == ()
+
+
+def test_lists_are_filled_up_to_what_they_may_hold() -> None:
+    assert [*filled([2, 2, 2, 2, 2], abs, 4)] == [[2, 2], [2, 2], [2]]
+    assert [*filled([5, 1, 3, 1], abs, 4)] == [[5], [1, 3], [1]]
 
 
 def test_a_repetition_penalty_multiplies_scores_below_zero_and_divides_the_others() -> None:

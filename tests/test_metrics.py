@@ -42,7 +42,7 @@ def test_divergences_equal_scipy() -> None:
 
 
 def test_the_metrics_small_constants_are_the_papers() -> None:
-    """Attention so small that they show, worked by hand: AR + 1e-8, a over sum + 1e-8, KL's clip at 1e-12, JS's 1e-8."""
+    """Attention so small that they show, by hand: AR + 1e-8, a over sum + 1e-8, KL's clip at 1e-12, JS's 1e-8."""
     found = grounding(np.array([1e-8, 3e-8]), [1])
     assert found.ratio == pytest.approx(3e-8 / (2e-8 + 1e-8), rel=1e-12)
     assert found.kl == pytest.approx(math.log(1 / 0.6), abs=1e-10)  # a = 1e-8 / 5e-8 and 3e-8 / 5e-8

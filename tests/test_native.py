@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -271,9 +272,14 @@ def test_a_shape_is_measured_once_and_read_again_by_the_next_run(
     assert again.prepare(picture(TALL, seed=5)).shape == first.shape
     [path] = [p for p in (family.root / "cache").rglob("75x160.json") if json.loads(p.read_text())["span"] == 16]
     whole = path.read_text()
-    path.write_text(whole[:40])
-    with pytest.raises(TypeError):
-        family.fresh("llava").prepare(picture(TALL))
+    shape = json.loads(whole)["shape"]
+    cells = shape["cells"][1:]
+    damage = {"cells": cells}, {"cells": [*cells, 16]}, {"overview": [-1]}, {"x": [0, math.nan]}
+    others = [json.dumps(json.loads(whole) | {"shape": shape | one}) for one in damage]
+    for text in (whole[:40], *others, json.dumps(json.loads(whole) | {"span": 15})):
+        path.write_text(text)
+        with pytest.raises(TypeError):
+            family.fresh("llava").prepare(picture(TALL))
     path.write_text(whole)
 
 

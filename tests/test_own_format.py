@@ -106,6 +106,13 @@ def test_own_parquet_holds_images_or_their_paths(tmp_path: Path) -> None:
     assert samples[0].boxes[0].as_list() == [1, 2, 3, 4] and samples[1].boxes == ()
 
 
+def test_an_own_file_is_found_below_the_data_root(tmp_path: Path) -> None:
+    put(tmp_path, "sets/mine.jsonl", json.dumps({"image": "a.png", "question": "A?", "answer": "yes"}))
+    put(tmp_path, "sets/a.png", picture(12, 13))
+    (sample,) = load("sets/mine.jsonl", data_root=tmp_path).samples
+    assert open_image(sample.image).size == (12, 13)
+
+
 def test_a_missing_own_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(VgError, match=r"No file 'none.jsonl'"):
         load("none.jsonl", data_root=tmp_path)

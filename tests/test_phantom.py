@@ -36,6 +36,28 @@ def test_boxes_are_the_tightest_around_the_drawn_mask() -> None:
             assert edge.any()
 
 
+def test_a_part_is_an_ellipse_within_its_quadrant() -> None:
+    """Its area is that of the ellipse between its outermost pixels, and it is widest in its middle."""
+    for index in range(10):
+        seen = drawing("phantom", "test", index)
+        for part in seen.parts:
+            rows, columns = np.flatnonzero(part.mask.any(1)), np.flatnonzero(part.mask.any(0))
+            height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+            assert part.mask.sum() == pytest.approx(np.pi / 4 * width * height, rel=0.03)
+            assert part.mask.sum(1).max() >= width - 1 and part.mask.sum(0).max() >= height - 1
+            assert columns.min() > 0 and rows.min() > 0 and part.right == (columns.mean() > seen.width / 2)
+            assert (columns < seen.width / 2).all() or (columns >= seen.width / 2).all()
+
+
+def test_which_questions_have_one_right_word_and_what_they_are_about() -> None:
+    asked = {(name, sample.id.rpartition("-")[2]): sample for name in SPLITS for sample in rows(name, "test")}
+    kinds = {(name, sample.question_type) for (name, _), sample in asked.items()}
+    assert kinds == {(name, kind) for name in SPLITS for kind in ("open", "closed", "choice")}
+    for (name, _), sample in asked.items():
+        mark = "spot on the" if name == "scenes" else "lesion in the"
+        assert mark in sample.question or " on the left or on the right?" in sample.question
+
+
 def test_a_bright_lesion_is_brighter_inside_its_mask_than_around_it() -> None:
     for index in range(20):
         picture = drawing("phantom", "test", index)

@@ -190,7 +190,7 @@ def either_or(question: str) -> tuple[str, ...] | None:
 
 
 def _listed(text: str) -> tuple[str, ...] | None:
-    options = tuple(_ARTICLE.sub("", one.strip(), count=1) for one in _OR.split(text.strip()))
+    options = tuple(_ARTICLE.sub("", one.strip()) for one in _OR.split(text.strip()))
     clause = any(not one or _VERB.match(one) or len(one.split()) > 6 for one in options)
     places = sum(bool(_PLACE.match(one)) for one in options)
     if len(options) < 2 or clause or 0 < places < len(options) or len({*map(str.casefold, options)}) < len(options):
