@@ -167,6 +167,20 @@ def brute_window(values: np.ndarray, width: int, height: int, canvas: int) -> tu
     return x0, y0, x1, y1
 
 
+@pytest.mark.parametrize("size", [(1400, 1000), (640, 1200), (900, 900), (500, 340)])
+def test_vicrops_window_of_any_map_is_the_one_that_loops_find(size: tuple[int, int]) -> None:
+    rng, found = np.random.default_rng(0), set()
+    geometry = Geometry.pad(*size, 336, Grid(24, 24))
+    scene: Any = SimpleNamespace(geometry=geometry, image=Image.new("RGB", size), facts=Facts(32, 32, (), (), 0))
+    for peaks in (1, 2, 30):
+        for _ in range(10):
+            values = 0.1 * rng.random((24, 24))
+            values[rng.integers(0, 24, peaks), rng.integers(0, 24, peaks)] += rng.random(peaks) * 24 / peaks
+            assert window(values, scene) == brute_window(values, *size, 336)
+            found.add(window(values, scene))
+    assert len(found) > 10 or max(size) < 600
+
+
 def test_vicrop_equals_an_eager_reference_with_a_window_found_by_loops(
     opened: Sessions, groups: list[ImageGroup]
 ) -> None:

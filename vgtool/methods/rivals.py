@@ -186,7 +186,7 @@ def window(values: Array, scene: Scene, least: float | None = None, whole: bool 
     best: tuple[float, float, float, float] | None = None
     for size in SIZES:
         side = least * size
-        across, down = min(max(int(side / cell_w), 1), cols), min(max(int(side / cell_h), 1), rows)
+        across, down = min(max(_whole(side / cell_w), 1), cols), min(max(_whole(side / cell_h), 1), rows)
         if across == cols and down == rows:
             continue
         sums = np.lib.stride_tricks.sliding_window_view(values, (down, across)).sum((2, 3))
@@ -204,8 +204,13 @@ def window(values: Array, scene: Scene, least: float | None = None, whole: bool 
     return x0, y0, x1, y1
 
 
+def _whole(value: float) -> int:
+    """As int, of a value that a geometry's scales may have left a trace below a whole number."""
+    return int(round(value, 6))
+
+
 def _span(centre: float, side: float, size: int) -> tuple[int, int]:
     """[start, stop) of a window on one axis, moved inside the image; whole pixels as the released code rounds them."""
     half = int(side // 2)
-    middle = min(max(int(centre), half), size - half)
+    middle = min(max(_whole(centre), half), size - half)
     return max(0, middle - half), min(size, middle + half)
