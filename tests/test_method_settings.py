@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +17,7 @@ from vgtool.attention.sharing import GENERAL_PROMPT, Sessions
 from vgtool.benchmarks.load import load as benchmark
 from vgtool.methods.answers import filled, seen
 from vgtool.methods.base import Facts
-from vgtool.methods.parse import parse
+from vgtool.methods.parse import known, parse
 from vgtool.methods.refine import Refine
 from vgtool.methods.task import ImageGroup
 from vgtool.models.inputs import Prompt
@@ -171,6 +171,11 @@ def test_a_repetition_penalty_sees_the_prompt_with_its_image_where_the_models_ow
     assert ids() == (1, 2, 5, 3), "generate: its image token once"
     assert ids(image=None) == ids(blind=True) == (1, 2, 3)
     assert ids(penalises=False) == ids(penalty=1.0) == ()
+
+
+def test_every_parameter_of_every_method_says_what_it_is() -> None:
+    for name, method in known().items():
+        assert [one.name for one in fields(method) if not one.metadata.get("help")] == [], name
 
 
 def test_lists_are_filled_up_to_what_they_may_hold() -> None:

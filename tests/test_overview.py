@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from vgtool.attention.engine import attach
 from vgtool.attention.session import Session
 from vgtool.attention.whole import WholeSession
 from vgtool.grounding.geometry import Geometry
+from vgtool.methods.base import Facts
 from vgtool.methods.parse import parse
 from vgtool.models.inputs import Inputs, Vision
 from vgtool.records import Grid
@@ -61,3 +63,18 @@ def test_rescored_thumbnails_of_all_a_prompts_images_equal_eager(kind: type, ima
 def test_rivals_take_thumbnails_unless_they_are_told_not_to() -> None:
     for name in ("pai", "adaptvis"):
         assert parse(name).overview == "on" and parse(f"{name}:overview=off").overview == "off"
+
+
+class Two(list[None]):
+    """What a method's plan reads of two questions of a small model."""
+
+    facts = Facts(4, 4, (), (), 0)
+    probabilities = np.array([[0.9, 0.1], [0.3, 0.7]])
+
+
+@pytest.mark.parametrize("name", ["pai", "adaptvis", "pai:first=plain"])
+@pytest.mark.parametrize("overview", ["on", "off"])
+def test_a_rivals_plan_says_whether_thumbnails_are_taken(name: str, overview: str) -> None:
+    method = parse(f"{name}{',' if ':' in name else ':'}overview={overview}")
+    for plan in method.plan(Two([None, None])):  # type: ignore[arg-type]
+        assert plan.change.overview is (overview == "on")  # type: ignore[union-attr]
