@@ -178,6 +178,7 @@ def test_no_option_is_read_by_chance(answer: str) -> None:
         ("D. Option A: gold", ("Option B: gold", "iron", "lead", "Option A: gold"), "Option A: gold"),
         ("The answer is C5.", ("C3", "C4", "C6", "C5"), "C5"),
         ("E. coli infection", ("B. cereus", "C. difficile", "S. aureus", "P. vivax", "E. coli"), "E. coli"),
+        ("E. coli in the blood", ("E. coli", "S. aureus", "C. difficile", "P. vivax", "B. cereus"), "E. coli"),
         ("The answer is C. difficile", ("E. coli", "C. difficile", "S. aureus", "none"), "C. difficile"),
         ("C. difficile", ("E. coli", "C. difficile", "S. aureus", "none"), "C. difficile"),
         ("B", ("C", "A", "B", "D"), "B"),  # the text of an option is more than a letter

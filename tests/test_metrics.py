@@ -1,6 +1,8 @@
 """Grounding metrics, triage, head ranking and geometry against scipy and cases worked by hand."""
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from vgtool.errors import VgError
 from vgtool.grounding import heads, triage
 from vgtool.grounding.geometry import Geometry
 from vgtool.grounding.metrics import grounding, relative_attention
+from vgtool.methods.probe import Probe
 from vgtool.records import Box, Grid
 
 
@@ -119,6 +122,17 @@ def test_a_centre_crop_sees_the_middle_of_the_long_edge() -> None:
     assert wide.region([Box(50, 0, 62.5, 12.5)]) == [0] and wide.region([Box(0, 0, 40, 100)]) == []
     assert wide.region([Box(137.5, 87.5, 150, 100)]) == [63] and wide.region([Box(160, 0, 200, 100)]) == []
     assert tall.region([Box(0, 50, 12.5, 62.5)]) == [0] and tall.region([Box(0, 0, 100, 40)]) == []
+
+
+def test_a_mask_is_laid_over_the_padded_image_or_stretched_over_the_grid_as_a_box_is() -> None:
+    """An image of 100 x 50 on 4 x 4 cells of 25 px: padded, its upper half lies in the second row of cells."""
+    geometry, mask = Geometry.pad(100, 50, 100, Grid(4, 4)), np.zeros((50, 100), bool)
+    mask[:12, :50] = True
+    sample: Any = SimpleNamespace(boxes=(), mask=lambda: mask)
+    for mapping, expected in (("exact", [4, 5]), ("stretch", [0, 1])):
+        task: Any = SimpleNamespace(region="mask", mapping=mapping)
+        assert Probe._region(task, sample, geometry) == expected
+        assert geometry.region([Box(0, 0, 50, 12)], mapping) == expected
 
 
 def test_a_box_on_a_padded_image_moves_with_the_padding() -> None:
