@@ -207,4 +207,6 @@ def test_on_paper_no_word_is_broken_nothing_is_dark_and_nothing_runs_over(page: 
     assert set(window.js(f"return {tones}")) <= {"rgb(255, 255, 255)", "rgba(0, 0, 0, 0)"}
     sides = "[...document.querySelectorAll('figure.column')].slice(0, 2).map((e) => e.getBoundingClientRect().top)"
     assert len(set(window.js(f"return {sides}"))) == 1, "two narrow figures share a line"
+    kept = "[...document.querySelectorAll('figure, tbody tr')].filter((e) => e.checkVisibility())"
+    assert window.js(f"return [...new Set({kept}.map((e) => getComputedStyle(e).breakInside))]") == ["avoid"]
     window.media("")
