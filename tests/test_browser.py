@@ -47,7 +47,10 @@ def test_what_is_not_looked_at_is_clear_and_keeps_the_scans_colours(tmp_path: Pa
     window.js("document.getElementById('boxes').click()")
     assert pixel(window, 10, 40) == [255, 0, 0] and pixel(window, 90, 40) == [0, 0, 255], "the scan's own red and blue"
     assert pixel(window, 62, 12) == [252, 255, 164], "the one token"
+    hidden = "return ['scale', 'scale-text'].map((name) => document.getElementById(name).hidden)"
+    assert window.js(hidden) == [False, False]
     put(window, "style", "off")
+    assert window.js(hidden) == [True, True], "no scale of what is not shown"
     assert pixel(window, 62, 12) in ([255, 0, 0], [0, 0, 255])
     put(window, "style", "contour")
     assert pixel(window, 62, 0) == [255, 176, 0], "all contours share this edge: the strongest is seen"
@@ -103,14 +106,20 @@ def test_every_sample_has_an_address(tmp_path: Path, window: Browser) -> None:
 def test_the_search_finds_answers_and_references_and_the_list_sorts(tmp_path: Path, window: Browser) -> None:
     runs = pair(tmp_path, 12)
     rare = {"s5": {"answer": "a rare finding"}}
-    odd = [row | rare.get(str(row["sample_id"]), {}) for i in range(12) for row in refined(i)]
+    sure = [i * 7 % 12 / 12 for i in range(12)]
+    odd = [row | {"confidence": sure[i]} | rare.get(str(row["sample_id"]), {}) for i in range(12) for row in refined(i)]
+    for row in odd:
+        if row["sample_id"] == "s7" and row["method"] in ("vgrefine", "no-image"):
+            row["answer"] = "no"  # two changed answers; no other sample has more than one
     runs[1] = store(tmp_path / "odd", "refine", odd)
     show(window, plain(runs, tmp_path / "out"))
     put(window, "f-text", "RARE")
     assert count(window) == 1 and "finding 5?" in first(window)
     put(window, "f-text", "")
     ratios = [float(probed(i)["layer_ratio"][0]) for i in range(12)]
-    for order, best in (("ratio up", int(np.argmin(ratios))), ("ratio down", int(np.argmax(ratios)))):
+    ends = {f"{name} {way}": int(end(values)) for name, values in (("ratio", ratios), ("confidence", sure))
+            for way, end in (("up", np.argmin), ("down", np.argmax))}  # fmt: skip
+    for order, best in {**ends, "change down": 7}.items():
         put(window, "f-sort", order)
         window.js("document.getElementById('list').focus()")
         window.keys("#list", "\ue011")
@@ -148,6 +157,33 @@ def test_two_maps_stand_side_by_side(tmp_path: Path, window: Browser) -> None:
         assert left["width"] == right["width"] > width / 5
     put(window, "beside", "")
     assert window.js(hidden) and text(window, "beside-text") == "" and window.complaints() == []
+
+
+def test_two_models_stand_side_by_side_on_the_same_sample(tmp_path: Path, window: Browser) -> None:
+    rows = [[probed(i, hot=hot) for i in range(2)] for hot in ((7, 6, 5), (8, 9, 10))]
+    runs = [store(tmp_path / name, "probe", own, model=name) for name, own in zip("xy", rows, strict=True)]
+    show(window, plain(runs, tmp_path / "out"))
+    said = window.js("return [...document.querySelectorAll('#rows > div > span + span')].map((e) => e.textContent)")
+    assert [one.split(" · ")[1] for one in said] == ["x", "x", "y", "y"], "the list says whose each is"
+    put(window, "beside", "item/2")
+    labels = window.js("return [...document.querySelectorAll('#pair canvas')].map((e) => e.getAttribute('aria-label'))")
+    assert "row 2 of 4, column 4 of 4" in labels[0] and "row 3 of 4, column 1 of 4" in labels[1]
+    assert text(window, "beside-text").startswith("Beside it: y, b: its first map; layer 0: 0 to 1 times")
+    assert window.complaints() == []
+
+
+def test_neither_a_tall_image_nor_a_long_question_pushes_the_answers_away(tmp_path: Path, window: Browser) -> None:
+    shape = {"width": 50, "height": 2000, "grid_box": [0.0, 0.0, 50.0, 2000.0], "boxes": [[5.0, 10.0, 9.0, 50.0]]}
+    shape |= {"question": "Is there a finding, and where? " * 40}
+    rows = [row | shape for row in refined(0)]
+    show(window, plain([store(tmp_path / "r", "refine", rows)], tmp_path / "out"))
+    for width in (390, 1400):
+        window.resize(width)
+        for name, most in (("canvas", 600), ("question", 200)):
+            assert window.js("return document.getElementById(arguments[0]).offsetHeight", name) < most, (width, name)
+        past = "document.getElementById('answers').getBoundingClientRect().top"
+        past += " - document.getElementById('sample').getBoundingClientRect().top"
+        assert width == 390 or window.js(f"return {past}") < 1100, "on the same screen"
 
 
 def test_a_sample_is_copied_as_json_and_drawn_as_svg(tmp_path: Path, window: Browser) -> None:
@@ -216,6 +252,7 @@ def test_keys_move_and_the_page_asks_for_nothing_beyond_itself(tmp_path: Path, w
     settle(window)
     assert "finding 3?" in window.js("return document.getElementById('question').textContent")
     assert window.js("return document.getElementById('layer').value") == "1"
+    assert window.js("return document.getElementById('rows').childElementCount") < 40, "only those in sight"
     asked = [url for url in window.requests() if not url.startswith(("data:", "blob:"))]
     assert asked == [page.resolve().as_uri()] and window.complaints() == []
 

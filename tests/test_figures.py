@@ -94,8 +94,10 @@ def test_markers_stand_on_the_first_and_the_last_point() -> None:
 def test_the_head_map_rings_the_heads_of_the_refine_run(tmp_path: Path) -> None:
     found = sources(pair(tmp_path, 10), None, False)
     chosen = ringed(found[0], found[1:], None)
-    rings = head_map(found[0], chosen).figure.axes[0].collections[0].get_offsets()
-    assert np.asarray(rings).tolist() == [[2, 1], [0, 0]]
+    cells, bar = head_map(found[0], chosen).figure.axes
+    assert np.asarray(cells.collections[0].get_offsets()).tolist() == [[2, 1], [0, 0]]
+    assert bar.get_ylabel() == "mean KL (lower grounds better)" and len(bar.get_yticks()) > 2
+    assert all(side.get_visible() for side in cells.spines.values()), "a whole frame"
 
 
 def test_accuracy_shows_every_method_and_its_gain_with_the_paired_interval_of_the_tables(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ import base64
 import html
 import io
 import json
+import os
+import pty
 import re
 import shutil
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -32,8 +35,10 @@ from reports import (
     store,
     witnessed,
 )
+from rich.console import Console
 from scipy.stats import binomtest
 
+from vgtool import console
 from vgtool.reporting import details, samples, steps
 from vgtool.reporting.album import Pictures
 from vgtool.reporting.inputs import families, sources
@@ -269,3 +274,26 @@ def test_a_long_report_says_how_far_it_is_on_stderr_and_a_short_one_nothing() ->
         "report: maps of m, b, 48 of 100 (48 s)",
         "report: maps of m, b, 96 of 100 (96 s)",
     ]
+
+
+def test_in_a_log_file_a_report_says_what_it_does(tmp_path: Path) -> None:
+    (run, _) = pair(tmp_path, 3)
+    often = "from vgtool.reporting import page, steps\npage.drawings = lambda *given: iter(())\n"
+    done = vgtool("report", run, "--out", "out", cwd=tmp_path, pretend=f"{often}steps.FIRST = steps.MOST = 0")
+    said = [re.sub(r" \(\d+ s\)$", "", line) for line in done.stderr.splitlines()]
+    assert said[:2] == ["report: reading the runs", "report: tables"] and "report: the page" in said
+    assert "report: maps of m, b, 3 of 3" in said and "report: samples of m, b, 3 of 3" in said
+
+
+def test_in_a_terminal_a_report_says_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run, _) = pair(tmp_path, 3)
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(console, "err", Console(stderr=True))
+        plain([run], tmp_path / "out")
+        monkeypatch.undo()
+        heard = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "report: the page" in heard and "report: reading the runs (" not in heard, "one line, live"

@@ -1,8 +1,9 @@
 (() => {
   const byId = (name) => document.getElementById(name);
   const ROW = 44;
+  const LONG = 240;  // letters of a question that would push its picture away
   const { slice } = vgChunks;
-  const { WORDS, fill, letters } = vgFilters;
+  const { WORDS, fill, joined, letters } = vgFilters;
   const { maps } = vgSample;
   const state = { index: null, shown: [], at: -1, detail: null, picture: null, scan: null, twins: [], scene: null, turn: 0 };
 
@@ -54,9 +55,9 @@
       row.style.top = `${at * ROW}px`;
       const outcomes = letters(state.index, item, byId("f-method").value).slice(0, 3).map(([name, now]) => `${name} ${WORDS[now]}`);
       const whose = state.index.families.length > 1 ? state.index.families[item[0]].short : "";
-      for (const text of [item[5] || item[1], [state.index.groups[item[3]], whose, ...outcomes, ...(item[7] ? ["failed"] : [])].filter(Boolean).join(" · ")]) {
+      for (const texts of [[item[5] || item[1]], [state.index.groups[item[3]], whose, ...outcomes, ...(item[7] ? ["failed"] : [])]]) {
         const line = document.createElement("span");
-        line.textContent = text;
+        joined(line, texts);
         row.append(line);
       }
       row.addEventListener("click", () => select(at));
@@ -113,7 +114,8 @@
     const facts = [item[1], item[2] && `image ${item[2]}`, state.family.name, `${state.family.split}, ${state.family.protocol}`,
       state.index.groups[item[3]], state.index.types[item[4]], detail.width && `${detail.width} x ${detail.height} px`];
     byId("question").textContent = detail.question || "(no question)";
-    byId("facts").textContent = facts.filter(Boolean).join(" · ");
+    byId("question").className = (detail.question || "").length > LONG ? "long" : "";
+    joined(byId("facts"), facts);
     byId("problem").hidden = !detail.error;
     byId("problem").textContent = detail.error ? `Failed: ${detail.error}` : "";
     vgSample.options(detail);
@@ -210,6 +212,8 @@
       best && best.outside ? "The strongest token lies in the padding beside the picture, shown as a dark margin." : "",
       detail.width && !detail.boxes.length ? "No boxes." : ""];
     byId("note").textContent = notes.filter(Boolean).join(" ");
+    const off = !heat || heat.style === "off";
+    for (const part of ["scale", "ends", "scale-text"]) byId(part).hidden = off;
     const top = heat && heat.top !== null ? vgPicture.number(heat.top) : null;
     byId("scale-low").textContent = top === null ? "" : "0";
     byId("scale-high").textContent = top === null ? "" : top;

@@ -12,6 +12,12 @@ const vgFilters = (() => {
     }));
     if (pairs.some(([value]) => value === before)) select.value = before;
   };
+  // Texts one after the other, each on its own, so that one that turns the writing round turns itself alone.
+  const joined = (target, parts) => target.replaceChildren(...parts.filter(Boolean).flatMap((text, n) => {
+    const own = document.createElement("bdi");
+    own.textContent = text;
+    return n ? [" · ", own] : [own];
+  }));
   // [method, its outcome, its baseline's] of a sample, of one method or of all that answered.
   const letters = (index, item, method) => {
     const family = index.families[item[0]];
@@ -53,5 +59,5 @@ const vgFilters = (() => {
     const last = (n) => values.get(n) === null;
     shown.sort((a, b) => last(a) - last(b) || (way === "down" ? -1 : 1) * (values.get(a) - values.get(b)) || a - b);
   };
-  return { WORDS, fill, letters, change, passes, sort };
+  return { WORDS, fill, joined, letters, change, passes, sort };
 })();
