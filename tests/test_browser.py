@@ -77,6 +77,18 @@ def test_a_ratio_without_bound_is_capped_and_said_in_plain_numbers(tmp_path: Pat
     assert shown[3] == 0 and shown[-4:] == [252, 255, 164, 255], "from clear to full, as on the picture"
 
 
+def test_a_triage_map_without_bound_is_capped_too(tmp_path: Path, window: Browser) -> None:
+    """Against a general map of nothing a token's triage is 1e10 times its attention; the others stay to be seen."""
+    rows = refined(0)
+    for row in rows:
+        if row["triage"] is not None:
+            row["triage"] = np.array([50.0, *[0.0] * 14, 1e9], np.float32)
+    show(window, plain([store(tmp_path / "r", "refine", rows)], tmp_path / "out"))
+    put(window, "heat", "t/1")
+    assert text(window, "scale-text").endswith("1 tokens above 100 are shown as 100.")
+    assert (text(window, "scale-low"), text(window, "scale-high")) == ("0", "100")
+
+
 def test_a_peak_in_the_padding_is_shown_in_the_margin_and_said(tmp_path: Path, window: Browser) -> None:
     rows = [probed(i, hot=(0, 6, 6)) for i in range(2)]  # the first row of tokens lies above the picture
     show(window, plain([store(tmp_path / "p", "probe", rows)], tmp_path / "out"))

@@ -132,8 +132,9 @@ def _masks(row: Row, chunks: Chunks) -> tuple[tuple[str, str], Place] | None:
         seen = visible(kept, tokens)
         place |= {"kept": chunks.add(seen.tobytes(), RUNS), "count": int(seen.sum())}
     if triage is not None and triage.size >= tokens:
-        values, tops = levels(triage[None, :tokens])
-        place |= {"triage": chunks.add(values.tobytes(), RUNS), "top": tops[0]}
+        values, tops = levels(np.minimum(triage[None, :tokens], CAP))
+        capped = int(np.count_nonzero(triage[:tokens] > CAP))
+        place |= {"triage": chunks.add(values.tobytes(), RUNS), "top": tops[0], "capped": capped}
     return (row["sample_id"], row["method"]), place
 
 

@@ -139,7 +139,7 @@
     if (where === "t") {
       const { mask } = detail.answers.find((one) => one.method === Number(which));
       const values = await slice(mask.triage, mask.rows * mask.cols);
-      return { ...look, values, rows: mask.rows, cols: mask.cols, box: mask.box, top: mask.top, layers: 0, relative: true, capped: 0 };
+      return { ...look, values, rows: mask.rows, cols: mask.cols, box: mask.box, top: mask.top, layers: 0, relative: true, capped: mask.capped || 0 };
     }
     const { map } = detail.probes[Number(where)];
     const layer = Math.min(Number(byId("layer").value), map.layers - 1);
