@@ -25,6 +25,7 @@ from vgtool.reporting.figures.layers import layers
 from vgtool.reporting.figures.modality import modality
 from vgtool.reporting.figures.repairs import changed, repairs
 from vgtool.reporting.figures.style import COLOURS, COLUMN, MARKERS, PAGE, called, label, series, spaced, wrapped
+from vgtool.reporting.folder import FIGURE
 from vgtool.reporting.heat import RELATIVE, laid, padded_peak, veil
 from vgtool.reporting.inputs import Source, families, sources
 from vgtool.reporting.maps import levels
@@ -128,6 +129,7 @@ def test_what_one_page_does_not_hold_goes_on_the_next_or_is_said_to_be_left_out(
     found, frame = read(hard.runs(tmp_path, "crowded"))
     pages = list(accuracy(found, frame))
     assert [one.stem for one in pages] == ["accuracy", "accuracy-part-2", "accuracy-part-3"]
+    assert all(FIGURE.fullmatch(f"{one.stem}.svg") for one in pages), "the next report may take the place of this one"
     axes = [axis for page in pages for axis in page.figure.axes]
     assert [axis.get_title() for axis in axes[::2]] == [f"{one.run.identity['benchmark']} (all)" for one in found]
     assert [len(axis.get_yticks()) for axis in axes[::2]] == [9] * 5 + [36], "a page of methods"

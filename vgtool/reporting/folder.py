@@ -20,7 +20,7 @@ from vgtool.errors import VgError
 
 MARK = '<meta name="generator" content="vgtool report">'
 FIGURE = re.compile(
-    r"(layers|accuracy|ablation|(heads|gain|examples|depth|repairs|modality-accuracy|modality-grounding)(-\d+){1,2})"
+    r"(layers|accuracy(-part-\d+)?|ablation|(heads|gain|examples|depth|repairs|modality-accuracy|modality-grounding)(-\d+){1,2})"
     r"\.(pdf|svg|png)"
 )
 CHUNK = re.compile(r"chunk-\d+\.js")
