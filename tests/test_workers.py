@@ -1,23 +1,29 @@
 """Processes beside a large report's own: they change nothing of it, and end with it whatever happens."""
 
+import base64
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
-from reports import build, own_benchmark, pair
+from reports import build, identity, own_benchmark, pair, probed, schema
 
 from vgtool.errors import VgError
 from vgtool.records import View
 from vgtool.reporting import page
 from vgtool.reporting.album import Album, Pictures
+from vgtool.reporting.maps import heat
+from vgtool.reporting.pack import Pack
 from vgtool.reporting.workers import LEAST, MOST, Workers, processes
+from vgtool.runs.compact import compact
+from vgtool.runs.store import Shard, Store
 
 
 def test_a_report_made_with_another_process_is_the_same_to_a_byte(
@@ -56,7 +62,7 @@ def test_while_it_waits_a_report_does_what_no_process_has_begun_the_newest_first
     begin, here = tmp_path / "begin", os.getpid()
     os.mkfifo(begin)
     with Workers(1) as workers:
-        first = workers.submit(held, lambda: (begin,))
+        first = workers.submit(waiting, lambda: (begin,))
         while not first.future.running():
             time.sleep(0.001)
         done = list[int]()
@@ -65,14 +71,14 @@ def test_while_it_waits_a_report_does_what_no_process_has_begun_the_newest_first
         assert done[:2] == [2, 1] and [one.result() for one in later[1:]] == [here, here]
 
 
-def held(pipe: Path) -> int:
+def waiting(pipe: Path) -> int:
     """Ends when someone has written."""
     pipe.read_bytes()
     return os.getpid()
 
 
 def noted(done: list[int], at: int, pipe: Path | None) -> int:
-    """Says that it was done, and lets `held` go on."""
+    """Says that it was done, and lets `waiting` go on."""
     done.append(at)
     if pipe:
         pipe.write_bytes(b"x")
@@ -83,7 +89,7 @@ def test_an_error_of_work_done_in_between_comes_where_it_is_asked_for(tmp_path: 
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with Workers(1) as workers:
-        first = workers.submit(held, lambda: (pipe,))
+        first = workers.submit(waiting, lambda: (pipe,))
         while not first.future.running():
             time.sleep(0.001)
         go, wrong = workers.submit(noted, lambda: ([], 0, pipe)), workers.submit(int, lambda: ("x",))
@@ -134,6 +140,39 @@ def test_a_script_that_asks_for_a_report_is_run_once(tmp_path: Path) -> None:
     for given, text in ((tmp_path / "script.py", None), ("-", SCRIPT)):
         done = subprocess.run([sys.executable, given], input=text, capture_output=True, text=True)
         assert (done.stdout, done.stderr) == ("begun\nTrue\n", "")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_maps_of_parts_that_are_merged_while_they_are_read_are_all_there(tmp_path: Path, count: int) -> None:
+    """24 parts of one sample each become one when the first has been packed."""
+    made = Store(tmp_path / "p")
+    made.open("probe", identity("probe", 24), [])
+    for i in range(24):
+        made.write(Shard(), i, [probed(i)], schema("probe"))
+    merged = list[int]()
+
+    def tick(rows: int) -> None:
+        if not merged:
+            merged.append(compact(tmp_path / "p", Shard()))
+
+    with Workers(count) as workers:
+        pack = Pack(tmp_path / "data")
+        found = heat(tmp_path / "p", pack, workers, tick)
+        pack.done()
+        whole = Pack(tmp_path / "whole")
+        again = heat(tmp_path / "p", whole, workers, lambda rows: None)
+        whole.done()
+    assert merged == [24] and sorted(found) == sorted(f"s{i}" for i in range(24))
+    assert {name: held(pack, one) for name, one in found.items()} == {
+        name: held(whole, one) for name, one in again.items()
+    }
+
+
+def held(pack: Pack, place: dict[str, Any]) -> bytes:
+    """A sample's bytes out of a page's chunks."""
+    number, at = place["at"]
+    chunk = zlib.decompress(base64.b64decode(pack.kept[number]))
+    return chunk[at : at + 2 * place["layers"] * place["rows"] * place["cols"]]
 
 
 @pytest.mark.parametrize("size,most", [(1_000, 8), (5_000_000, 3), (50_000_000, 1)])
