@@ -3,6 +3,7 @@
 import importlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,7 @@ def _command(words: Sequence[str], cwd: str, env: Mapping[str, str], pretend: st
 
 def run_command(words: Sequence[str], cwd: str, env: Mapping[str, str], pretend: str = "") -> NoReturn:
     """Be that command, in a process that has nothing else to do."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests run behind an &
     _environment(env)
     os.chdir(cwd)
     sys.argv = ["vgtool", *words]

@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 import zlib
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import polars as pl
 import pytest
@@ -288,12 +290,22 @@ def test_in_a_log_file_a_report_says_what_it_does(tmp_path: Path) -> None:
 def test_in_a_terminal_a_report_says_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run, _) = pair(tmp_path, 3)
     ours, theirs = pty.openpty()
+    read = list[bytes]()
+
+    def listen() -> None:
+        with suppress(OSError):  # its other end is closed
+            while data := os.read(ours, 4096):
+                read.append(data)
+
     monkeypatch.setenv("TERM", "xterm")
+    listening = Thread(target=listen)
+    listening.start()
     with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         monkeypatch.setattr(console, "err", Console(stderr=True))
         plain([run], tmp_path / "out")
         monkeypatch.undo()
-        heard = os.read(ours, 65536).decode()
+    listening.join()
     os.close(ours)
+    heard = b"".join(read).decode()
     assert "report: the page" in heard and "report: reading the runs (" not in heard, "one line, live"
