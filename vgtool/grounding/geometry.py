@@ -211,6 +211,8 @@ class Geometry:
         row, col = divmod(token, self.grid.cols)
         x0, x1 = col * self.cell_width, min((col + 1) * self.cell_width, self.canvas_width)
         y0, y1 = row * self.cell_height, min((row + 1) * self.cell_height, self.canvas_height)
+        if x1 <= x0 or y1 <= y0:
+            return None
         box = Box(
             (x0 - self.offset_x) / self.scale_x,
             (y0 - self.offset_y) / self.scale_y,
