@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +18,9 @@ from typing import NoReturn
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["warm"])
+ONE = threading.Lock()
+"""Held while a process is started or asked for its exit code: starting one asks all others too, and of two threads that
+ask for the same code at once one gets 255."""
 HANGS = 900
 """Seconds that a child may take; only one that hangs does."""
 
@@ -42,22 +47,29 @@ def start(
     """A command at work. `out`, `err`: files for what it prints."""
     new, told = {**os.environ, **(env or {})}, [str(word) for word in words]
     child = SERVER.Process(target=_command, args=(told, str(cwd or Path.cwd()), new, pretend, str(out), str(err)))
-    child.start()
+    with ONE:
+        child.start()
     return child
 
 
 def end(child: BaseProcess) -> int:
     """The exit code of a child, once it has one; negative for a signal."""
-    child.join(HANGS)
-    assert child.exitcode is not None, "the child hangs"
-    return child.exitcode
+    assert wait([child.sentinel], HANGS), "the child hangs"
+    code = _code(child)
+    assert code is not None
+    return code
+
+
+def _code(child: BaseProcess) -> int | None:
+    with ONE:
+        return child.exitcode
 
 
 def until(true: Callable[[], object], child: BaseProcess | None = None) -> None:
     """Wait for something that must come, and that a child brings about; only one that hangs meets the deadline."""
     last = time.monotonic() + HANGS
     while not true():
-        if child is not None and child.exitcode is not None:
+        if child is not None and _code(child) is not None:
             assert true(), "the child has ended"
             return
         assert time.monotonic() < last, "waited in vain"
