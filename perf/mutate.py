@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--package", action="append", choices=PACKAGES, help="default: all")
     parser.add_argument("--sample", type=int, default=40, help="changes a package")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=60, help="of tests a change, quickest first")
+    parser.add_argument("--seconds", type=float, default=60, help="of tests a change")
     parser.add_argument("--again", action="store_true", help="those that survived, by their next tests")
     parser.add_argument("--part", default="0/1", help="this process's part of the changes: 0/2, 1/2")
     parser.add_argument("--work", type=Path, default=ROOT / ".mutation")

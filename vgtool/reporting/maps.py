@@ -5,10 +5,10 @@ Each layer of each map is scaled by its own greatest value, which is kept beside
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,7 +24,6 @@ AHEAD = 16
 AT = ("at", "kept", "triage")
 """What of a place says a chunk and an offset in it."""
 Place = dict[str, Any]
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -87,21 +86,20 @@ def packed_masks(part: Path) -> Lot | None:
     return _lot(part, MASKS, _masks)
 
 
-def _lot(part: Path, wanted: Iterable[str], place: Callable[[Row, Chunks], tuple[Any, Place] | None]) -> Lot | None:
-    lot = Lot(0, [], {})
-    chunks = Chunks(lambda data, how: lot.chunks.append(encoded(data, how)))
-    count = 0
+def _lot(part: Path, wanted: Sequence[str], place: Callable[[Row, Chunks], tuple[Any, Place] | None]) -> Lot | None:
+    rows, texts, places = 0, list[str](), dict[Any, Place]()
+    chunks = Chunks(lambda data, how: texts.append(encoded(data, how)))
     try:
         file = pq.ParquetFile(part)
     except FileNotFoundError:
         return None
     with file:
-        for row in rows_of(file, [*wanted]):
-            count += 1
+        for row in rows_of(file, wanted):
+            rows += 1
             if found := place(row, chunks):
-                lot.places.setdefault(*found)
+                places.setdefault(*found)
     chunks.cut()
-    return Lot(count, lot.chunks, lot.places)
+    return Lot(rows, texts, places)
 
 
 def _maps(row: Row, chunks: Chunks) -> tuple[str, Place] | None:
