@@ -5,6 +5,7 @@ them. Faults go in at the seams the store and the runner have: open, write, fsyn
 """
 
 import io
+import multiprocessing
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ from vgtool.runs.parts import read_part
 from vgtool.runs.store import Shard, Store
 
 METHODS = ("baseline", "other")
+TOUCH = Path.touch
 POINTS = ("open", "half", "fsync", "replace", "replaced", "touch", "touched", "prepare", "run", "ran")
 
 
@@ -246,13 +248,11 @@ def seams(at: Callable[[str], None]) -> None:
         at("open")
         return Half(open(path, mode), at)
 
-    touch = Path.touch
-
     def touched(self: Path, *args: Any, **kwargs: Any) -> None:
         if self.parent.name != "done":
-            return touch(self, *args, **kwargs)
+            return TOUCH(self, *args, **kwargs)
         at("touch")
-        touch(self, *args, **kwargs)
+        TOUCH(self, *args, **kwargs)
         at("touched")
 
     files.os, files.open, Path.touch = Os(at), opened, touched  # type: ignore[attr-defined,assignment,method-assign]
@@ -303,8 +303,9 @@ def tried(root: str, deadly: Sequence[str], images: int, beside: bool) -> None:
 
 
 def _forked(again: tuple[Any, ...], words: Sequence[str], env: dict[str, str], out: int) -> tuple[BaseProcess, int]:
-    """A trial in a process that need not import anything, in place of `words`."""
-    child = SERVER.Process(target=_trial, args=(again, env))
+    """A trial in a process that need not import anything, in place of `words`: a fork of this one, which has run nothing
+    yet; a server would import everything for it."""
+    child: BaseProcess = multiprocessing.get_context("fork").Process(target=_trial, args=(again, env))
     child.start()
     return child, end(child)
 

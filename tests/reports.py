@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html.parser import HTMLParser
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from vgtool.reporting import page
-from vgtool.reporting.figures.draw import drawings
+from vgtool.reporting.figures import draw
+from vgtool.reporting.figures.files import DATES
 from vgtool.reporting.pack import Pack
 from vgtool.runs.store import Shard, Store
 
@@ -124,8 +125,10 @@ def pair(root: Path, samples: int = 40, **other: Any) -> list[Path]:
     ]
 
 
-def build(runs: Sequence[Path], out: Path, **other: Any) -> Path:
-    return page.write(list(runs), out, **{"rule": None, "partial": False, "seed": 0, **other})
+def build(runs: Sequence[Path], out: Path, kinds: Collection[str] = ("svg",), **other: Any) -> Path:
+    """The report, its figures as the page's own kind of file: the fonts of a PDF take longer than the figure."""
+    with patch.object(draw, "DATES", {kind: DATES[kind] for kind in kinds}):
+        return page.write(list(runs), out, **{"rule": None, "partial": False, "seed": 0, **other})
 
 
 def plain(runs: Sequence[Path], out: Path, **other: Any) -> Path:
@@ -136,7 +139,7 @@ def plain(runs: Sequence[Path], out: Path, **other: Any) -> Path:
 
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let reports have two figures of the runs' numbers, one of each width: all of them take longest."""
-    monkeypatch.setattr(page, "drawings", lambda *given: islice(drawings(*given), 2))
+    monkeypatch.setattr(page, "drawings", lambda *given: islice(draw.drawings(*given), 2))
 
 
 def own_benchmark(root: Path, samples: int) -> Path:

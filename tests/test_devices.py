@@ -40,17 +40,17 @@ def opened(name: str, folder: Path) -> Adapter:
     return load(spec, source=source, dtype="float32", device="cpu", offline=True)
 
 
-def picture() -> ImageGroup:
-    """One image without its preparation, and its questions."""
+def picture(questions: int) -> ImageGroup:
+    """One image without its preparation, and some of its questions."""
     samples = benchmark("scenes", limit=10).samples
-    mine = tuple(sample for sample in samples if sample.image_id == samples[0].image_id)
+    mine = tuple(sample for sample in samples if sample.image_id == samples[0].image_id)[:questions]
     return ImageGroup(mine, (open_image(mine[0].image),), ())
 
 
-def rows_of(adapter: Adapter, methods: tuple[str, ...] = METHODS, penalty: float = 1.1) -> list[dict[str, Any]]:
+def rows_of(adapter: Adapter, methods: tuple[str, ...] = METHODS, questions: int = 2) -> list[dict[str, Any]]:
     """A probe's and a refine run's rows of one image."""
-    found, shown = sessions(adapter), picture()
-    adapter.generation = {"repetition_penalty": penalty}
+    found, shown = sessions(adapter), picture(questions)
+    adapter.generation = {"repetition_penalty": 1.1}
     group = ImageGroup(shown.samples, shown.images, (adapter.prepare(shown.images[0]),))
     facts = Facts(adapter.layers, adapter.heads, ((1, 0), (1, 1)), (1,), 0)
     known = {label: parse(label) for label in methods}
@@ -79,7 +79,7 @@ def test_no_layer_and_no_row_of_an_answer_waits_for_the_card(tmp_path: Path) -> 
     adapter = opened("phantom-vlm", tmp_path)
     place(adapter.model)
     with Pretend() as pretended:
-        rows = rows_of(adapter, ("vgrefine", "pai:start=1"))
+        rows = rows_of(adapter, ("vgrefine", "pai:start=1"), 5)
     assert len(rows) == 5 + 3 * 5 and adapter.layers == 6, (
         "enough rows and layers to tell a wait in each from one in all"
     )

@@ -19,7 +19,7 @@ from vgtool.reporting.figures.ablation import ablation, sweeps
 from vgtool.reporting.figures.accuracy import accuracy
 from vgtool.reporting.figures.draw import drawings
 from vgtool.reporting.figures.examples import examples
-from vgtool.reporting.figures.files import styled
+from vgtool.reporting.figures.files import DATES, styled
 from vgtool.reporting.figures.heads import head_map, ringed
 from vgtool.reporting.figures.layers import layers
 from vgtool.reporting.figures.modality import modality
@@ -46,7 +46,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
     root = tmp_path_factory.mktemp("report")
     natural = [probed(i) | {"domain": "natural"} for i in range(20)]
     runs = [*pair(root), store(root / "n", "probe", natural, benchmark="nat", model="m2")]
-    build(runs, root / "out")
+    build(runs, root / "out", DATES)
     return runs, root / "out"
 
 
@@ -66,7 +66,7 @@ def test_every_figure_is_there_as_pdf_svg_and_png_at_one_of_two_widths_numbered_
 
 def test_the_same_runs_give_the_same_figures(report: tuple[list[Path], Path], tmp_path: Path) -> None:
     runs, out = report
-    build(runs, tmp_path / "out")
+    build(runs, tmp_path / "out", DATES)
     for one in out.iterdir():
         assert one.read_bytes() == (tmp_path / "out" / one.name).read_bytes(), one.name
 
@@ -255,8 +255,8 @@ def test_examples_show_the_highest_and_lowest_attention_ratios_with_heat_and_box
         light = drawn.sum(-1)
         assert light[int(y / 50 * len(light)), int(x / 100 * light.shape[1])] == light.max(), "a layer each"
     monkeypatch.setattr(reporting, "drawings", lambda *given: iter(()))  # no figures but those of images
-    build([tmp_path / "p"], tmp_path / "without")
-    build([tmp_path / "p"], tmp_path / "with", pictures=Pictures())
+    build([tmp_path / "p"], tmp_path / "without", DATES)
+    build([tmp_path / "p"], tmp_path / "with", DATES, pictures=Pictures())
     assert not [*(tmp_path / "without").glob("examples*"), *(tmp_path / "without").glob("depth*")]
     assert len(list((tmp_path / "with").glob("examples-1.*"))) == len(list((tmp_path / "with").glob("depth-1.*"))) == 3
     with Image.open(tmp_path / "with" / "depth-1.png") as drawn:  # the first panel has no heat

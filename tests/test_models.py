@@ -393,8 +393,8 @@ def test_probe_and_refine_run_end_to_end(
 ) -> None:
     import polars as pl
 
-    # a random model that reasons first never comes to an end of it
-    monkeypatch.setattr("vgtool.benchmarks.load.Decoding", lambda tokens, thought: Decoding(tokens, 12))
+    # a random model never comes to an end
+    monkeypatch.setattr("vgtool.benchmarks.load.Decoding", lambda tokens, thought: Decoding(5, 5))
     published, model = library.published[name], library.argument(name)
     count = 1 if published.layers > 20 else 2
     common = ["--model", model, "--benchmark", "phantom", "--limit", count, "--offline", "--device", "cpu"]

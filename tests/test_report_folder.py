@@ -137,7 +137,7 @@ def test_a_smaller_report_leaves_nothing_of_the_old_one_behind(tmp_path: Path, m
     small_pack(monkeypatch)
     out = tmp_path / "out"
     build(pair(tmp_path), out)
-    assert (out / "data" / "chunk-00000.js").exists() and (out / "gain-2-1.pdf").exists()
+    assert (out / "data" / "chunk-00000.js").exists() and (out / "gain-2-1.svg").exists()
     monkeypatch.undo()
     plain([tmp_path / "p"], out)
-    assert not (out / "data").exists() and not (out / "gain-2-1.pdf").exists() and (out / "index.html").exists()
+    assert not (out / "data").exists() and not (out / "gain-2-1.svg").exists() and (out / "index.html").exists()

@@ -19,6 +19,7 @@ from vgtool.errors import VgError
 from vgtool.records import View
 from vgtool.reporting import page
 from vgtool.reporting.album import Album, Pictures
+from vgtool.reporting.figures.files import DATES
 from vgtool.reporting.maps import heat
 from vgtool.reporting.pack import Pack
 from vgtool.reporting.workers import LEAST, MOST, Workers, processes
@@ -37,7 +38,7 @@ def test_a_report_made_with_another_process_is_the_same_to_a_byte(
     monkeypatch.setattr(page, "repairs", lambda *given: ())
     for count in (0, 1):
         monkeypatch.setattr(page, "processes", lambda samples, count=count: count)
-        build(runs, tmp_path / str(count), pictures=Pictures())
+        build(runs, tmp_path / str(count), DATES, pictures=Pictures())
     alone, helped = ({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
                      for root in (tmp_path / "0", tmp_path / "1"))  # fmt: skip
     assert alone.keys() == helped.keys() and [name for name in alone if alone[name] != helped[name]] == []

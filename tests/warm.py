@@ -1,5 +1,6 @@
 """What a vgtool command imports sooner or later, imported and not used: what forked.py's server starts from."""
 
+import gc
 import importlib
 import pkgutil
 
@@ -16,3 +17,5 @@ import vgtool
 for found in pkgutil.walk_packages(vgtool.__path__, "vgtool."):
     if not found.name.endswith((".__main__", ".train")):
         importlib.import_module(found.name)
+
+gc.freeze()  # a collection in a child would copy every page of this process
