@@ -303,7 +303,7 @@ def tried(root: str, deadly: Sequence[str], images: int, beside: bool) -> None:
 
 
 def _forked(again: tuple[Any, ...], words: Sequence[str], env: dict[str, str], out: int) -> tuple[BaseProcess, int]:
-    """A trial in place of `words`: a fork of this process, which has run nothing yet; a server would import everything."""
+    """A trial in place of `words`: a fork of this process; a server of its own would import everything again."""
     child: BaseProcess = multiprocessing.get_context("fork").Process(target=_trial, args=(again, env))
     child.start()
     return child, end(child)

@@ -25,7 +25,7 @@ def slowly(*part):
     time.sleep(1)
 Store.write, runner.PART_SAMPLES, runner.PART_LEAST = slowly, 6, 0.0"""
 """A part every six samples, and time to be killed after it."""
-PROBE = ["probe", "--model", "phantom-vlm", "--benchmark", "scenes", "--limit", "60"]
+PROBE = ["probe", "--model", "phantom-vlm", "--benchmark", "scenes", "--limit", "30"]
 
 
 def rows(run: Path) -> pl.DataFrame:
@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     done = vgtool(*PROBE, "--out", root / "scenes", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["done"] == 60
+    assert json.loads(done.stdout)["done"] == 30
     assert vgtool("heads", root / "scenes", "-k", "4", "-o", root / "heads.json").returncode == 0
     return root
 
@@ -94,7 +94,7 @@ def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
         assert end(running) == code
     done = vgtool(*command)
     assert done.returncode == 0, done.stderr
-    assert rows(tmp_path / "run")["sample_id"].n_unique() == 60
+    assert rows(tmp_path / "run")["sample_id"].n_unique() == 30
 
 
 @pytest.mark.parametrize(

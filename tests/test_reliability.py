@@ -50,14 +50,14 @@ def test_random_kills_end_in_the_uninterrupted_table(batch: int, tmp_path: Path)
     settings: dict[str, Any] = {"images": 150, "part": 5, "merge": 17, "trials": False, "batch": batch}
     assert run(tmp_path / "whole", **settings) == Exit.SOME_FAILED
     rng, kills = random.Random(0), 0
-    for _ in range(25):
+    for _ in range(14):
         child = start(tmp_path / "run", nap=0.02 * batch, **settings)
         child.join(rng.uniform(0.02, 0.5))
         if child.exitcode is None:
             child.kill()
         kills += end(child) == -signal.SIGKILL
     code = run(tmp_path / "run", **settings)
-    assert kills >= 12
+    assert kills >= 7
     assert code == Exit.SOME_FAILED
     assert table(tmp_path / "run").equals(table(tmp_path / "whole"))
     assert set(table(tmp_path / "run")["sample_id"]) == ids(benchmark(150))
@@ -304,7 +304,7 @@ def test_a_process_at_work_is_told_from_a_dead_one() -> None:
 
 def test_the_same_run_twice_gives_the_same_columns_byte_for_byte(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        command = ["probe", "--model", "phantom-vlm", "--benchmark", "scenes", "--limit", "20"]
+        command = ["probe", "--model", "phantom-vlm", "--benchmark", "scenes", "--limit", "8"]
         assert vgtool(*command, "--out", tmp_path / name).returncode == 0
     one, other = ([p.read_bytes() for p in sorted((tmp_path / name / "parts").iterdir())] for name in "ab")
     assert one == other
