@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from browser import Browser
@@ -35,7 +34,7 @@ return new Promise((done) => {
     const pen = made.getContext("2d");
     pen.drawImage(image, 0, 0);
     const { data } = pen.getImageData(0, 0, image.width, image.height);
-    done([image.width, image.height, canvas.height, [...data]]);
+    done([image.width, image.height, canvas.height, [...new Uint32Array(data.buffer)]]);
   });
   document.getElementById(arguments[0]).click();
 });"""
@@ -45,7 +44,9 @@ return [...Array(data.length / 4).keys()].map((at) => [...data.slice(4 * at, 4 *
   .reduce((all, one) => ({ ...all, [one]: (all[one] || 0) + 1 }), {});"""
 
 
-def page(root: Path, **other: Any) -> Path:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("page")
     rows = [probed(i) | case for i, case in enumerate(CASES)]
     answers = [row for i in range(len(CASES)) for row in refined(i)]
     data = {"benchmark": str(own_benchmark(root / "data", len(CASES))), "split": "all"}
@@ -68,8 +69,8 @@ def step(window: Browser, key: str) -> None:
 
 
 @browser
-def test_the_picture_shows_attention_the_true_box_and_the_said_one_told_apart(tmp_path: Path, window: Browser) -> None:
-    show(window, page(tmp_path))
+def test_the_picture_shows_attention_the_true_box_and_the_said_one_told_apart(page: Path, window: Browser) -> None:
+    show(window, page)
     assert pixel(window, 60.6, 10) == CYAN and pixel(window, 37, 0) == WHITE, "dashes begin at the corner"
     below = pixel(window, 61.7, 10)
     assert below not in (CYAN, [0, 0, 0]), "between two dashes nothing is drawn, so that a true box would show"
@@ -89,8 +90,8 @@ def test_the_picture_shows_attention_the_true_box_and_the_said_one_told_apart(tm
 
 
 @browser
-def test_the_curve_over_layers_is_drawn_and_told(tmp_path: Path, window: Browser) -> None:
-    show(window, page(tmp_path))
+def test_the_curve_over_layers_is_drawn_and_told(page: Path, window: Browser) -> None:
+    show(window, page)
     assert window.js("return document.getElementById('curve').getAttribute('aria-label')") == (
         "Reliance by window of layers, nats. "
         "Region: layers 0 to 0: 0.100, layers 1 to 1: 1.200, layers 2 to 2: -0.300. "
@@ -103,8 +104,8 @@ def test_the_curve_over_layers_is_drawn_and_told(tmp_path: Path, window: Browser
 
 
 @browser
-def test_of_witnesses_that_are_not_there_nothing_is_shown(tmp_path: Path, window: Browser) -> None:
-    show(window, page(tmp_path))
+def test_of_witnesses_that_are_not_there_nothing_is_shown(page: Path, window: Browser) -> None:
+    show(window, page)
     hidden = "return ['l-said', 'curve'].map((name) => document.getElementById(name).hidden)"
     assert window.js(hidden) == [False, False]
     step(window, "j")
@@ -123,8 +124,8 @@ def test_of_witnesses_that_are_not_there_nothing_is_shown(tmp_path: Path, window
 
 
 @browser
-def test_saved_pictures_carry_all_three_with_the_numbers(tmp_path: Path, window: Browser) -> None:
-    show(window, page(tmp_path))
+def test_saved_pictures_carry_all_three_with_the_numbers(page: Path, window: Browser) -> None:
+    show(window, page)
     drawn = window.js(SAVED, "save-svg")
     parsed = "const d = new DOMParser().parseFromString(arguments[0], 'image/svg+xml'); return ["
     parsed += "d.querySelectorAll('parsererror').length,"
@@ -137,10 +138,9 @@ def test_saved_pictures_carry_all_three_with_the_numbers(tmp_path: Path, window:
     assert 'x="60" y="10" width="30" height="30" fill="none" stroke="#00e0ff"' in drawn and "#0072b2" in drawn
     width, height, above, data = window.js(SAVED, "save-png")
     assert height > above > 0
-    at = 4 * (round(35 * 7.2) * width + round(60.6 * 7.2))
-    assert data[at : at + 3] == CYAN
-    band = data[4 * width * above :]
-    assert sum(band[at : at + 3] == BLUE for at in range(0, len(band), 4)) > 100, "the curve"
+    cyan, blue = (int.from_bytes((*colour, 255), "little") for colour in (CYAN, BLUE))
+    assert data[round(35 * 7.2) * width + round(60.6 * 7.2)] == cyan
+    assert data[width * above :].count(blue) > 100, "the curve"
     for _ in range(3):
         step(window, "j")
     bad, words, *_ = window.js(parsed, window.js(SAVED, "save-svg"))
