@@ -1,6 +1,6 @@
 """Hard cases for figures, as run folders, and what a figure must not do: text over text, lines or bars over text.
 
-python tests/hard.py DIR      draws every figure of every case into DIR, to be looked at
+    python tests/hard.py DIR      draws every figure of every case into DIR, to be looked at
 """
 
 import json
@@ -117,22 +117,21 @@ def runs(root: Path, case: str) -> list[Path]:
         return store(root / name, "probe", rows, **data | other)
 
     def refine(name: str, samples: int, methods: list[str], **other: Any) -> Path:
-        groups = {"group": "CT"} if samples < 3 else {}  # no figure by modality
-        rows = [row | groups for i in range(samples) for row in answered(i, methods)]
+        rows = [row for i in range(samples) for row in answered(i, methods)]
         return store(root / name, "refine", rows, methods=methods, **data | {"heads": [[3, 1], [20, 7]]} | other)
 
     if case == "many-methods":
-        return [probe("p", 20), refine("r", 20, many)]
+        return [probe("p", 60), refine("r", 60, many)]
     if case == "two-runs":
-        twice = [probe("p-bf16", 20, dtype="bfloat16"), probe("p-f32", 20, dtype="float32")]
-        twice += [probe("natural", 20, benchmark=str(root / "data" / "natural.jsonl"), dtype="float32")]
-        answers = [refine(f"r-{kind}", 20, many[:4], dtype=kind) for kind in ("bfloat16", "float32")]
-        other = refine("other", 20, many[:3], benchmark=str(root / "data" / "another-benchmark.jsonl"))
+        twice = [probe("p-bf16", 40, dtype="bfloat16"), probe("p-f32", 40, dtype="float32")]
+        twice += [probe("natural", 40, benchmark=str(root / "data" / "natural.jsonl"), dtype="float32")]
+        answers = [refine(f"r-{kind}", 60, many[:4], dtype=kind) for kind in ("bfloat16", "float32")]
+        other = refine("other", 30, many[:3], benchmark=str(root / "data" / "another-benchmark.jsonl"))
         return [*twice, *answers, other]
     if case == "one-sample":
         return [probe("p", 1), refine("r", 1, many)]
     if case == "ablations":
-        return [refine("r", 20, ["baseline", "vgrefine", *SETTINGS])]
+        return [refine("r", 60, ["baseline", "vgrefine", *SETTINGS])]
     if case == "deep":
         return [probe("p", 24, layers=60, heads=4, null=4), probe("natural", 24, layers=60, heads=4, null=4)]
     if case == "crowded":

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import unicodedata
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,7 @@ from opened import painted, settle, show, window
 from pypdf import PageObject, PdfReader
 from reports import NASTY, WITNESSES, build, nasty, own_benchmark, pair, plain, probed, refined, store, witnessed
 
-from vgtool.reporting import page as reporting
 from vgtool.reporting.album import Pictures
-from vgtool.reporting.figures.draw import drawings
 
 pytestmark = pytest.mark.browser
 __all__ = ["window"]
@@ -36,9 +33,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [*pair(root / "a", **names, dtype="float32"), *pair(root / "b", **names, dtype="bfloat16")]
     asked = [probed(i) | witnessed(i) for i in range(40)]
     runs[0] = store(root / "asked", "probe", asked, **names, dtype="float32", **WITNESSES)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "drawings", lambda *given: islice(drawings(*given), 4))  # both probes' among them
-        return build(runs, root / "out", pictures=Pictures())
+    return build(runs, root / "out", pictures=Pictures())
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -170,7 +165,7 @@ def test_printed_no_cell_is_cut_runs_are_unfolded_and_every_page_of_a_table_has_
     window.js("const b = document.querySelector('#tables tbody'); b.rows[0].cells[0].textContent = 'long';"
               "for (let i = 0; i < 150; i += 1) b.append(b.rows[0].cloneNode(true));")  # fmt: skip
     window.js("const t = [...document.querySelectorAll('.table')].at(-1);"
-              "for (let i = 0; i < 15; i += 1) t.after(t.cloneNode(true));")  # fmt: skip
+              "for (let i = 0; i < 30; i += 1) t.after(t.cloneNode(true));")  # fmt: skip
     printed = PdfReader(io.BytesIO(window.printed(*paper))).pages
     pages = [lines(page) for page in printed]
     squeezed = "".join("".join("".join(page).split()) for page in pages)

@@ -74,12 +74,10 @@ def test_a_mistake_leaves_the_older_report_as_it_was_and_makes_nothing_new(tmp_p
 DRAWN = """import time
 from pathlib import Path
 from vgtool.reporting import page
-from vgtool.reporting.figures import draw
 def drawn(*given):
     Path("drawn").touch()
     time.sleep(3600)
-page._page, page.drawings = drawn, lambda *given: iter(())
-draw.DATES = {"svg": draw.DATES["svg"]}"""
+page._page, page.drawings = drawn, lambda *given: iter(())"""
 """A report that waits when all its figures, here those of the examples alone, are drawn."""
 
 
@@ -95,7 +93,7 @@ def test_a_report_that_is_killed_changes_nothing_and_leaves_no_picture_to_the_ne
     before = contents(place)
     child = start("report", run, "--images", "--out", out, cwd=tmp_path, pretend=DRAWN)
     until((tmp_path / "drawn").exists, child)
-    assert len(list(place.rglob("examples-1.*"))) == 1
+    assert len(list(place.rglob("examples-1.*"))) == 3
     os.kill(child.pid or 0, number)
     assert end(child) == (-number if number == signal.SIGKILL else 128 + number)
     assert {name: data for name, data in contents(place).items() if name.parts[0] == "out"} == before
