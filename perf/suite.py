@@ -1,0 +1,58 @@
+"""What the test suite costs, and whether it passes on a busy machine.
+
+    python perf/suite.py OLD           the suite of a checkout of an earlier version, then this one's
+    python perf/suite.py --busy 8      this one's, in random order, beside eight processes that never rest
+
+Processor seconds are the whole machine's (Linux), so nothing else may run; with --busy they are not counted, and the
+order of tests is that of pytest-randomly, where it is installed.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def busy() -> float:
+    """Processor seconds that this machine has worked since it started."""
+    numbers = [int(number) for number in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+    idle, waiting = numbers[3:5]
+    return (sum(numbers) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+
+
+def suite(tree: Path, *options: str) -> tuple[int, float, float, str]:
+    """(exit code, wall seconds, processor seconds, pytest's last line) of `make test` in a checkout."""
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", *options]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
+    began, worked = time.monotonic(), busy()
+    done = subprocess.run(command, cwd=tree, env=env, stdout=subprocess.PIPE, text=True)
+    wall, worked = time.monotonic() - began, busy() - worked
+    lines = done.stdout.strip().splitlines()
+    for line in (line for line in lines if line.startswith(("FAILED", "ERROR"))):
+        print(line)
+    return done.returncode, wall, worked, lines[-1].strip("= ") if lines else "nothing"
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("old", nargs="?", type=Path)
+    ask.add_argument("--busy", type=int, default=0, help="so many busy loops beside this version's suite")
+    given = ask.parse_args()
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(given.busy)]
+    try:
+        for tree in (tree for tree in (given.old, ROOT) if tree is not None):
+            order = [] if loops else ["-p", "no:randomly"]
+            code, wall, worked, said = suite(tree.resolve(), *order)
+            cost = f"{wall:.0f} s" + ("" if loops else f", {worked:.0f} s of processor")
+            print(f"{tree.resolve().name}: exit {code} in {cost}: {said}", flush=True)
+    finally:
+        for loop in loops:
+            loop.kill()
+
+
+if __name__ == "__main__":
+    main()
