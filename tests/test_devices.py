@@ -47,7 +47,9 @@ def picture(questions: int) -> ImageGroup:
     return ImageGroup(mine, (open_image(mine[0].image),), ())
 
 
-def rows_of(adapter: Adapter, methods: tuple[str, ...] = METHODS, questions: int = 2, steps: int = 2) -> list[dict[str, Any]]:
+def rows_of(
+    adapter: Adapter, methods: tuple[str, ...] = METHODS, questions: int = 2, steps: int = 2
+) -> list[dict[str, Any]]:
     """A probe's and a refine run's rows of one image."""
     found, shown = sessions(adapter), picture(questions)
     adapter.generation = {"repetition_penalty": 1.1}
