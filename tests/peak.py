@@ -116,10 +116,12 @@ def groups_of(adapter: Any, rows: Any, images: int, questions: int) -> list[Imag
     return out[:images]
 
 
-def measured(opened: Any, images: int, questions: int, methods: int) -> tuple[int, float]:
-    """(bytes counted, bytes reckoned) of a batch."""
+def measured(opened: Any, images: int, questions: int, methods: int, longest: int | None = None) -> tuple[int, float]:
+    """(bytes counted, bytes reckoned) of a batch, its answers of `longest` tokens or as many as the benchmark asks."""
     adapter = opened.adapter
     rows = benchmark("phantom", limit=5 * images + 5)
+    if longest is not None:
+        rows = replace(rows, decoding=replace(rows.decoding, max_new_tokens=longest))
     groups = groups_of(adapter, rows, images, questions)
     task = task_of(opened, rows, methods)
     task.run(groups[:1], None)

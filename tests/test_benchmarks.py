@@ -2,7 +2,10 @@
 
 import json
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import layouts
 import polars as pl
@@ -16,6 +19,7 @@ from vgtool.benchmarks.load import Benchmark, load
 from vgtool.benchmarks.tables import read_rows
 from vgtool.errors import VgError
 from vgtool.images import open_image
+from vgtool.runs import launch
 
 # ---- what the published files say ------------------------------------------------------------------------------------
 
@@ -35,8 +39,17 @@ def test_every_field_of_every_row_is_what_the_published_layout_says(copy: str, t
     assert len(same_picture) == len(set(same_picture.values())), "one image id, one picture"
 
 
+@pytest.fixture(scope="module")
+def once() -> Callable[..., Any]:
+    """Loads a model for all commands of this file."""
+    return cache(launch.load)
+
+
 @pytest.mark.parametrize("copy", COPIES)
-def test_the_whole_pipeline_runs_on_a_copy(copy: str, tmp_path: Path) -> None:
+def test_the_whole_pipeline_runs_on_a_copy(
+    copy: str, tmp_path: Path, once: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "load", once)
     name, write, extra = COPIES[copy]
     write(tmp_path / "data" / name)
     common = ["--model", "phantom-vlm", "--benchmark", name, "--data-root", tmp_path / "data", *extra, "--limit", "2"]

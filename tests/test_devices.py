@@ -47,7 +47,9 @@ def picture(questions: int) -> ImageGroup:
     return ImageGroup(mine, (open_image(mine[0].image),), ())
 
 
-def rows_of(adapter: Adapter, methods: tuple[str, ...] = METHODS, questions: int = 2) -> list[dict[str, Any]]:
+def rows_of(
+    adapter: Adapter, methods: tuple[str, ...] = METHODS, questions: int = 2, steps: int = 2
+) -> list[dict[str, Any]]:
     """A probe's and a refine run's rows of one image."""
     found, shown = sessions(adapter), picture(questions)
     adapter.generation = {"repetition_penalty": 1.1}
@@ -55,7 +57,7 @@ def rows_of(adapter: Adapter, methods: tuple[str, ...] = METHODS, questions: int
     facts = Facts(adapter.layers, adapter.heads, ((1, 0), (1, 1)), (1,), 0)
     known = {label: parse(label) for label in methods}
     other = open_image(benchmark("scenes", limit=10).samples[-1].image)
-    refine = Refine(found, known, facts, Decoding(4), mapping="exact", partner=lambda sample: other)
+    refine = Refine(found, known, facts, Decoding(steps), mapping="exact", partner=lambda sample: other)
     return [*Probe(found, maps="heads", row="last", mapping="exact").run([group], None), *refine.run([group], None)]
 
 
@@ -79,7 +81,7 @@ def test_no_layer_and_no_row_of_an_answer_waits_for_the_card(tmp_path: Path) -> 
     adapter = opened("phantom-vlm", tmp_path)
     place(adapter.model)
     with Pretend() as pretended:
-        rows = rows_of(adapter, ("vgrefine", "pai:start=1"), 5)
+        rows = rows_of(adapter, ("vgrefine", "pai:start=1"), 5, 4)
     assert len(rows) == 5 + 3 * 5 and adapter.layers == 6, (
         "enough rows and layers to tell a wait in each from one in all"
     )

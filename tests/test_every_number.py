@@ -55,8 +55,8 @@ def drawn(values: np.ndarray, images: np.ndarray) -> tuple[float, float]:
 
 @cache
 def signs(count: int) -> np.ndarray:
-    """Patterns of signs [50,000, count]."""
-    return np.random.default_rng(5).choice([-1.0, 1.0], (50_000, count))
+    """Patterns of signs [20,000, count]."""
+    return np.random.default_rng(5).choice([-1.0, 1.0], (20_000, count))
 
 
 def flipped(values: np.ndarray, images: np.ndarray) -> float:
@@ -196,7 +196,7 @@ def check_ranks(row: dict[str, Any], data: pd.DataFrame, x: np.ndarray, y: np.nd
     assert row["value"] == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
     of = [np.flatnonzero(images == image) for image in sorted(set(images))]
     rng, drawn = np.random.default_rng(17), []
-    for _ in range(400):
+    for _ in range(250):
         some = np.concatenate([of[at] for at in rng.integers(0, len(of), len(of))])
         drawn.append(np.corrcoef(stats.rankdata(x[some]), stats.rankdata(y[some]))[0, 1])
     near(row, *np.quantile(drawn, [0.025, 0.975]))

@@ -31,6 +31,7 @@ from vgtool.models.adapter import Adapter
 from vgtool.models.load import load
 from vgtool.records import Box, Decoding, ImageSource
 from vgtool.registry import ModelSpec, models
+from vgtool.runs import launch
 
 # ---- weights -------------------------------------------------------------------------------------------------------
 
@@ -120,15 +121,14 @@ def test_logits_equal_a_natively_built_twin(name: str, library: Library) -> None
     prompt = adapter.prompt(QUESTION)
     for shape in SHAPES.values():
         vision = adapter.prepare(picture(*shape))
-        other = adapter.prepare(Image.new("RGB", shape, (250, 30, 60)))
         with torch.inference_mode():
-            found = [
-                adapter.model(**adapter.inputs([one], prompt.head, prompt.tail).kwargs).logits[0, -1]
-                for one in (vision, other)
-            ]
+            found = adapter.model(**adapter.inputs([vision], prompt.head, prompt.tail).kwargs).logits[0, -1]
             expected = twin_logits(published, name, vision, prompt.head, prompt.tail)
-        assert (found[0] - expected).abs().max() < 1e-5 * expected.abs().max()
-        assert (found[0] - found[1]).abs().max() > 1e-3 * expected.abs().max()  # the image matters
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    other = adapter.prepare(Image.new("RGB", shape, (250, 30, 60)))
+    with torch.inference_mode():
+        otherwise = adapter.model(**adapter.inputs([other], prompt.head, prompt.tail).kwargs).logits[0, -1]
+    assert (found - otherwise).abs().max() > 1e-3 * expected.abs().max()  # the image matters
 
 
 @pytest.mark.parametrize("name", ["llava-med", "qwen2.5-vl-7b", "internvl3-8b"])
@@ -321,7 +321,7 @@ def test_a_bright_patch_changes_the_token_that_geometry_names(name: str, shape: 
     tried = 0
     with torch.inference_mode():
         base = adapter.features(vision)
-        every = max(5, geometry.tokens // 12)
+        every = max(5, geometry.tokens // 5)
         for token in sorted({0, 1, geometry.grid.cols, *range(0, geometry.tokens, every), geometry.tokens - 1}):
             cell = geometry.cell_box(token)
             if cell is None or cell.x1 - cell.x0 < 6 or cell.y1 - cell.y0 < 6:
@@ -394,14 +394,15 @@ def test_probe_and_refine_run_end_to_end(
     import polars as pl
 
     # a random model never comes to an end
-    monkeypatch.setattr("vgtool.benchmarks.load.Decoding", lambda tokens, thought: Decoding(5, 5))
+    monkeypatch.setattr("vgtool.benchmarks.load.Decoding", lambda tokens, thought: Decoding(3, 3))
+    monkeypatch.setattr(launch, "load", cache(launch.load))  # both commands of the one loaded model
     published, model = library.published[name], library.argument(name)
-    count = 1 if published.layers > 20 else 2
+    count = 1
     common = ["--model", model, "--benchmark", "phantom", "--limit", count, "--offline", "--device", "cpu"]
     assert vgtool("probe", *common, "--out", tmp_path / "probe") == 0
     rows = pl.read_parquet(tmp_path / "probe" / "parts" / "*.parquet")
     assert rows.height == count == rows["error"].null_count()
-    assert rows["layer_kl"].list.len().to_list() == [published.layers] * count
+    assert rows["layer_kl"].list.len().to_list() == [published.layers]
     identity = json.loads((tmp_path / "probe" / "run.json").read_text())
     revision = json.dumps(identity)
     assert (checkpoints.COMMIT if models()[name].hub else "local-") in revision

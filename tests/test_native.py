@@ -23,6 +23,7 @@ from vgtool.errors import SampleError, VgError
 from vgtool.models import entering, native, stripes, written
 from vgtool.models.load import load, resolve
 from vgtool.registry import ModelSpec
+from vgtool.runs import launch
 
 QUESTION = "Is there a mass? Answer the question using a single word or phrase."
 KINDS = {
@@ -38,6 +39,12 @@ KINDS = {
 """Family, each of another kind -> whether its questions share a prefix."""
 
 
+@pytest.fixture
+def loads_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's commands share what the first of them loads."""
+    monkeypatch.setattr(launch, "load", cache(launch.load))
+
+
 def own_inputs(adapter: Any, image: Image.Image) -> dict[str, Any]:
     """What the model's own processor makes of its own chat template."""
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
@@ -50,7 +57,7 @@ def own_inputs(adapter: Any, image: Image.Image) -> dict[str, Any]:
 @pytest.mark.parametrize("name", KINDS)
 def test_rows_and_answers_equal_the_untouched_models(name: str, family: Families) -> None:
     adapter, opened, model = family.loaded(name), family.opened(name), family.reference(name)
-    image = picture(WIDE)
+    image = picture((96, 72))  # the shape that opening has measured
     inputs = own_inputs(adapter, image)
     with torch.inference_mode():
         plain = model(**inputs, output_attentions=True)
@@ -110,6 +117,7 @@ def test_reliance_of_a_hybrid_counts_and_names_what_it_cannot_edit(family: Famil
         0: 0, 1: 0, 2: 0, 3: 3}  # fmt: skip
 
 
+@pytest.mark.usefixtures("loads_once")
 def test_a_hybrid_runs_from_probe_to_report_with_null_where_it_has_no_attention(
     family: Families, tmp_path: Path
 ) -> None:
@@ -135,6 +143,7 @@ def test_a_hybrid_runs_from_probe_to_report_with_null_where_it_has_no_attention(
     assert "path around it" in command("score", str(run))
 
 
+@pytest.mark.usefixtures("loads_once")
 def test_a_model_without_a_grid_answers_and_says_which_methods_need_one(
     family: Families, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,11 +180,24 @@ def test_models_says_what_a_folder_is(family: Families) -> None:
 # ---- geometry ------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def handwritten(family: Families) -> Callable[[str], Any]:
+    """A family's own adapter."""
+
+    @cache
+    def read(name: str) -> Any:
+        spec, folder = resolve(str(family.folder(name)))
+        return load(spec, source=folder, device="cpu", offline=True)
+
+    return read
+
+
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "gemma3"])
 @pytest.mark.parametrize("size", [(96, 96), WIDE, TALL], ids=["square", "wide", "tall"])
-def test_measured_geometry_equals_the_hand_written(name: str, size: tuple[int, int], family: Families) -> None:
-    spec, folder = resolve(str(family.folder(name)))
-    own = load(spec, source=folder, device="cpu", offline=True).prepare(picture(size))
+def test_measured_geometry_equals_the_hand_written(
+    name: str, size: tuple[int, int], family: Families, handwritten: Callable[[str], Any]
+) -> None:
+    own = handwritten(name).prepare(picture(size))
     vision: Any = family.loaded(name).prepare(picture(size))
     assert vision.geometry.grid == own.geometry.grid and vision.overview == own.overview
     box = np.array(vision.geometry.grid_box()) - own.geometry.grid_box()
