@@ -249,7 +249,7 @@ FUZZED: dict[str, tuple[str, str, Callable[[Path], None], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", FUZZED)
-@settings(max_examples=20, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(changes=st.data())
 def test_whatever_a_row_holds_it_is_a_sample_or_a_reason(
     name: str, changes: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -19,7 +19,7 @@ from vgtool.runs.store import Shard, Store
 from vgtool.scoring.answers import RULES, judge
 
 MANY = settings(
-    max_examples=100,
+    max_examples=200,
     deadline=None,
     database=None,
     derandomize=True,
@@ -94,7 +94,7 @@ ANSWER = st.text(max_size=30) | st.lists(
 ).map(" ".join)
 
 
-@settings(MANY, max_examples=250)
+@settings(MANY, max_examples=500)
 @given(
     answer=ANSWER,
     reference=ANSWER,
@@ -148,7 +148,7 @@ def test_any_run_json_is_a_record_or_one_sentence(data: bytes, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("reader", [place, Shard.parse, parse])
-@settings(MANY, max_examples=50)
+@settings(MANY, max_examples=100)
 @given(text=st.text(max_size=12) | st.from_regex(r"(vgrefine|pai|[0-9]{1,3}/)(:[a-z_]{1,9}=[0-9.+-]{1,5},?)*[0-9]*"))
 def test_any_shard_or_method_is_understood_or_refused(reader: Any, text: str) -> None:
     try:
