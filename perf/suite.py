@@ -29,12 +29,13 @@ def suite(tree: Path, *options: str) -> tuple[int, float, float, str]:
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", *options]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
     began, worked = time.monotonic(), busy()
-    done = subprocess.run(command, cwd=tree, env=env, stdout=subprocess.PIPE, text=True)
-    wall, worked = time.monotonic() - began, busy() - worked
-    lines = done.stdout.strip().splitlines()
-    for line in (line for line in lines if line.startswith(("FAILED", "ERROR"))):
-        print(line)
-    return done.returncode, wall, worked, lines[-1].strip("= ") if lines else "nothing"
+    with subprocess.Popen(command, cwd=tree, env=env, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        lines = []
+        for line in child.stdout:
+            lines.append(line)
+            sys.stderr.write(line)
+    return child.returncode, time.monotonic() - began, busy() - worked, lines[-1].strip("= \n")
 
 
 def main() -> None:
