@@ -60,7 +60,9 @@ def start(
 def end(child: BaseProcess) -> int:
     """The exit code of a child, once it has one; negative for a signal."""
     assert wait([child.sentinel], HANGS), "the child hangs"
-    code = _code(child)
+    with ONE:
+        child.join(HANGS)  # the sentinel of a plain fork is ready a moment before its exit code is
+        code = child.exitcode
     assert code is not None
     return code
 
