@@ -24,9 +24,9 @@ def busy() -> float:
     return (sum(numbers) - idle - waiting) / os.sysconf("SC_CLK_TCK")
 
 
-def suite(tree: Path, *options: str) -> tuple[int, float, float, str]:
-    """(exit code, wall seconds, processor seconds, pytest's last line) of `make test` in a checkout."""
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", *options]
+def suite(tree: Path, workers: int, *options: str) -> tuple[int, float, float, str]:
+    """(exit code, wall seconds, processor seconds, pytest's last line) of the suite of a checkout."""
+    command = [sys.executable, "-m", "pytest", "-n", str(workers), "--dist", "loadfile", *options]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
     began, worked = time.monotonic(), busy()
     with subprocess.Popen(command, cwd=tree, env=env, stdout=subprocess.PIPE, text=True) as child:
@@ -42,12 +42,13 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("old", nargs="?", type=Path)
     ask.add_argument("--busy", type=int, default=0, help="so many busy loops beside this version's suite")
+    ask.add_argument("--workers", type=int, default=2, help="processes that run tests")
     given = ask.parse_args()
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(given.busy)]
     try:
         for tree in (tree for tree in (given.old, ROOT) if tree is not None):
             order = [] if loops else ["-p", "no:randomly"]
-            code, wall, worked, said = suite(tree.resolve(), *order)
+            code, wall, worked, said = suite(tree.resolve(), given.workers, *order)
             cost = f"{wall:.0f} s" + ("" if loops else f", {worked:.0f} s of processor")
             print(f"{tree.resolve().name}: exit {code} in {cost}: {said}", flush=True)
     finally:
