@@ -5,6 +5,7 @@ What needs torch is imported where it is made: the process that only hands out t
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +89,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.getreports("skipped"))  # type: ignore[index]
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"not tested: {count} x {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture
+def loads_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's commands share what the first of them loads."""
+    from vgtool.runs import launch
+
+    monkeypatch.setattr(launch, "load", cache(launch.load))
 
 
 @pytest.fixture

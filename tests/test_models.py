@@ -31,7 +31,6 @@ from vgtool.models.adapter import Adapter
 from vgtool.models.load import load
 from vgtool.records import Box, Decoding, ImageSource
 from vgtool.registry import ModelSpec, models
-from vgtool.runs import launch
 
 # ---- weights -------------------------------------------------------------------------------------------------------
 
@@ -387,6 +386,7 @@ def head_file(path: Path, name: str, layers: int, heads: int) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("loads_once")
 @pytest.mark.parametrize("name", KINDS)
 def test_probe_and_refine_run_end_to_end(
     name: str, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -395,7 +395,6 @@ def test_probe_and_refine_run_end_to_end(
 
     # a random model never comes to an end
     monkeypatch.setattr("vgtool.benchmarks.load.Decoding", lambda tokens, thought: Decoding(3, 3))
-    monkeypatch.setattr(launch, "load", cache(launch.load))  # both commands of the one loaded model
     published, model = library.published[name], library.argument(name)
     count = 1
     common = ["--model", model, "--benchmark", "phantom", "--limit", count, "--offline", "--device", "cpu"]

@@ -23,7 +23,6 @@ from vgtool.errors import SampleError, VgError
 from vgtool.models import entering, native, stripes, written
 from vgtool.models.load import load, resolve
 from vgtool.registry import ModelSpec
-from vgtool.runs import launch
 
 QUESTION = "Is there a mass? Answer the question using a single word or phrase."
 KINDS = {
@@ -37,12 +36,6 @@ KINDS = {
     "qwen3_5": False,  # gated delta net between attention
 }
 """Family, each of another kind -> whether its questions share a prefix."""
-
-
-@pytest.fixture
-def loads_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test's commands share what the first of them loads."""
-    monkeypatch.setattr(launch, "load", cache(launch.load))
 
 
 def own_inputs(adapter: Any, image: Image.Image) -> dict[str, Any]:
