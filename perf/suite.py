@@ -1,6 +1,6 @@
 """What the test suite costs, and whether it passes on a busy machine.
 
-    python perf/suite.py OLD           the suite of a checkout of an earlier version, then this one's
+    python perf/suite.py OLD           the suite of a checkout of an earlier version, then this one's; --rounds 2: twice
     python perf/suite.py --busy 8      this one's, in random order, beside eight processes that never rest
 
 Processor seconds are the whole machine's (Linux), so nothing else may run; with --busy they are not counted, and the
@@ -42,11 +42,12 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("old", nargs="?", type=Path)
     ask.add_argument("--busy", type=int, default=0, help="so many busy loops beside this version's suite")
+    ask.add_argument("--rounds", type=int, default=1, help="how often, one after the other")
     ask.add_argument("--workers", type=int, default=2, help="processes that run tests")
     given = ask.parse_args()
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(given.busy)]
     try:
-        for tree in (tree for tree in (given.old, ROOT) if tree is not None):
+        for tree in [tree for tree in (given.old, ROOT) if tree is not None] * given.rounds:
             order = [] if loops else ["-p", "no:randomly"]
             code, wall, worked, said = suite(tree.resolve(), given.workers, *order)
             cost = f"{wall:.0f} s" + ("" if loops else f", {worked:.0f} s of processor")
