@@ -1,6 +1,9 @@
 # make test sets up its own environment in .venv; nothing needs doing before.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS := 2
+# The tests start processes of vgtool, which without its bytecode would compile it anew, each of them.
+TEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo report test check coverage lint type perf build clean
@@ -28,10 +31,10 @@ report: .venv/done  ## figures and a page of the runs below runs/, else of the d
 	$(BIN)/vgtool report --out report
 
 test: .venv/done  ## the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(TEST)
 
 coverage: .venv/done  ## the test suite, and which lines it ran
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	$(TEST) --cov --cov-report=term
 
 perf: .venv/done  ## what it costs: attention and session, scoring, loading, report, build, processes, kills
 	$(BIN)/python perf/attention.py

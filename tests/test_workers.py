@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from at_work import killed, noted, twofold, waiting
+from forked import HANGS
 from reports import build, identity, own_benchmark, pair, probed, schema
 
 from vgtool.errors import VgError
@@ -72,20 +74,6 @@ def test_while_it_waits_a_report_does_what_no_process_has_begun_the_newest_first
         assert done[:2] == [2, 1] and [one.result() for one in later[1:]] == [here, here]
 
 
-def waiting(pipe: Path) -> int:
-    """Ends when someone has written."""
-    pipe.read_bytes()
-    return os.getpid()
-
-
-def noted(done: list[int], at: int, pipe: Path | None) -> int:
-    """Says that it was done, and lets `waiting` go on."""
-    done.append(at)
-    if pipe:
-        pipe.write_bytes(b"x")
-    return os.getpid()
-
-
 def test_an_error_of_work_done_in_between_comes_where_it_is_asked_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -113,15 +101,6 @@ def test_what_cannot_go_through_a_pipe_is_an_error_and_ends_no_process() -> None
         with pytest.raises(RuntimeError, match="pickle"):
             workers.submit(threading.Lock, tuple).future.result()
         assert workers.submit(int, lambda: ("7",)).result() == 7
-
-
-class Twofold(ValueError):
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what}: {why}")
-
-
-def twofold() -> NoReturn:
-    raise Twofold("a figure", "no font")
 
 
 def test_an_error_that_cannot_be_made_again_comes_back_in_words() -> None:
@@ -185,7 +164,7 @@ def test_a_lot_of_large_files_is_a_small_one(size: int, most: int, monkeypatch: 
 
 def test_a_process_that_is_ended_from_outside_is_said() -> None:
     with Workers(1) as workers, pytest.raises(VgError, match="was ended from outside"):
-        workers.submit(os._exit, lambda: (9,)).future.result()
+        workers.submit(killed, tuple).future.result()
 
 
 def test_an_interrupted_report_waits_for_no_process() -> None:
@@ -199,10 +178,6 @@ def test_an_interrupted_report_waits_for_no_process() -> None:
 def test_the_processes_of_a_killed_report_end() -> None:
     code = "import os, signal\nfrom vgtool.reporting.workers import Workers\nworkers = Workers(1)\n"
     code += "print(workers.submit(os.getpid, tuple).future.result(), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL
-    # Its pipe to this test closes only when the worker, which has it too, is gone: `run` waited for that.
-    with pytest.raises(ProcessLookupError):
-        for _ in range(100):
-            os.kill(int(done.stdout), 0)
-            time.sleep(0.05)  # until its new parent has reaped it
+    # Its pipe to this test closes only when the worker, which has it too, is gone: `run` waits for that.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGS)
+    assert done.returncode == -signal.SIGKILL and int(done.stdout) != os.getpid()
