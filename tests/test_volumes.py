@@ -78,6 +78,17 @@ def test_the_sform_counts_where_it_is_set_else_the_qform(codes: tuple[int, int],
     assert np.array_equal(seen, canonical[:, :, 0][::-1, ::-1].T)
 
 
+def test_a_file_that_states_no_orientation_goes_left_front_head() -> None:
+    values = np.zeros((4, 5, 6), np.uint8)
+    values[0, 4, 2] = 255  # the far right, foremost voxel: shown at the upper left
+    data = nibabel.Nifti1Image(values, None).to_bytes()  # with an affine nibabel would set the code again
+    header = nibabel.Nifti1Image.from_bytes(data).header
+    assert int(header["sform_code"]) == int(header["qform_code"]) == 0
+    seen = shade(open_image(source(data, slice=2, window="full")))
+    assert seen.shape == (5, 4) and np.argwhere(seen).tolist() == [[0, 0]]
+    assert not volumes.load(data, "v").framed
+
+
 def test_four_dimensions_with_one_volume_are_three() -> None:
     assert np.array_equal(volumes.load(written(RAMP[..., None]), "v").values, RAMP[::-1])
 
