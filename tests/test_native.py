@@ -38,13 +38,17 @@ KINDS = {
 """Family, each of another kind -> whether its questions share a prefix."""
 
 
-def own_inputs(adapter: Any, image: Image.Image) -> dict[str, Any]:
+TOGETHER = {"idefics3", "llava_next", "gemma4", "glm4v", "llava_latent", "qwen3_5"}
+"""Those whose processors prepare an image beside another as they do alone."""
+
+
+def own_inputs(adapter: Any, *images: Image.Image) -> dict[str, Any]:
     """What the model's own processor makes of its own chat template."""
-    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    content = [*[{"type": "image"}] * len(images), {"type": "text", "text": QUESTION}]
     text = adapter.tokenizer.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
-    return dict(adapter.writer.processor(text=[text], images=[image], return_tensors="pt"))
+    return dict(adapter.writer.processor(text=[text], images=[*images], return_tensors="pt"))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -71,6 +75,25 @@ def test_rows_and_answers_equal_the_untouched_models(name: str, family: Families
     for found, expected in zip([asked.logits[0], *following], made.logits, strict=True):
         assert (found - expected[0]).abs().max() < 2e-5 * expected.abs().max()
     assert opened.shared == KINDS[name]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_two_images_in_one_prompt_equal_the_untouched_model_or_are_refused(name: str, family: Families) -> None:
+    adapter, model = family.loaded(name), family.reference(name)
+    family.opened(name)
+    images = [picture((96, 72)), picture((96, 72), seed=2)]
+    prompt, visions = adapter.prompt(QUESTION, 2), [adapter.prepare(image) for image in images]
+    if name not in TOGETHER:
+        with pytest.raises(SampleError, match="several_images: the processor prepares an image otherwise beside"):
+            adapter.inputs(visions, prompt.head, prompt.tail)
+        return
+    inputs, own = adapter.inputs(visions, prompt.head, prompt.tail), own_inputs(adapter, *images)
+    with torch.inference_mode():
+        found, expected = adapter.model(**inputs.kwargs).logits[0, -1], model(**own).logits[0, -1]
+    assert (found - expected).abs().max() < 2e-5 * expected.abs().max()
+    ids, (first, second) = own["input_ids"], inputs.columns
+    assert torch.equal(inputs.kwargs["input_ids"], ids) and first.max() < second.min()
+    assert torch.equal(ids[0, first], ids[0, second]) and len(first) == len(second) > 1
 
 
 def test_a_hybrid_names_its_layers_without_attention_and_has_no_map_of_them(family: Families) -> None:

@@ -182,8 +182,10 @@ def test_a_label_without_a_frame_or_in_another_place_is_refused() -> None:
     for affine, said in ((np.eye(4), "states no orientation"), (far, "different places")):
         with pytest.raises(SampleError, match=f"mask_frame.*{said}"):
             on_image(MARKS, affine)
+    bare = nibabel.Nifti1Image(MARKS[:-1], None)  # with an affine nibabel would set a code
+    bare.header.set_zooms((2, 2, 3))
     with pytest.raises(SampleError, match=r"mask_frame.*states no orientation"):
-        on_image(MARKS[:-1], np.eye(4), sform_code=0, qform_code=0)
+        volumes.labels_on(volumes.load(bare.to_bytes(), "label"), IMAGE, "label")
 
 
 def test_a_scales_rounding_error_is_taken_off_a_label_and_other_fractions_are_refused() -> None:
