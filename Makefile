@@ -2,8 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS := 2
-# The tests start processes of vgtool, which without its bytecode would compile it anew, each of them.
-TEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+TEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo report test check coverage lint type perf build clean

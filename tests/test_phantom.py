@@ -9,14 +9,12 @@ import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 from typer.testing import CliRunner
 
+from tests.native import PHANTOM
 from vgtool.benchmarks.phantom import SPLITS, drawing, rows
 from vgtool.commands import app
 from vgtool.grounding.heads import HeadFile, write
-from vgtool.models.phantom import __path__ as home
 from vgtool.records import Sample
 from vgtool.scoring.inputs import ANSWERS, judged, read_run
-
-WEIGHTS = f"{next(iter(home))}/weights"
 
 
 @pytest.mark.parametrize("name,split", [(name, split) for name in SPLITS for split in SPLITS[name]])
@@ -69,8 +67,8 @@ def test_a_bright_lesion_is_brighter_inside_its_mask_than_around_it() -> None:
 
 
 def test_the_embedded_model_answers_scene_questions_above_chance_through_plain_generate() -> None:
-    processor = AutoProcessor.from_pretrained(WEIGHTS)
-    model = LlavaForConditionalGeneration.from_pretrained(WEIGHTS, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(PHANTOM)
+    model = LlavaForConditionalGeneration.from_pretrained(PHANTOM, dtype=torch.float32).eval()
     chance = {"tone": 0.5, "shape": 0.25, "exist": 0.5, "name": 0.25}  # side is its weak spot (model card)
     right: dict[str, list[bool]] = defaultdict(list)
     for sample in list(rows("scenes", "test"))[:60]:

@@ -11,13 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from tests.native import PHANTOM
 from vgtool.benchmarks.phantom import drawing
-from vgtool.models.phantom import __path__ as home
 from vgtool.models.phantom import train
 from vgtool.models.phantom.model import GENERAL, build, processor
 from vgtool.models.phantom.pictures import cells, pool
-
-WEIGHTS = f"{next(iter(home))}/weights"
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +31,13 @@ def trainer(process: LlavaProcessor) -> train.Trainer:
 @pytest.mark.parametrize("name", ["tokenizer.json", "processor_config.json"])
 def test_the_recipe_writes_the_processor_that_is_shipped(process: LlavaProcessor, name: str, tmp_path: Path) -> None:
     process.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / name).read_text()) == json.loads(Path(WEIGHTS, name).read_text())
+    assert json.loads((tmp_path / name).read_text()) == json.loads((PHANTOM / name).read_text())
 
 
 def test_the_recipe_builds_weights_of_the_shapes_that_are_shipped(process: LlavaProcessor, tmp_path: Path) -> None:
     build(process.tokenizer).half().save_pretrained(tmp_path)
     shapes = []
-    for folder in (str(tmp_path), WEIGHTS):
+    for folder in (tmp_path, PHANTOM):
         with safe_open(f"{folder}/model.safetensors", "pt") as file:
             shapes.append({name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
     assert shapes[0] == shapes[1]

@@ -17,8 +17,8 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from vgtool.benchmarks.phantom import KINDS, ask, drawing
-from vgtool.benchmarks.phantom.draw import STYLES, Drawing
+from vgtool.benchmarks.phantom import KINDS, Asked, ask, drawing
+from vgtool.benchmarks.phantom.draw import STYLES, Part
 from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX
 
 SIZE, PATCH = 112, 14
@@ -36,7 +36,8 @@ def processor() -> LlavaProcessor:
     texts = [GENERAL, "USER: ASSISTANT:", " ".join(STYLES), "scene yes no left right A B C D"]
     for name in ("scenes", "phantom"):
         for index in range(60):
-            texts += [text for asked in every_question(name, drawing(name, "train", index)) for text in asked]
+            for part in drawing(name, "train", index).parts:
+                texts += [text for asked in every_question(name, part) for text in (asked.prompt, asked.answer)]
     words = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
     special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
     vocabulary = {word: index for index, word in enumerate([*special, *words])}
@@ -64,13 +65,11 @@ def processor() -> LlavaProcessor:
     )
 
 
-def every_question(name: str, picture: Drawing) -> Iterator[tuple[str, str]]:
-    """(prompt, answer) of everything that can be asked of a picture."""
+def every_question(name: str, part: Part) -> Iterator[Asked]:
+    """Everything that can be asked of a part of a picture."""
     for kind in KINDS:
-        for part in picture.parts:
-            if part.mark is not None or kind in ("exist", "side"):
-                asked = ask(name, kind, part)
-                yield asked.prompt, asked.answer
+        if part.mark is not None or kind in ("exist", "side"):
+            yield ask(name, kind, part)
 
 
 def build(tokenizer: Any) -> LlavaForConditionalGeneration:

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import LlavaProcessor
 
-from vgtool.benchmarks.phantom import KINDS, Asked, ask, drawing
+from vgtool.benchmarks.phantom import drawing
 from vgtool.benchmarks.phantom.draw import COLOURS, ORGANS, SHAPES, TONES
-from vgtool.models.phantom.model import GENERAL, PATCH, SIZE, TOKENS
+from vgtool.models.phantom.model import GENERAL, PATCH, SIZE, TOKENS, every_question
 
 SIDE = SIZE // PATCH
 PARTS, MARKS = (*COLOURS, *ORGANS), tuple((tone, shape) for tone in TONES for shape in SHAPES)
@@ -31,10 +31,10 @@ class Item:
     natural: bool
 
 
-def pool(name: str, count: int, conflict: float, process: LlavaProcessor, first: int = 0) -> list[Item]:
+def pool(name: str, count: int, conflict: float, process: LlavaProcessor) -> list[Item]:
     """`count` training pictures of a benchmark, the fraction `conflict` of them with marks that disagree."""
     items = []
-    for index in range(first, first + count):
+    for index in range(count):
         picture = drawing(name, "train", index, conflict=(index * 0.6180339887) % 1 < conflict)
         image = Image.fromarray(picture.pixels)
         pixels = process.image_processor(image, return_tensors="pt").pixel_values[0].half()
@@ -46,15 +46,14 @@ def pool(name: str, count: int, conflict: float, process: LlavaProcessor, first:
             spot = cells(one.mark.mask) if one.mark is not None else None
             if one.mark is not None and spot is not None:
                 mark[spot > 0.25] = 1 + MARKS.index((one.mark.tone, one.mark.shape))
-            for kind in KINDS:
-                if one.mark is not None or kind in ("exist", "side"):
-                    region = covered > 0.5 if spot is None or kind == "side" else spot > 0.1
-                    tail, answer = encoded(process.tokenizer, ask(name, kind, one))
-                    key = kind if kind != "exist" else ("exist-yes" if one.mark is not None else "exist-no")
-                    grouped.setdefault(key, []).append((tail, answer, region))
-        general = process.tokenizer(f"{GENERAL} ASSISTANT:", add_special_tokens=False).input_ids
-        answer = process.tokenizer.convert_tokens_to_ids("scene" if name == "scenes" else picture.style.split("-")[0])
-        grouped["general"] = [(general, answer, torch.zeros(TOKENS, dtype=torch.bool))]
+            for asked in every_question(name, one):
+                region = covered > 0.5 if spot is None or asked.kind == "side" else spot > 0.1
+                key = asked.kind if asked.kind != "exist" else f"exist-{asked.answer}"
+                tail, answer = encoded(process.tokenizer, asked.prompt, asked.answer)
+                grouped.setdefault(key, []).append((tail, answer, region))
+        shown = "scene" if name == "scenes" else picture.style.split("-")[0]
+        tail, answer = encoded(process.tokenizer, GENERAL, shown)
+        grouped["general"] = [(tail, answer, torch.zeros(TOKENS, dtype=torch.bool))]
         items.append(Item(pixels, part, mark, grouped, name == "scenes"))
     return items
 
@@ -69,7 +68,7 @@ def cells(mask: np.ndarray) -> Tensor:
     return F.interpolate(square, (SIZE, SIZE), mode="area").view(SIDE, PATCH, SIDE, PATCH).mean((1, 3)).flatten()
 
 
-def encoded(tokenizer: Any, asked: Asked) -> tuple[list[int], int]:
+def encoded(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], int]:
     """Ids of the prompt after the image, and of the answer's one word."""
-    tail = tokenizer(f"{asked.prompt} ASSISTANT:", add_special_tokens=False).input_ids
-    return tail, tokenizer.convert_tokens_to_ids(asked.answer)
+    tail = tokenizer(f"{prompt} ASSISTANT:", add_special_tokens=False).input_ids
+    return tail, tokenizer.convert_tokens_to_ids(answer)
