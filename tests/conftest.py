@@ -3,8 +3,9 @@
 What needs torch is imported where it is made: the process that only hands out tests to others needs none.
 """
 
+import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,17 @@ def groups(opened: "Sessions") -> "list[ImageGroup]":
     out = shown(opened.adapter, 20)
     assert len({(g.images[0].width > g.images[0].height) - (g.images[0].width < g.images[0].height) for g in out}) > 1
     return out
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What tests import stays to the end: to look through it for garbage again and again takes a tenth of all time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -286,7 +286,8 @@ def work(
     rows, task = benchmark(images), Answers(at=at, nap=nap, deadly=deadly, beside=beside)
     folder = Store(root)
     again = (str(root), tuple(deadly), images, beside)
-    command = [sys.executable, "-c", f"import faults; faults.tried(*{again!r})"]
+    engine = "from vgtool.runs import imports; imports.engine()"  # as every command does
+    command = [sys.executable, "-c", f"{engine}; import faults; faults.tried(*{again!r})"]
     if not fresh:
         children.watch = partial(_forked, again)  # type: ignore[assignment]
     if trials:

@@ -1,8 +1,10 @@
 """What only lists or plans imports no framework, and says of the disk what the hub's client says; how much is said."""
 
+import gc
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import huggingface_hub
@@ -17,7 +19,7 @@ from vgtool.commands import app
 from vgtool.errors import VgError, reason_of
 from vgtool.models.listing import rows
 from vgtool.registry import BenchmarkSpec, ModelSpec, benchmarks, models, read_entries
-from vgtool.runs import sizes
+from vgtool.runs import imports, sizes
 
 ROOT = Path(__file__).parent.parent
 LISTINGS = [
@@ -53,6 +55,30 @@ for line in sys.argv[1:]:
     done = subprocess.run([sys.executable, "-c", code, *LISTINGS], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert all(shown in done.stdout for shown in ("llava-med", "slake", "percentile", "2,000", "shard 4/4", "thirds"))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_imports_of_a_run_are_never_looked_through_for_garbage(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if torch were not imported yet; a failed import leaves the collector on, too."""
+    monkeypatch.setitem(sys.modules, "torch", object())
+    monkeypatch.delitem(sys.modules, "torch")
+    gc.unfreeze()
+    on: list[bool] = []
+
+    def noted(name: str) -> None:
+        on.append(gc.isenabled())
+        if fails:
+            raise ImportError(name)
+
+    monkeypatch.setattr(imports.importlib, "import_module", noted)
+    with pytest.raises(ImportError) if fails else nullcontext():
+        imports.engine()
+    assert gc.isenabled() and on and not any(on)
+    assert gc.get_freeze_count() > 0
+    on.clear()
+    monkeypatch.setitem(sys.modules, "torch", object())
+    imports.engine()
+    assert not on, "of a process that has imported torch nothing is frozen"
 
 
 def test_what_is_cached_is_what_the_hubs_client_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

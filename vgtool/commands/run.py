@@ -57,7 +57,7 @@ def probe(
         own: dict[str, Any] = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
         own |= beside.typed()
         _each("probe", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
-    from vgtool.runs import launch
+    from vgtool.runs import imports, launch
 
     found = rows.load(benchmark[0], registry)
     known: dict[str, Any] = {"maps": maps, "row": row, "box_mapping": box_mapping, "region": region}
@@ -68,7 +68,8 @@ def probe(
     here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)
     if (code := launch.already(here, [""], as_json)) is not None:
         raise typer.Exit(code)
-    from vgtool.methods.probe import Probe  # torch takes seconds: a mistyped name is answered before it
+    imports.engine()  # a mistyped name is answered before
+    from vgtool.methods.probe import Probe
     from vgtool.methods.witnesses import Asking, Witnesses
 
     placed = here.device(at.device, at.device_map)
@@ -104,7 +105,7 @@ def refine(
         own = {"method": labels, "heads": heads, "box_mapping": box_mapping}
         _each("refine", model, benchmark, rows, at, out, {**own, "registry": registry, "json": as_json})
     from vgtool.methods.parse import parse
-    from vgtool.runs import launch
+    from vgtool.runs import imports, launch
 
     methods = {label: parse(label) for label in labels}
     found = rows.load(benchmark[0], registry)
@@ -119,8 +120,9 @@ def refine(
     here.store.compare("refine", {"methods": ["baseline", *labels], "settings": settings(methods, expected)})
     if (code := launch.already(here, ["baseline", *labels], as_json)) is not None:
         raise typer.Exit(code)
+    imports.engine()  # whatever can be settled is settled before
     from vgtool.methods.pictures import other_image
-    from vgtool.methods.refine import Refine  # torch takes seconds: whatever can be settled is settled before it
+    from vgtool.methods.refine import Refine
 
     placed = here.device(at.device, at.device_map)
     opened = launch.load(model[0], registry, at.dtype, placed, at.device_map, at.offline, at.lora)

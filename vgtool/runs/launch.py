@@ -13,7 +13,7 @@ from vgtool import console
 from vgtool.benchmarks.tables import is_data
 from vgtool.errors import Exit, VgError
 from vgtool.models.load import resolve
-from vgtool.runs import cluster, deal, memory, plan, trial
+from vgtool.runs import cluster, deal, imports, memory, plan, trial
 from vgtool.runs.growth import Older
 from vgtool.runs.progress import reporting
 from vgtool.runs.store import Store, complete
@@ -107,6 +107,7 @@ def load(
     lora: Path | None,
 ) -> "Sessions":
     """The model, loaded, with the engine attached and checked."""
+    imports.engine()
     import torch
     from transformers.utils import logging
 
