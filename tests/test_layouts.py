@@ -70,6 +70,20 @@ def test_label_maps_give_one_row_a_class_with_all_its_instances(tmp_path: Path) 
     assert counted == ["2", "2"]
 
 
+@pytest.mark.parametrize("other,told", [("imgs/a.png", "image_twice"), ("masks/a.png", "mask_twice")])
+def test_of_two_files_of_one_name_the_first_is_read_and_the_other_told(other: str, told: str, tmp_path: Path) -> None:
+    """`images` comes before `imgs`, `labels` before `masks`."""
+    save(tmp_path / "in" / "images" / "a.png", np.full((SIZE, SIZE), 70))
+    save(tmp_path / "in" / "labels" / "a.png", label_map())
+    (tmp_path / "in" / "names.txt").write_text("1 lesion\n2 organ\n")
+    made(tmp_path / "in", tmp_path / "one", negatives="none")
+    save(tmp_path / "in" / other, np.zeros((SIZE, SIZE)))
+    built = made(tmp_path / "in", tmp_path / "both", negatives="none")
+    assert built.counts["skipped"] == {told: 1} and built.failures == 1
+    assert rows(tmp_path / "both") == rows(tmp_path / "one")
+    assert json.loads((tmp_path / "both" / "skipped.jsonl").read_text())["file"] == other
+
+
 def test_slake_folders_are_read_from_masks_or_else_from_detections(tmp_path: Path) -> None:
     for index in (1, 2):
         folder = tmp_path / "in" / "imgs" / f"xmlab{index}"

@@ -79,13 +79,15 @@ class Folder:
         images: dict[str, Path] = {}
         labels: dict[str, Path] = {}
         for path in self.files(suffixes):
-            if (key := self.side(path, MASK_FOLDERS)) is not None:
-                labels[key] = path
-            elif (key := self.side(path, IMAGE_FOLDERS)) is not None:
-                if key in images:
-                    report("image_twice", self.name(path), "another image has its name")
-                    continue
-                images[key] = path
+            mask = self.side(path, MASK_FOLDERS)
+            key = mask or self.side(path, IMAGE_FOLDERS)
+            found, what = (images, "image") if mask is None else (labels, "mask")
+            if key is None:
+                continue
+            if key in found:
+                report(f"{what}_twice", self.name(path), f"'{self.name(found[key])}' has its name")
+            else:
+                found[key] = path
         if not images or not labels:
             named = self.root.name
             both = " or ".join(IMAGE_FOLDERS), " or ".join(dict.fromkeys(MASK_FOLDERS))
