@@ -57,12 +57,14 @@ for line in sys.argv[1:]:
     assert all(shown in done.stdout for shown in ("llava-med", "slake", "percentile", "2,000", "shard 4/4", "thirds"))
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
-def test_imports_of_a_run_are_never_looked_through_for_garbage(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imports_of_a_run_are_not_looked_through_for_garbage_and_a_callers_objects_stay_collectable(
+    fails: bool, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As if torch were not imported yet; a failed import leaves the collector on, too."""
     monkeypatch.setitem(sys.modules, "torch", object())
     monkeypatch.delitem(sys.modules, "torch")
-    gc.unfreeze()
     on: list[bool] = []
 
     def noted(name: str) -> None:
@@ -71,14 +73,15 @@ def test_imports_of_a_run_are_never_looked_through_for_garbage(fails: bool, monk
             raise ImportError(name)
 
     monkeypatch.setattr(imports.importlib, "import_module", noted)
+    frozen = gc.get_freeze_count()
     with pytest.raises(ImportError) if fails else nullcontext():
-        imports.engine()
+        imports.engine(own)
     assert gc.isenabled() and on and not any(on)
-    assert gc.get_freeze_count() > 0
+    assert (gc.get_freeze_count() > frozen) == (own and not fails)
     on.clear()
     monkeypatch.setitem(sys.modules, "torch", object())
-    imports.engine()
-    assert not on, "of a process that has imported torch nothing is frozen"
+    imports.engine(own)
+    assert not on, "there is nothing to import"
 
 
 def test_what_is_cached_is_what_the_hubs_client_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

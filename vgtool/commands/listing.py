@@ -44,9 +44,10 @@ def models(
         if size is None and folder is None:
             _one(listing.rows([spec])[0], as_json)
             return
-        from vgtool.runs import inspect, launch
+        from vgtool.runs import imports, inspect, launch
 
         wanted = inspect.size(size or "448x448")
+        imports.engine(own=True)
         _list(inspect.rows(launch.load(model, registry, "auto", None, None, offline, None), wanted), as_json)
         return
     rows = listing.rows(entries(registry).values())

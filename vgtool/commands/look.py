@@ -127,9 +127,11 @@ def _ask(
     from vgtool.api import words
     from vgtool.api.model import load
     from vgtool.api.picture import picture
+    from vgtool.runs import imports
 
     shown = picture(image, slice=view.slice, axis=view.axis, window=window_of(view.window))
     how = {field.name: getattr(asked, field.name) for field in dataclasses.fields(LoadOptions)}
+    imports.engine(own=True)
     loaded = load(asked.model or MODEL, registry=registry, **how)
     put: dict[str, Any] = {"boxes": boxes, "protocol": asked.protocol, "choices": asked.choice}
     put |= {"box_mapping": asked.box_mapping}

@@ -68,7 +68,7 @@ def probe(
     here = launch.prepare("probe", model[0], registry, found, out, at.shard, at.batch_size, at.images, known, older)
     if (code := launch.already(here, [""], as_json)) is not None:
         raise typer.Exit(code)
-    imports.engine()  # a mistyped name is answered before
+    imports.engine(own=True)  # a mistyped name is answered before
     from vgtool.methods.probe import Probe
     from vgtool.methods.witnesses import Asking, Witnesses
 
@@ -120,7 +120,7 @@ def refine(
     here.store.compare("refine", {"methods": ["baseline", *labels], "settings": settings(methods, expected)})
     if (code := launch.already(here, ["baseline", *labels], as_json)) is not None:
         raise typer.Exit(code)
-    imports.engine()  # whatever can be settled is settled before
+    imports.engine(own=True)  # whatever can be settled is settled before
     from vgtool.methods.pictures import other_image
     from vgtool.methods.refine import Refine
 

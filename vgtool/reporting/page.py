@@ -5,11 +5,9 @@ chunk files beside it; every text is escaped by the template or set as text by t
 """
 
 import base64
-import gc
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 import jinja2
 
 from vgtool.errors import VgError
+from vgtool.garbage import uncollected
 from vgtool.grounding import heads as head_files
 from vgtool.reporting import paper, steps
 from vgtool.reporting.album import Pictures
@@ -55,6 +54,7 @@ def write(
     a report that is there stays then.
     """
     paths = inputs or found_runs()
+    # A report makes millions of objects, which live to its end, and no circle but the few of each figure.
     with steps.shown() as told, uncollected(), Workers(processes(expected(paths))) as workers:
         told.start("reading the runs")
         read = sources(paths, rule, partial)
@@ -65,19 +65,6 @@ def write(
         except OSError as error:
             raise VgError(f"Cannot write in '{out}': {error.strerror}.", "Choose another --out.") from None
     return out / "index.html"
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without searches for circles of references: a report makes millions of objects, which live to its end, and no
-    circle but the few of each figure."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
 
 
 def _fill(

@@ -4,17 +4,18 @@ import gc
 import importlib
 import sys
 
+from vgtool.garbage import uncollected
 
-def engine() -> None:
-    """Import torch and what else runs a model, which takes seconds. All of it stays to the end: looking for garbage in
-    it meanwhile, in the run and once more at exit took a third of a small command's time (perf/start.py)."""
+
+def engine(own: bool = False) -> None:
+    """Import torch and what else runs a model, which takes seconds, without looking for garbage in what will stay.
+
+    `own`: this process is a command's, which needs no circle of what it has by now freed: it is not looked through in
+    the run and at the end either. Together that is a third of a small command's time (perf/start.py)."""
     if "torch" in sys.modules:
         return
-    gc.collect()  # what is garbage already would never be let go
-    gc.disable()
-    try:
+    with uncollected():
         for name in ("attention.sharing", "methods.pictures", "methods.probe", "methods.refine", "models.checkpoint"):
             importlib.import_module(f"vgtool.{name}")
-    finally:
+    if own:
         gc.freeze()
-        gc.enable()
