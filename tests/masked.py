@@ -57,9 +57,8 @@ def samed2d(root: Path, pictures: int = 12, start: int = 0) -> Path:
 
 
 def made(path: Path, out: Path, form: str = "auto", **changes: Any) -> make.Built:
-    options = Options(
-        **{key: changes.pop(key) for key in ("names", "modality", "axis", "slices", "window") if key in changes}
-    )
+    own = ("names", "modality", "patient", "axis", "slices", "window")
+    options = Options(**{key: changes.pop(key) for key in own if key in changes})
     return make.build(path, out, form, options, Settings(**{"name": "demo", **changes}))
 
 

@@ -1,11 +1,11 @@
 """Masks to a benchmark: boxes, regions and attributes against skimage and drawings; layouts; bad input; a run."""
 
 import json
+import re
 import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -233,6 +233,21 @@ def test_patients_and_equal_pictures_never_share_splits(tmp_path: Path) -> None:
     assert len(set.union(*at.values())) == 3
 
 
+@pytest.mark.parametrize("pattern", [r"x_\d*(\d)$", r"x_\d*\d(?=$)", r"--(nobody)", r"case(x)?"])
+def test_a_patient_is_what_the_pattern_finds_or_else_what_the_file_says(pattern: str, tmp_path: Path) -> None:
+    """By its group, by all of it; not there at all, or its group empty: case0 to case9 of the files' names."""
+    root, out = samed2d(tmp_path / "in", 20), tmp_path / "out"
+    made(root, out, splits={"train": 0.5, "test": 0.5}, patient=re.compile(pattern), negatives="none")
+    at: dict[str, set[str]] = defaultdict(set)
+    for split in ("train", "test"):
+        for row in rows(out, split):
+            stem = Path(row["image"]).stem
+            unit = stem[-1] if r"(\d)" in pattern else stem if "?=" in pattern else stem.split("--")[2]
+            at[unit].add(split)
+    assert len(at) == (20 if "?=" in pattern else 10) and all(len(splits) == 1 for splits in at.values())
+    assert json.loads((out / "counts.json").read_text())["split_by"] == {"patient": 20}
+
+
 def test_filters_are_counted_and_a_filtered_class_is_no_negative(tmp_path: Path) -> None:
     built = made(samed2d(tmp_path / "in"), tmp_path / "out", max_share=0.05, min_pixels=100)
     assert built.counts["left_out"]["filter: covers too much of the grid"] == 12  # the liver: 40 x 15 of 96 x 96
@@ -316,13 +331,40 @@ def test_an_unknown_value_of_a_label_map_is_told_and_the_known_ones_are_built(tm
     assert built.counts["skipped"] == {"unknown_class": 2} and built.failures == 2
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [({"kinds": ("sides",)}, "side"), ({"name": "../x"}, "plain name"), ({"splits": {"All!": 1.0}}, "--splits")],
-)
-def test_a_setting_that_means_nothing_is_refused_in_one_sentence(tmp_path: Path, changes: Any, said: str) -> None:
-    with pytest.raises(VgError, match=said):
-        made(samed2d(tmp_path / "in", 2), tmp_path / "out", **changes)
+@pytest.mark.parametrize("words,said", [
+    ("--questions side,sidde", "No question kind 'sidde'. Did you mean 'side'?"),
+    ("--name ../x", "'../x' is no plain name for a benchmark. Give a --name of letters"),
+    ("--name=", "'' is no plain name for a benchmark. Give a --name"),
+    ("--splits train", "--splits has 'train'. Write for example train=0.8,test=0.2."),
+    ("--splits train=half", "--splits has 'train=half'. Write"),
+    ("--splits train=nan", "--splits has 'train=nan'. Write"),
+    ("--splits train=0.8,train=0.2", "--splits has 'train=0.2'. Write"),
+    ("--splits Train=1", "--splits cannot call a split 'Train'. Use small letters"),
+    ("--splits all=1", "--splits cannot call a split 'all'. Use"),
+    ("--splits skipped=0.5,test=0.5", "--splits cannot call a split 'skipped'. Use"),  # it has a file of that name
+    ("--patient (case", "--patient '(case' is no regular expression: missing ), unterminated"),
+    ("--patient case[a-z]", "--patient 'case[a-z]' is found in no path of an image, such as 'scan_0.png'. Correct it"),
+    ("--slices 0", "--slices '0' is not known. Give largest, all, or a number."),
+    ("--slices ²", "--slices '²' is not known. Give"),  # a digit to Python, and no number
+    ("--window=5,1", "--window '5,1' is not two rising numbers. Write for example --window=-160,240."),
+    ("--window=-inf,inf", "--window '-inf,inf' is not two rising numbers. Write"),
+    ("--window=nan,5", "--window 'nan,5' is not two rising numbers. Write"),
+    ("--window=5", "--window '5' is not two rising numbers. Write"),
+    ("--names gone.txt", "--names 'gone.txt' is no file. Name the file that says what the values stand for."),
+])  # fmt: skip
+def test_a_setting_that_means_nothing_is_refused_in_one_sentence(words: str, said: str, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "scan_0.png", np.full((SIZE, SIZE), 70))
+    save(tmp_path / "in" / "scan_0_liver_000.png", label_map() == 2)
+    done = vgtool("build", "--masks", tmp_path / "in", "--out", tmp_path / "out", *words.split())
+    assert done.returncode == 2 and done.stderr.startswith(said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_whose_name_cannot_be_a_benchmarks_asks_for_a_name(tmp_path: Path) -> None:
+    words = ("build", "--masks", samed2d(tmp_path / "in", 2), "--out", tmp_path / "my bench", "--negatives", "none")
+    done = vgtool(*words)
+    assert done.returncode == 2 and done.stderr.startswith("'my bench' is no plain name for a benchmark. Give a --name")
+    assert vgtool(*words, "--name", "mine").returncode == 0
 
 
 def test_nothing_is_overwritten_and_no_empty_benchmark_is_left(tmp_path: Path) -> None:

@@ -47,6 +47,16 @@ def test_vgmeds_early_files_are_read_under_both_names(name: str, tmp_path: Path)
     assert [box.as_list() for box in sample.boxes] == [[4, 6, 14, 18]] and sample.image.read()
 
 
+def test_a_name_of_what_only_python_calls_digits_is_looked_for_as_it_is(tmp_path: Path) -> None:
+    rows = [{"image": name, "question": "Is it?", "bbox": [[4, 6, 10, 12]]} for name in ("²", 7)]
+    put_lines(tmp_path, "coco_localization_questions.jsonl", rows)
+    put(tmp_path, "val2014/COCO_val2014_000000000007.jpg", picture(30, 40, "JPEG"))
+    odd, plain = load("coco", data_root=tmp_path).samples
+    assert plain.image.read()
+    with pytest.raises(SampleError, match=r"image_missing: '.*²"):
+        odd.image.read()
+
+
 @pytest.mark.parametrize("folder", ["val2017", "train2017", "val2014"])
 @pytest.mark.parametrize("beside", [True, False])
 def test_the_controls_images_are_found_in_coco_as_it_is_published(folder: str, beside: bool, tmp_path: Path) -> None:

@@ -84,6 +84,48 @@ def test_of_two_files_of_one_name_the_first_is_read_and_the_other_told(other: st
     assert json.loads((tmp_path / "both" / "skipped.jsonl").read_text())["file"] == other
 
 
+def test_pairs_are_equal_names_a_channel_number_aside_and_what_is_alone_is_told(tmp_path: Path) -> None:
+    images = ("a.png", "MR/b.png", "c_0000.png", "c_0001.png", "d_0000.png", "alone.png")
+    for at, name in enumerate(images):
+        save(tmp_path / "in" / "images" / name, np.full((SIZE, SIZE), 70 + at))
+    for name in ("a.png", "MR/b.png", "c.png", "d_0000.png", "nobody.png"):
+        save(tmp_path / "in" / "labels" / name, label_map())
+    (tmp_path / "in" / "names.txt").write_text("1 lesion\n2 organ\n")
+    built = made(tmp_path / "in", tmp_path / "out", negatives="none")
+    assert {(row["image"], row["group"]) for row in rows(tmp_path / "out")} == {
+        *((f"images/{name}", "unknown") for name in ("a.png", "c_0000.png", "d_0000.png")), ("images/MR/b.png", "MRI")
+    }  # fmt: skip
+    told = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert [(one["file"], one["code"]) for one in told] == [
+        ("images/alone.png", "image_without_mask"),
+        ("images/c_0001.png", "image_without_mask"),
+        ("labels/nobody.png", "mask_without_image"),
+    ]
+    assert built.failures == 1, "an image without a mask is nobody's mistake"
+
+
+def test_images_whose_names_no_row_can_give_are_told_and_the_rest_is_built(tmp_path: Path) -> None:
+    odd = {"~a.png", " b.png", "c:c.png", "data:d.png", "e\\e.png"}
+    for at, name in enumerate(sorted({*odd, "x..y.png", "-z.png"})):
+        save(tmp_path / "in" / name, np.full((SIZE, SIZE), 70 + at))
+        save(tmp_path / "in" / f"{name.removesuffix('.png')}_organ_000.png", label_map() == 2)
+    built = made(tmp_path / "in", tmp_path / "out", negatives="none")
+    assert {row["image"] for row in rows(tmp_path / "out")} == {"images/x..y.png", "images/-z.png"}
+    told = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert built.failures == len(odd) and {one["file"] for one in told} == odd
+    assert {one["detail"] for one in told} == {f"no row can name an image '{name}'; rename the file" for name in odd}
+
+
+def test_what_python_calls_a_digit_is_no_class_number(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "images" / "a.png", np.full((SIZE, SIZE), 70))
+    save(tmp_path / "in" / "masks" / "a_²_000.png", label_map() == 1)
+    save(tmp_path / "in" / "masks" / "a_12_000.png", label_map() == 2)
+    (tmp_path / "in" / "classes.json").write_text('{"²": "liver", "spleen": "²", "organ": 12}')
+    assert made(tmp_path / "in", tmp_path / "out", negatives="none").failures == 0
+    asked = {row["question"] for row in rows(tmp_path / "out") if row["id"].startswith("localization")}
+    assert len(asked) == 2 and any("²" in one for one in asked) and any("organ" in one for one in asked)
+
+
 def test_slake_folders_are_read_from_masks_or_else_from_detections(tmp_path: Path) -> None:
     for index in (1, 2):
         folder = tmp_path / "in" / "imgs" / f"xmlab{index}"
@@ -240,6 +282,34 @@ def test_flat_polygons_are_rings_and_those_without_area_fall_back_to_the_box(tmp
 def test_normalised_coordinates_are_refused(tmp_path: Path, annotation: dict[str, Any]) -> None:
     with pytest.raises(VgError, match="mask_unreadable"):
         made(listed(tmp_path / "in", annotation), tmp_path / "out", negatives="none")
+
+
+@pytest.mark.parametrize("list_,entry,said", [
+    ("categories", 5, "'set.json' has the category 5 without 'id'. Correct the file."),
+    ("categories", {"id": 9}, "'set.json' has the category {'id': 9} without 'name'. Correct the file."),
+    ("images", 5, "'set.json' has the image 5 without 'id'. Correct the file."),
+])  # fmt: skip
+def test_an_entry_of_coco_that_is_none_is_quoted(list_: str, entry: Any, said: str, tmp_path: Path) -> None:
+    path = coco(tmp_path / "in")
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps(raw | {list_: [*raw[list_], entry]}))
+    with pytest.raises(VgError) as caught:
+        made(path, tmp_path / "out")
+    assert str(caught.value) == said
+
+
+def test_entries_of_coco_that_cannot_be_used_are_told_and_the_rest_is_built(tmp_path: Path) -> None:
+    path = coco(tmp_path / "in")
+    raw = json.loads(path.read_text())
+    raw["images"] += [{"id": 9, "file_name": "../x.png"}, {"id": 10}, {"id": 1, "file_name": "z.png"}]
+    raw["annotations"] += [5, {"id": 20, "image_id": 77}, {"id": 21, "image_id": 0, "category_id": 8}]
+    path.write_text(json.dumps(raw))
+    made(coco(tmp_path / "plain"), tmp_path / "wanted", negatives="none")
+    built = made(path, tmp_path / "out", negatives="none")
+    assert rows(tmp_path / "out") == rows(tmp_path / "wanted")
+    assert built.counts["skipped"] == {
+        "image_missing": 1, "image_outside_root": 1, "image_twice": 1, "mask_without_image": 2, "unknown_class": 1,
+    }  # fmt: skip
 
 
 def test_a_file_that_is_listed_twice_is_one_picture_with_the_marks_of_both(tmp_path: Path) -> None:

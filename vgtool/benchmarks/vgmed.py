@@ -64,7 +64,7 @@ def locations(name: str) -> list[str]:
         return [name, _inside(name), found[1] + ".jpg"]
     if not _is_early(name):
         return [name, _inside(name)]
-    if name.isdigit():
+    if name.isdecimal():
         return [f"COCO_val2014_{int(name):012d}.jpg", f"COCO_train2014_{int(name):012d}.jpg", f"{int(name):012d}.jpg"]
     return [f"Slake1.0/imgs/{name}/source.jpg", f"imgs/{name}/source.jpg"]
 

@@ -86,10 +86,11 @@ def _folder(path: Path) -> Folder:
 
 
 def _classes(categories: list[Any], path: Path) -> dict[str, str]:
-    try:
-        return {str(one["id"]): str(one["name"]).replace("_", " ") for one in categories}
-    except (KeyError, TypeError) as error:
-        raise VgError(f"'{path.name}' has a category without {error}.", "Correct the file.") from None
+    for one in categories:
+        for key in ("id", "name"):
+            if not isinstance(one, dict) or key not in one:
+                raise VgError(f"'{path.name}' has the category {str(one)[:80]} without '{key}'.", "Correct the file.")
+    return {str(one["id"]): str(one["name"]).replace("_", " ") for one in categories}
 
 
 def _images(raw: Row, classes: Mapping[str, str], path: Path, report: Report) -> dict[str, _Listed]:
@@ -99,7 +100,7 @@ def _images(raw: Row, classes: Mapping[str, str], path: Path, report: Report) ->
     by_id: dict[str, _Listed] = {}
     for entry in raw["images"]:
         if not isinstance(entry, dict) or "id" not in entry:
-            raise VgError(f"'{path.name}' has an image without 'id'.", "Correct the file.")
+            raise VgError(f"'{path.name}' has the image {str(entry)[:80]} without 'id'.", "Correct the file.")
         key = str(entry["id"])
         try:
             name = safe_name(entry.get("file_name"))

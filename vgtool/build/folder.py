@@ -51,10 +51,14 @@ class Folder:
 
     def source(self, path: Path, view: View = View()) -> ImageSource:  # noqa: B008
         """A file in it; one whose name cannot be a row's fails when it is read."""
+        name = self.name(path)
         try:
-            return replace(self._files.source(self.name(path)), view=view)
-        except SampleError as error:
-            return ImageSource(self.name(path), _raising(error), view=view)
+            found = self._files.source(name)
+        except SampleError:
+            found = None
+        if found is None or found.name != name:
+            return ImageSource(name, _misnamed(name), view=view)
+        return replace(found, view=view)
 
     def named(self, name: str) -> tuple[ImageSource, Path | None]:
         """A file under its name in one of the places, and where it is on disk, if it is."""
@@ -111,7 +115,7 @@ class Folder:
     def names(self, options: Options) -> Names:
         """What its values stand for. VgError when no file says."""
         path = options.names or names_file(self.root)
-        if path is None or not path.is_file():
+        if path is None:
             named = self.root.name
             raise VgError(
                 f"'{named}' has no file that names its values: none of {', '.join(NAME_FILES)} is in it.",
@@ -140,9 +144,9 @@ class Folder:
         return dataset, options.modality or modality(said), patient_of(key, options, patient)
 
 
-def _raising(error: SampleError) -> Callable[[], bytes]:
+def _misnamed(name: str) -> Callable[[], bytes]:
     def read() -> bytes:
-        raise error
+        raise SampleError("image_missing", f"no row can name an image '{name}'; rename the file")
 
     return read
 
@@ -168,12 +172,11 @@ def modality(written: str) -> str:
 
 
 def patient_of(name: str, options: Options, known: str = "") -> str:
-    if options.patient is None:
-        return known
-    match = options.patient.search(name)
+    """What --patient finds in a path, else what the file itself says."""
+    match = options.patient.search(name) if options.patient else None
     if match is None:
-        return ""
-    return match.group(1) if match.re.groups else match.group(0)
+        return known
+    return (match.group(1) if match.re.groups else match.group(0)) or known
 
 
 def names_file(root: Path) -> Path | None:

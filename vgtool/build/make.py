@@ -50,6 +50,11 @@ def build(path: Path, out: Path, form: str, options: Options, settings: Settings
     try:
         out.mkdir(parents=True, exist_ok=True)
         known = sorted(_measured(found, out, settings, report), key=lambda one: one.image_id)
+        if options.patient and known and not any(unit.startswith("patient ") for one in known for unit in one.units):
+            shutil.rmtree(out)
+            first = known[0].image_id.removeprefix("images/")
+            said = f"--patient '{options.patient.pattern}' is found in no path of an image, such as '{first}'."
+            raise VgError(said, "Correct it, or leave it out.")
         skipped += [one for fact in known for one in fact.skipped]
         rows, left_out = plan.chosen(known, settings)
         if not rows:

@@ -71,7 +71,7 @@ def _class(key: str, owner: str, classes: dict[int, str]) -> str:
     """The class that a mask's name says, by word or by number; empty where it says none."""
     match = _MASK_NAME.fullmatch(key[len(owner) :].lstrip("_-")) if key.startswith(owner) else None
     label = match["class"] if match else ""
-    if label.isdigit():
+    if label.isdecimal():
         label = classes.get(int(label), "")
     return label.replace("_", " ").strip()
 
@@ -108,8 +108,8 @@ def _json_maps(folder: Folder) -> tuple[dict[int, str], dict[str, str]]:
                 image = folder.root / str(one)
                 key = folder.side(image, IMAGE_FOLDERS) or bare(str(one))
                 assigned |= {str(mask).replace("\\", "/"): key for mask in other}
-            elif str(one).isdigit() and isinstance(other, str):
+            elif str(one).isdecimal() and isinstance(other, str):
                 classes[int(one)] = other
-            elif str(other).isdigit():
+            elif str(other).isdecimal():
                 classes[int(other)] = str(one)
     return classes, assigned

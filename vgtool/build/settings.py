@@ -10,6 +10,9 @@ from vgtool.build.picture import Options
 from vgtool.build.questions import KINDS
 from vgtool.errors import VgError, did_you_mean
 
+TAKEN = ("all", "skipped")
+"""What no split is called: all of them, and the file of what was skipped."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -32,23 +35,31 @@ class Settings:
     def check(self) -> None:
         """VgError for a value that means nothing."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise VgError(f"--name '{self.name}' is no plain name.", "Use letters, digits, dots and dashes.")
+            raise VgError(
+                f"'{self.name}' is no plain name for a benchmark.",
+                "Give a --name of letters, digits, dots, dashes and underscores, the first a letter or digit.",
+            )
         if unknown := sorted(set(self.kinds) - set(KINDS)):
             raise VgError(f"No question kind '{unknown[0]}'.", did_you_mean(unknown[0], KINDS))
-        for name, share in self.splits.items():
-            if not re.fullmatch(r"[a-z0-9_-]+", name) or name == "all" or not share > 0:
-                raise VgError(f"--splits has '{name}={share}'.", "Write for example train=0.8,test=0.2.")
+        for name in self.splits:
+            if not re.fullmatch(r"[a-z0-9_-]+", name) or name in TAKEN:
+                raise VgError(
+                    f"--splits cannot call a split '{name}'.",
+                    f"Use small letters, digits, dashes and underscores, and neither {' nor '.join(TAKEN)}.",
+                )
 
 
 def read_options(
     names: Path | None, modality: str | None, patient: str | None, axis: int, slices: str, window: str | None
 ) -> Options:
     """How masks are read, from what the command line says."""
+    if names is not None and not names.is_file():
+        raise VgError(f"--names '{names}' is no file.", "Name the file that says what the values stand for.")
     try:
         pattern = re.compile(patient) if patient else None
     except re.error as error:
         raise VgError(f"--patient '{patient}' is no regular expression: {error}.", "Correct it.") from None
-    if slices not in ("largest", "all") and not (slices.isdigit() and int(slices)):
+    if slices not in ("largest", "all") and not (slices.isdecimal() and int(slices)):
         raise VgError(f"--slices '{slices}' is not known.", "Give largest, all, or a number.")
     low_high = None
     if window is not None:
@@ -56,7 +67,7 @@ def read_options(
             low, high = map(float, window.split(","))
         except ValueError:
             low = high = 0.0
-        if not low < high:
+        if not float("-inf") < low < high < float("inf"):
             raise VgError(f"--window '{window}' is not two rising numbers.", "Write for example --window=-160,240.")
         low_high = (low, high)
     return Options(names, modality, pattern, axis, slices, low_high)

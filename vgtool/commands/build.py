@@ -55,7 +55,7 @@ def build(
     options = read_options(names, modality, patient, axis, slices, window)
     kinds = KINDS if questions == "all" else tuple(part.strip() for part in questions.split(","))
     settings = Settings(
-        name or out.resolve().name,
+        out.resolve().name if name is None else name,
         domain,
         kinds,
         shares(splits),
