@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 
 import vgtool
+from tests.made_runs import IDENTITY, looked, probe_run, refine_run
 from tests.reference import Watch, watching
 from vgtool.benchmarks.load import load as rows
 from vgtool.commands import app
 from vgtool.images import open_image
+from vgtool.methods.refine import Refine
 from vgtool.records import GENERAL_QUESTION, QUESTION_SUFFIX
+from vgtool.runs.store import Shard, Store
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTEBOOK = DOCS / "look.ipynb"
@@ -302,6 +306,81 @@ def test_a_sample_whose_benchmark_is_not_at_hand_is_shown_without_its_picture(tm
     assert Image.open(tmp_path / "a.png").size[0] > 300
 
 
+def put(root: Path, *, size: tuple[int, int] = (40, 30), **row: Any) -> Path:
+    """A file of one row and its picture, and a run that answered it, whatever the file says later."""
+    root.mkdir()
+    Image.new("RGB", size).save(root / "a.png")
+    asked = {"id": "7", "image": "a.png", "question": "Is it?", "reference": "yes", "question_type": "closed"}
+    (root / "q.jsonl").write_text(json.dumps(asked | row))
+    made = {"sample_id": "7", "question": "Is it?", "question_type": "closed", "reference": "no", "width": 40,
+            "height": 30, "method": "baseline", "answer": "no"}  # fmt: skip
+    store = Store(root / "run")
+    store.open("refine", IDENTITY | {"benchmark": "q.jsonl", "split": "all", "rows": 1, "methods": ["baseline"]}, [])
+    store.write(Shard(), 0, [made], Refine.schema)
+    return root / "run"
+
+
+def test_a_sample_is_known_by_its_number_too(tmp_path: Path) -> None:
+    found = vgtool.sample(put(tmp_path / "set"), 7, data_root=tmp_path / "set")  # type: ignore[arg-type]
+    assert found.sample_id == "7" and found.image is not None and found.prompt and not found.missing
+
+
+@pytest.mark.parametrize("change,said", [
+    ({"id": "8"}, "Benchmark 'q.jsonl' on this machine has no such sample."),
+    ({"question": "Was it?"}, "Benchmark 'q.jsonl' on this machine asks 'Was it?' as this sample."),
+    ({"size": (30, 40)}, "The image on this machine is 30 x 40: another one."),
+    ({"image": "b.png"}, "image_missing: 'b.png' is not in the data folder (looked in the folder itself)."),
+])  # fmt: skip
+def test_a_benchmark_that_changed_since_shows_nothing_that_the_run_did_not_see(
+    change: Any, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = put(tmp_path / "set", **change)
+    found = vgtool.sample(run, "7", data_root=tmp_path / "set")
+    assert found.image is None and found.missing == said
+    assert (found.question, found.reference, found.answers[0].verdict) == ("Is it?", "no", "right")
+    assert found.prompt is None or "Is it?" in found.prompt
+    assert not app(["look", str(run), "7", "--data-root", str(tmp_path / "set")], standalone_mode=False)
+    assert f"no picture: {said}\n" in capsys.readouterr().out
+
+
+def test_runs_that_are_not_of_the_same_rows_and_methods_that_did_not_answer_are_told(tmp_path: Path) -> None:
+    asked = {"question": "Is it?", "question_type": "closed"}
+    one = refine_run(tmp_path / "one", {"baseline": ["yes"], "pai": ["failed"]})
+    other = looked(tmp_path / "other", 1, more=lambda at: {**asked, "question": "Was it?"})
+    probe = looked(tmp_path / "probe", 1, more=lambda at: asked if at else {"error": "no_region: none"})
+    broken = probe_run(tmp_path / "broken", [1.0])
+    (part,) = (broken / "parts").glob("*")
+    part.write_bytes(part.read_bytes()[:-9])
+
+    def said(act: Callable[[], Any]) -> str:
+        with pytest.raises(vgtool.VgError) as caught:
+            act()
+        return str(caught.value)
+
+    assert said(lambda: vgtool.sample(one, "s0", beside=[other])) == (
+        f"'{other}' asks 'Was it?' as sample 's0', not 'Is it?'. Name runs of the same rows."
+    )
+    assert said(lambda: vgtool.sample(broken, "s0")) == (
+        f"'{broken}' has damaged parts: {part.name}, and no other has sample 's0'. Run its command again."
+    )
+    answers, plain, failed = vgtool.sample(one, "s0"), vgtool.sample(probe, "s1"), vgtool.sample(probe, "s0")
+    told = {
+        "Sample 's0' has no answer of method 'pia'. Did you mean 'pai'?": lambda: answers.figure(method="pia"),
+        "Sample 's1' has no answer of method 'pai'. A probe holds none; name a refine run of these rows, here or "
+        "beside it.": lambda: plain.figure(method="pai"),
+        "'baseline' hides no image token and has no map to draw. Name no method, or another one.":
+            lambda: answers.figure(method="baseline"),
+        "Sample 's0' failed and has no map: one: image_missing: gone. Name another sample.":
+            lambda: answers.figure(method="pai"),
+        "Sample 's0' failed and has no map: probe: no_region: none. Name another sample.": failed.layer,
+        "No map of sample 's1' was kept. Probe it with --maps layers.": plain.figure,
+    }  # fmt: skip
+    for sentence, act in told.items():
+        assert said(act) == sentence
+    with pytest.raises(vgtool.VgError, match="Sample 's1' has no answer of method 'pai'"):
+        app(["look", str(probe), "s1", "--method", "pai"], standalone_mode=False)
+
+
 # ---- vgtool look ---------------------------------------------------------------------------------------------------
 
 LOOK = ["look", "scan.png", "Is the lesion in the kidney bright or dark?", "--model", "phantom-vlm"]
@@ -366,7 +445,7 @@ def test_look_at_a_sample_of_a_run_tells_reference_verdict_and_where_and_draws_i
     assert [one["verdict"] for one in found["answers"]].count(None) == 0
     assert not app(["look", "runs/refined", sample.id, "--method", "vgrefine", "-o", "k.png"], standalone_mode=False)
     assert "kept: 32 of 64 tokens" in capsys.readouterr().out
-    with pytest.raises(vgtool.VgError, match="no answer of method 'pai'"):
+    with pytest.raises(vgtool.VgError, match="has no answer of method 'pai'"):
         app(["look", "runs/refined", sample.id, "--method", "pai"], standalone_mode=False)
     with pytest.raises(vgtool.VgError, match="is for a run"):
         app(["look", "scan.png", "?", "--beside", "runs/probed"], standalone_mode=False)

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from vgtool.errors import VgError
+from vgtool.runs.parts import told_damaged
 from vgtool.runs.store import Store
 
 LEVELS = {
@@ -32,7 +33,7 @@ def read(run: str | Path, *, maps: bool = True) -> pl.DataFrame:
     kind = store.read()["kind"]
     frames, bad = store.frames()
     if bad:
-        raise VgError(f"'{run}' has {len(bad)} damaged parts, {bad[0].name} among them.", "Run its command again.")
+        raise VgError(f"{told_damaged(run, bad)}.", "Run its command again.")
     if not frames:
         raise VgError(f"'{run}' holds no rows yet.", "Let the run begin.")
     keys = ["sample_id", "method"] if kind == "refine" else ["sample_id"]

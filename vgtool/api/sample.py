@@ -16,7 +16,8 @@ from vgtool.api.look import Metrics, on_grid, slice_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding.metrics import Grounding, relative_attention
 from vgtool.records import Sample
-from vgtool.runs.store import Store, read_part
+from vgtool.runs.parts import read_part, told_damaged
+from vgtool.runs.store import Store
 
 NEAR = 5000
 """Ids among which a mistyped one is looked for."""
@@ -80,7 +81,7 @@ class Recorded:
         """Relative attention of a layer's head means [rows, cols]; of all layers' together when none is named. VgError
         when no run kept maps, or there is no such layer."""
         if self.attention is None or self.general is None:
-            raise VgError(f"No map of sample '{self.sample_id}' was kept.", "Probe it with --maps layers.")
+            raise self._mapless()
         chosen = slice(None) if at is None else slice_of(at, len(self.attention))
         return relative_attention(*(one[chosen].astype(np.float64).mean(0) for one in (self.attention, self.general)))
 
@@ -105,14 +106,30 @@ class Recorded:
     def _draw(self, kind: Kind, values: NDArray[Any], below: str, path: str | Path | None) -> Any:
         return draw(self.image, self.size, kind, values, self.grid_box, self.boxes, self.question, below, path)
 
+    def of(self, method: str) -> list[Answered]:
+        """What a method answered, by run. VgError when there is none."""
+        found = [one for one in self.answers if one.method == method]
+        if not found:
+            hint = did_you_mean(method, {one.method for one in self.answers})
+            hint = hint or "A probe holds none; name a refine run of these rows, here or beside it."
+            raise VgError(f"Sample '{self.sample_id}' has no answer of method '{method}'.", hint)
+        return found
+
     def _drawn(self, method: str | None) -> Answered:
-        known = [one.method for one in self.answers]
-        if method is not None and method not in known:
-            raise VgError(f"No answer of a method '{method}' here.", did_you_mean(method, known))
-        for one in self.answers:
-            if method in (None, one.method) and (one.kept is not None or one.triage is not None):
+        some = self.answers if method is None else self.of(method)
+        for one in some:
+            if one.kept is not None or one.triage is not None:
                 return one
-        raise VgError(f"No map of sample '{self.sample_id}' was kept.", "Probe it with --maps layers.")
+        if method is None or any(one.error for one in some):
+            raise self._mapless()
+        raise VgError(f"'{method}' hides no image token and has no map to draw.", "Name no method, or another one.")
+
+    def _mapless(self) -> VgError:
+        failed = [*self.errors, *(f"{one.run}: {one.error}" for one in self.answers if one.error)]
+        if failed:
+            said = f"Sample '{self.sample_id}' failed and has no map: {failed[0].rstrip('.')}."
+            return VgError(said, "Name another sample.")
+        return VgError(f"No map of sample '{self.sample_id}' was kept.", "Probe it with --maps layers.")
 
     def _repr_png_(self) -> bytes:
         return png(self.figure())
@@ -133,6 +150,7 @@ def sample(
 ) -> Recorded:
     """A sample of a run folder by its id; `beside`: runs of the same rows, whose maps or answers are shown with it. The
     picture and the prompt come from the benchmark, where it is on this machine. VgError for what is not there."""
+    id = str(id)  # rows that number their samples have their numbers as texts
     stores = [Store(Path(one)) for one in (run, *beside)]
     held = [(store, store.read(), _rows_of(store, id)) for store in stores]
     if not held[0][2]:
@@ -151,7 +169,7 @@ def sample(
     probed = next((row for row in rows if row.get("attention") is not None), None)
     measured = next((row for row in rows if row.get("layer_kl") is not None and first["region"]), None)
     told = next((row for row in rows if row.get("reference")), {})
-    asked, missing = _asked(held[0][1]["identity"], id, data_root, registry)
+    asked, missing = _asked(held[0][1]["identity"], first, data_root, registry)
     picture, missing = (None, missing) if asked is None else _picture(asked, first)
     if asked is not None and asked.reference:
         told = {"reference": asked.reference, "choices": asked.choices, **told}
@@ -192,8 +210,7 @@ def _rows_of(store: Store, id: str) -> list[Row]:
     for row in chain.from_iterable(rows):
         found.setdefault(row.get("method"), row)
     if bad and not found:
-        what = f"'{store.root}' has {len(bad)} damaged parts, {bad[0].name} among them."
-        raise VgError(what, "Run its command again.")
+        raise VgError(f"{told_damaged(store.root, bad)}, and no other has sample '{id}'.", "Run its command again.")
     return [*found.values()]
 
 
@@ -247,7 +264,7 @@ def _metrics(row: Row) -> Metrics:
     return Metrics(Grounding(*numbers["layer"]), Grounding(*(one.reshape(layers, -1) for one in numbers["head"])))
 
 
-def _asked(identity: dict[str, Any], id: str, data_root: Any, registry: Any) -> tuple[Sample | None, str]:
+def _asked(identity: dict[str, Any], row: Row, data_root: Any, registry: Any) -> tuple[Sample | None, str]:
     """The sample as its benchmark has it, or why it is not at hand."""
     from vgtool.benchmarks.load import load
 
@@ -257,8 +274,12 @@ def _asked(identity: dict[str, Any], id: str, data_root: Any, registry: Any) -> 
         benchmark = load(identity["benchmark"], data_root=root, registry=more, **named)
     except VgError as error:
         return None, str(error)
-    found = next((one for one in benchmark.samples if one.id == id), None)
-    return found, f"Benchmark '{benchmark.name}' on this machine has no such sample." if found is None else ""
+    found = next((one for one in benchmark.samples if one.id == row["sample_id"]), None)
+    if found is None:
+        return None, f"Benchmark '{benchmark.name}' on this machine has no such sample."
+    if row["question"] not in (None, found.question):
+        return None, f"Benchmark '{benchmark.name}' on this machine asks '{found.question}' as this sample."
+    return found, ""
 
 
 def _picture(asked: Sample, row: Row) -> tuple[Image.Image | None, str]:

@@ -22,7 +22,7 @@ from vgtool.commands.options import (
     model_names,
     whole,
 )
-from vgtool.errors import VgError, did_you_mean
+from vgtool.errors import VgError
 
 MODEL = "huatuogpt-vision-7b"
 
@@ -163,10 +163,8 @@ def _sample(
     from vgtool.api.sample import sample
 
     found = sample(run, name, beside=beside, data_root=data_root, registry=registry)
-    known = [one.method for one in found.answers]
     for method in methods:
-        if method not in known:
-            raise VgError(f"'{run}' has no answer of method '{method}'.", did_you_mean(method, known))
+        found.of(method)
     if layer is not None:
         found.layer(layer)
     _drawn(out, lambda path: found.figure(path, layer=layer, method=methods[0] if methods else None))

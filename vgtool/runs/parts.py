@@ -72,6 +72,12 @@ def listed(root: Path) -> tuple[list[Path], list[Path]]:
         return [path for path in good if path.name not in gone], [path for path in bad if path.name not in gone]
 
 
+def told_damaged(root: str | Path, bad: Sequence[Path]) -> str:
+    """What `listed` found damaged, in words without a full stop."""
+    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return f"'{root}' has damaged parts: {bad[0].name}{more}"
+
+
 def read_part(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """Columns of a part (all: None), page checksums verified. DamagedPart when it is not whole; StorageError when
     the disk fails; FileNotFoundError when it is gone."""

@@ -10,6 +10,7 @@ import polars as pl
 from vgtool.benchmarks.options import either_or, right_option
 from vgtool.benchmarks.tables import is_data
 from vgtool.errors import VgError
+from vgtool.runs.parts import told_damaged
 from vgtool.runs.store import Store
 from vgtool.scoring import thinking
 from vgtool.scoring.answers import check_rule, judge
@@ -54,7 +55,7 @@ def read_run(path: Path, columns: Sequence[str], partial: bool = False) -> Run:
     frames, bad = store.frames(list(dict.fromkeys([*keys, *columns])))
     notes = []
     if bad:
-        what = f"'{path}' has {len(bad)} damaged parts, {bad[0].name} among them"
+        what = told_damaged(path, bad)
         if not partial:
             raise VgError(f"{what}.", "Run the same command again to recompute them, or give --partial.")
         notes.append(f"{what}; their rows are left out.")
