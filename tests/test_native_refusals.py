@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText
 
 from tests import families
-from tests.native import PHANTOM, WIDE, Families, command, picture
+from tests.native import PHANTOM, WIDE, Families, command, picture, refusal
 from vgtool.attention import engine
 from vgtool.attention.sharing import sessions
 from vgtool.errors import SampleError, VgError
@@ -17,10 +18,15 @@ from vgtool.models.load import load, resolve
 from vgtool.registry import ModelSpec
 
 
-def refused(folder: Path) -> str:
+def opened(folder: Path, **entry: Any) -> Any:
+    spec = ModelSpec(name="model", title="model", adapter="native", **entry)
+    return load(spec, source=folder, device="cpu", offline=True)
+
+
+def refused(folder: Path, **entry: Any) -> str:
     with pytest.raises(VgError) as caught:
-        load(ModelSpec(name="model", title="model", adapter="native"), source=folder, device="cpu", offline=True)
-    assert "\n" not in str(caught.value)
+        opened(folder, **entry)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 2
     return str(caught.value)
 
 
@@ -73,6 +79,129 @@ def test_a_processor_of_another_model_is_refused_before_any_sample(family: Famil
     wrong = {"height": 84, "width": 84}
     said = refused(edited(family, "gemma3", tmp_path, "preprocessor_config.json", size=wrong))
     assert "cannot take what its processor makes of an image" in said
+
+
+@pytest.mark.parametrize("file,change,said", [
+    ("processor_config.json", {"processor_class": "WhisperProcessor"},
+     "'model' has no processor for images and text. Copy preprocessor_config.json and processor_config.json from"),
+    ("processor_config.json", {"processor_class": "Idefics3Processor"},
+     "The processor of 'model' fails at an image: "),
+    ("processor_config.json", {"patch_size": "x"}, "The processor of 'model' fails at an image: unsupported operand"),
+])  # fmt: skip
+def test_a_processor_that_does_not_fit_its_model_or_itself_is_a_sentence(
+    file: str, change: dict[str, Any], said: str, family: Families, tmp_path: Path
+) -> None:
+    assert refused(edited(family, "llava", tmp_path, file, **change)).startswith(said)
+
+
+@pytest.mark.parametrize("named", ["NoProcessor", "LlamaTokenizer", 5])
+def test_a_name_of_what_is_no_processor_leaves_the_one_of_the_models_type(
+    named: Any, family: Families, tmp_path: Path
+) -> None:
+    folder = edited(family, "llava", tmp_path, "processor_config.json", processor_class=named)
+    assert opened(folder).prompt("Is it?") == family.loaded("llava").prompt("Is it?")
+
+
+# ---- chat templates --------------------------------------------------------------------------------------------------
+
+CHAT = families.CHAT.replace("MARK", "<image>")
+TEXT = "{% for c in messages[0].content %}{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor %}"
+PICTURE = TEXT.replace("'text'", "'image'").replace("{{ c.text }}", "<image>")
+ORDER = "does not write an image and then the question, each once"
+BAD = [
+    ("{% for m in", "cannot be used: unexpected 'end of template'"),
+    ("{{ raise_exception('Only text.') }}", "cannot be used: Only text"),
+    (TEXT, ORDER),
+    (PICTURE, ORDER),
+    (TEXT + PICTURE, ORDER),
+    (PICTURE + TEXT + " Again: " + TEXT, ORDER),
+    (TEXT + CHAT, ORDER),
+]
+
+
+def templated(family: Families, tmp_path: Path, template: str) -> Path:
+    folder = edited(family, "llava", tmp_path, "config.json")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+@pytest.mark.parametrize("template,said", BAD)
+def test_a_chat_template_of_no_use_asks_for_a_prompt_which_then_speaks(
+    template: str, said: str, family: Families, tmp_path: Path
+) -> None:
+    folder = templated(family, tmp_path, template)
+    assert refused(folder) == (
+        f"The chat template of 'model' {said}. Give its entry a prompt in models.yaml (see docs/models.md)."
+    )
+    adapter = opened(folder, prompt="USER: <image>\n{question} ASSISTANT:")
+    assert adapter.sent(adapter.prompt("Is it?")) == "USER: <image>\nIs it? ASSISTANT:"
+
+
+def test_of_several_named_templates_the_default_speaks(family: Families, tmp_path: Path) -> None:
+    folder = templated(family, tmp_path, CHAT)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text("{{ documents }}")
+    assert opened(folder).prompt("Is it?") == family.loaded("llava").prompt("Is it?")
+    (folder / "chat_template.jinja").unlink()
+    assert refused(folder).startswith("'model' has chat templates 'rag' and none called default. Give its entry a pr")
+
+
+@pytest.mark.parametrize("prompt", ["<image>", "{question}", "{question} <image>", "<image> {question} {question}", ""])
+@pytest.mark.parametrize("within", ["prompt", "boxes"])
+def test_a_prompt_of_an_entry_holds_the_image_and_then_the_question(within: str, prompt: str, tmp_path: Path) -> None:
+    entry: dict[str, Any] = {"title": "Mine", "adapter": "native", "prompt": prompt}
+    if within == "boxes":
+        entry |= {"boxes": {"prompt": prompt, "scale": "0-1", "source": "its card"}, "prompt": None}
+    (tmp_path / "models.yaml").write_text(json.dumps({"mine": entry}))
+    said = refusal("models", "--registry", str(tmp_path))
+    assert f"entry 'mine': its prompt '{prompt}' does not hold <image> and then {{question}}, each once. Corr" in said
+
+
+def test_a_text_that_the_entry_deletes_from_questions_is_no_disagreement(family: Families) -> None:
+    adapter = opened(family.folder("llava"), options={"delete": ["?"]})
+    assert adapter.prompt("Is it?") == family.loaded("llava").prompt("Is it")
+
+
+def test_boxes_are_asked_for_in_the_words_of_the_models_own_processor(tmp_path: Path) -> None:
+    asked = {"prompt": "<image> Where is {question}?", "scale": "0-1", "source": "its card"}
+    entry = {"title": "Ours", "adapter": "native", "boxes": asked}
+    (tmp_path / "models.yaml").write_text(json.dumps({PHANTOM.name: entry}))
+    assert refusal("probe", "--model", str(PHANTOM), "--registry", str(tmp_path), "--benchmark", "scenes", "--limit",
+                   "1", "--ask", "box", "--out", str(tmp_path / "run")) == (
+        f"'{PHANTOM.name}' is asked through its own processor. Leave prompt out of its boxes."
+    )  # fmt: skip
+
+
+# ---- what a model cannot take ----------------------------------------------------------------------------------------
+
+
+def test_a_model_without_a_text_decoder_of_its_own_is_refused(family: Families, tmp_path: Path) -> None:
+    """A model for robots, whose language model has no config that is the whole's."""
+    pi0 = pytest.importorskip("transformers.models.pi0")
+    text = {"model_type": "gemma", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 16,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 512}  # fmt: skip
+    tower = {"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "image_size": 56, "patch_size": 14, "projection_dim": 32}  # fmt: skip
+    both = {"model_type": "paligemma", "text_config": text, "vision_config": tower, "projection_dim": 32}
+    folder = edited(family, "llava", tmp_path, "config.json")
+    for file in ("config.json", "model.safetensors"):
+        (folder / file).unlink()
+    AutoModelForImageTextToText.from_config(pi0.PI0Config(vlm_config=both, dit_config=text)).save_pretrained(folder)
+    assert refused(folder) == (
+        "'model' (PI0ForConditionalGeneration) has no text decoder that vgtool knows how to read. Encoder-decoders and "
+        "models that take no prompt cannot be probed."
+    )
+
+
+def test_an_image_that_the_processor_refuses_costs_its_own_row(family: Families) -> None:
+    adapter: Any = family.loaded("qwen2_vl")
+    with pytest.raises(SampleError) as caught:
+        adapter.prepare(picture((1, 300)))
+    assert str(caught.value) == (
+        "image_shape: 1 x 300 pixels: absolute aspect ratio must be smaller than 200, got 300.0"
+    )
+    assert adapter.prepare(picture(WIDE)).tokens > 1
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")

@@ -45,12 +45,20 @@ def bare(name: str):  # type: ignore[no-untyped-def]
     return models()[name].model_copy(update={"prompt": None})
 
 
+REVERSED = (
+    "{% for m in messages %}{% for c in m.content | reverse %}"
+    "{{ '<image>' if c.type == 'image' else c.text }}{% endfor %}{% endfor %}"
+)
+
+
 @pytest.mark.parametrize("template,said", [
     ("{% for m in messages %}{{ m.content + 'x' }}{% endfor %}", "does not take an image and a text"),
     ("{% for m in messages %}{{ m.content.strip() }}{% endfor %}", "does not take an image and a text"),
     ("{{ raise_exception('Only text') }}", "Only text"),
     ("{% for m in messages %}{{ m.role }}", "does not take an image and a text"),
     ("{% for m in messages %}{{ m.role }}{% endfor %}", "does not write one"),
+    (REVERSED, "does not write an image and then the question, each once"),
+    (checkpoints.CHAT + checkpoints.CHAT.replace("<image>", ""), "does not write an image and then the question, each"),
     ([{"name": "rag", "template": "x"}, {"name": "tools", "template": "y"}], "'rag', 'tools' and none called default"),
 ])  # fmt: skip
 def test_a_chat_template_that_cannot_be_used_is_one_sentence(
@@ -61,6 +69,18 @@ def test_a_chat_template_that_cannot_be_used_is_one_sentence(
     with pytest.raises(VgError, match=said) as caught:
         load(bare("llava-1.5-7b"), source=folder, device="cpu")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("several", ["<image>", "{question}<image>"])
+def test_a_prompt_of_several_images_holds_them_and_then_the_question(several: str, library: Library) -> None:
+    entry = models()["medrega"]
+    entry = entry.model_copy(update={"options": {**entry.options, "several": several}})
+    with pytest.raises(VgError) as caught:
+        load(entry, source=library.published["medrega"].folder, device="cpu")
+    assert str(caught.value) == (
+        f"Option several of 'medrega': its prompt '{several}' does not hold <image> and then {{question}}, each once. "
+        "Correct models.yaml."
+    )
 
 
 def test_of_several_named_templates_the_default_speaks(library: Library, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from a fixed table, never by import path. `--registry DIR` adds entries or repla
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vgtool.errors import VgError, did_you_mean
 from vgtool.safe_yaml import line_of, read_yaml
@@ -34,6 +34,14 @@ class Entry(BaseModel):
 E = TypeVar("E", bound=Entry)
 
 
+def asks(prompt: str) -> str:
+    """A chat template, as it is. ValueError unless it holds `<image>` and behind it `{question}`, each once."""
+    marks = [prompt.count(mark) for mark in ("<image>", "{question}")]
+    if marks != [1, 1] or prompt.index("<image>") > prompt.index("{question}"):
+        raise ValueError(f"its prompt {prompt!r} does not hold <image> and then {{question}}, each once")
+    return prompt
+
+
 class Thinking(BaseModel):
     """Where a model that reasons first puts its answer."""
 
@@ -54,7 +62,7 @@ class Boxes(BaseModel):
 
     ask: str = "{question}"
     """What stands in the chat template where the question does, around `{question}`."""
-    prompt: str | None = None
+    prompt: Annotated[str, AfterValidator(asks)] | None = None
     """Chat template in place of the model's own, for one that asks before the image."""
     scale: Literal["0-1", "0-999", "0-1000", "pixels"]
     """What the numbers run over."""
@@ -94,7 +102,7 @@ class ModelSpec(Entry):
     heads: int | None = None
     grid: str | None = None
     """Image tokens as `rows x cols` and their order, in words."""
-    prompt: str | None = None
+    prompt: Annotated[str, AfterValidator(asks)] | None = None
     """Chat template with `<image>` and `{question}`; None means the checkpoint's own chat template."""
     system: str | None = None
     """System message that a chat template, the checkpoint's own, is given."""

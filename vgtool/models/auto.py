@@ -10,7 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from vgtool.errors import VgError
-from vgtool.models.chat import rendered, trimmed
+from vgtool.models.chat import SET, chosen, in_order, rendered, trimmed
 from vgtool.models.checkpoint import Checkpoint
 from vgtool.models.prompts import IMAGE, QUESTION
 
@@ -25,7 +25,7 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VgError(
-            f"transformers cannot read config.json of '{checkpoint.spec.name}' (model_type {kind!r}): {_line(error)}",
+            f"transformers cannot read config.json of '{checkpoint.spec.name}' (model_type {kind!r}): {_line(error)}.",
             "docs/models.md lists the layouts that vgtool reads.",
         ) from None
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
@@ -66,7 +66,7 @@ def processor(checkpoint: Checkpoint, config: Any) -> Any:
         return Still.from_pretrained(checkpoint.folder, local_files_only=True)
     except (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VgError(
-            f"The processor of '{checkpoint.spec.name}' ({kind.__name__}) cannot be made: {_line(error)}",
+            f"The processor of '{checkpoint.spec.name}' ({kind.__name__}) cannot be made: {_line(error)}.",
             "Fetch its files again, or install the package it names.",
         ) from None
 
@@ -80,7 +80,7 @@ def _processor_class(checkpoint: Checkpoint, config: Any) -> Any:
             raise _no_torchvision(checkpoint, f"{named} of transformers") from None
         if isinstance(kind, type) and issubclass(kind, ProcessorMixin):
             return kind
-        if kind is not None:  # what transformers puts in the place of a class whose packages are not there
+        if getattr(kind, "is_dummy", False):  # in the place of a class whose packages are not there
             raise _no_torchvision(checkpoint, f"{named} of transformers")
     if type(config) in PROCESSOR_MAPPING:
         return PROCESSOR_MAPPING[type(config)]
@@ -115,7 +115,8 @@ def _images(checkpoint: Checkpoint) -> Any:
         raise _no_torchvision(checkpoint, "the image processor") from None
     except RuntimeError as error:  # a wheel with CUDA operators beside a torch without them
         raise VgError(
-            f"The image processor of '{name}' needs torchvision, which does not load beside this torch: {_line(error)}",
+            f"The image processor of '{name}' needs torchvision, which does not load beside this torch: "
+            f"{_line(error)}.",
             "Install both from the same index, as https://pytorch.org says for this machine.",
         ) from None
     return checkpoint.image_processor(backend="torchvision")
@@ -135,40 +136,40 @@ def _videos(checkpoint: Checkpoint) -> Any:
 
 def template(checkpoint: Checkpoint, processor: Any) -> tuple[str, tuple[str, str, str]]:
     """(what stands for an image in a prompt, (template with <image> and {question}, text between two images, which
-    blanks around a question it drops))."""
+    blanks around a question it drops)). An entry's prompt needs no chat template, or one that works."""
     spec = checkpoint.spec
-    source = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
-    if source is None and spec.prompt is None:
-        raise VgError(
-            f"'{spec.name}' has no chat template.", "Give its entry a prompt in models.yaml (see docs/models.md)."
-        )
+    try:
+        mark, written = _written(checkpoint, processor)
+    except VgError:
+        if spec.prompt is None:
+            raise
+        mark, written = str(getattr(processor, "image_token", None) or IMAGE), ("", "\n", "none")
+    if spec.prompt is not None:
+        return mark, (spec.prompt, spec.options.get("separator", written[1]), "none")
+    return mark, written
+
+
+def _written(checkpoint: Checkpoint, processor: Any) -> tuple[str, tuple[str, str, str]]:
+    """As `template`, by the checkpoint's own chat template."""
+    name = checkpoint.spec.name
+    source = chosen(checkpoint, getattr(processor, "chat_template", None) or processor.tokenizer.chat_template)
     if source is None:
-        mark = str(getattr(processor, "image_token", IMAGE))
-        return mark, (str(spec.prompt), spec.options.get("separator", "\n"), "none")
-    bare, one, two = (_rendered(checkpoint, processor, source, images) for images in range(3))
+        raise VgError(f"'{name}' has no chat template.", SET)
+
+    def render(images: int, text: str = QUESTION) -> str:
+        try:
+            return rendered(processor.tokenizer, source, images, checkpoint.spec.system, text)
+        except Exception as error:  # a template is a program of its own, and raises what it likes
+            raise VgError(f"The chat template of '{name}' cannot be used: {_line(error)}.", SET) from None
+
+    bare, one, two = (render(images) for images in range(3))
     start = next((i for i, (a, b) in enumerate(zip(bare, one, strict=False)) if a != b), min(len(bare), len(one)))
     rest = bare[start:]
     mark = one[start : len(one) - len(rest)]
-    if not mark or one != bare[:start] + mark + rest or QUESTION not in rest:
-        raise VgError(
-            f"The chat template of '{spec.name}' does not write an image before the question.", "Set its prompt."
-        )
+    whole = bare[:start] + IMAGE + rest
+    in_order(name, whole if mark and one == bare[:start] + mark + rest else "")
     between = two[start + len(mark) : len(two) - len(rest) - len(mark)]
-    if spec.prompt is not None:
-        if spec.prompt.count(IMAGE) != 1 or spec.prompt.count(QUESTION) != 1:
-            raise VgError(f"The prompt of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
-        return mark, (spec.prompt, spec.options.get("separator", between), "none")
-    trims = trimmed(lambda text: _rendered(checkpoint, processor, source, 0, text))
-    return mark, (bare[:start] + IMAGE + rest, between, trims)
-
-
-def _rendered(checkpoint: Checkpoint, processor: Any, source: str, images: int, text: str = QUESTION) -> str:
-    try:
-        return rendered(processor.tokenizer, source, images, checkpoint.spec.system, text)
-    except Exception as error:  # a template is a program of its own, and raises what it likes
-        raise VgError(
-            f"The chat template of '{checkpoint.spec.name}' cannot be used: {_line(error)}", "Set its prompt."
-        ) from None
+    return mark, (whole, between, trimmed(lambda text: render(0, text)))
 
 
 def text_model(model: Any, checkpoint: Checkpoint) -> nn.Module:
@@ -190,4 +191,5 @@ def text_model(model: Any, checkpoint: Checkpoint) -> nn.Module:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """What an error says, on one line without a full stop."""
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -12,8 +12,10 @@ from vgtool.models.checkpoint import Checkpoint
 from vgtool.models.pieces import contradiction
 from vgtool.models.prompts import IMAGE, QUESTION
 from vgtool.models.wording import marks, wording
-from vgtool.registry import ModelSpec
+from vgtool.registry import ModelSpec, asks
 
+SET = "Give its entry a prompt in models.yaml (see docs/models.md)."
+"""What to do about a chat template that is of no use."""
 IDS = (
     "bos_token_id",
     "eos_token_id",
@@ -123,27 +125,32 @@ def _template(
     spec = checkpoint.spec
     prompt = spec.prompt if spec.prompt is not None else prompt
     if prompt is not None:
-        if prompt.count(IMAGE) != 1 or prompt.count(QUESTION) != 1:
-            raise VgError(f"The prompt of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
         separator = spec.options.get("separator", wrap[1] + "\n" + wrap[0])
         return prompt.replace(IMAGE, wrap[0] + IMAGE + wrap[1]), separator, "none"
-    source = _chosen(checkpoint, checkpoint.chat_template() or tokenizer.chat_template)
+    source = chosen(checkpoint, checkpoint.chat_template() or tokenizer.chat_template)
     if source is None or mark is None:
-        raise VgError(
-            f"'{spec.name}' has no chat template.", "Give its entry a prompt in models.yaml (see docs/models.md)."
-        )
+        raise VgError(f"'{spec.name}' has no chat template.", SET)
     try:
         one, two = (rendered(tokenizer, source, images, spec.system) for images in (1, 2))
         trims = trimmed(lambda text: rendered(tokenizer, source, 1, spec.system, text))
     except Exception as error:  # whatever a template's own code raises: its syntax, its types, raise_exception
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise VgError(
-            f"The chat template of '{spec.name}' does not take an image and a text: {reason}.",
-            "Give its entry a prompt in models.yaml (see docs/models.md).",
+            f"The chat template of '{spec.name}' does not take an image and a text: {reason.rstrip('.')}.", SET
         ) from None
-    if one.count(mark) != 1 or two.count(mark) != 2 or one.count(QUESTION) != 1:
-        raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", "Set its prompt.")
+    if one.count(mark) != 1 or two.count(mark) != 2:
+        raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", SET)
+    in_order(spec.name, one.replace(mark, IMAGE))
     return one.replace(mark, wrap[0] + IMAGE + wrap[1]), wrap[1] + two.split(mark)[1] + wrap[0], trims
+
+
+def in_order(name: str, template: str) -> None:
+    """VgError unless a checkpoint's own chat template, rendered, holds the image and then the question, each once."""
+    try:
+        asks(template)
+    except ValueError:
+        said = f"The chat template of '{name}' does not write an image and then the question, each once."
+        raise VgError(said, SET) from None
 
 
 def _several(spec: ModelSpec, wrap: tuple[str, str]) -> dict[str, str]:
@@ -151,13 +158,15 @@ def _several(spec: ModelSpec, wrap: tuple[str, str]) -> dict[str, str]:
     several, numbered = str(spec.options.get("several", "")), str(spec.options.get("numbered", ""))
     if not several:
         return {}
-    if several.count(IMAGE) != 1 or several.count(QUESTION) != 1:
-        raise VgError(f"Option several of '{spec.name}' needs one {IMAGE} and one {QUESTION}.", "Correct models.yaml.")
+    try:
+        asks(several)
+    except ValueError as error:
+        raise VgError(f"Option several of '{spec.name}': {error}.", "Correct models.yaml.") from None
     first = numbered.replace("{number}", "1") + wrap[0] + IMAGE + wrap[1]
     return {"several": several.replace(IMAGE, first), "numbered": wrap[1] + numbered + wrap[0]}
 
 
-def _chosen(checkpoint: Checkpoint, source: Any) -> str | None:
+def chosen(checkpoint: Checkpoint, source: Any) -> str | None:
     """Of several named templates the default, as transformers takes it."""
     if isinstance(source, list):  # as tokenizer_config.json lists them
         source = {one.get("name"): one.get("template") for one in source if isinstance(one, dict)}
@@ -166,8 +175,7 @@ def _chosen(checkpoint: Checkpoint, source: Any) -> str | None:
     if not isinstance(source.get("default"), str):
         names = ", ".join(map(repr, source))
         raise VgError(
-            f"'{checkpoint.spec.name}' has chat templates {names} and none called default.",
-            "Give its entry a prompt in models.yaml (see docs/models.md).",
+            f"'{checkpoint.spec.name}' has chat templates {names} and none called default.", SET
         )
     return source["default"]
 

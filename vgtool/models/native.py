@@ -26,7 +26,7 @@ from vgtool.models.inputs import Inputs, Prompt, Vision
 from vgtool.models.prompts import IMAGE, QUESTION, covered
 from vgtool.models.shapes import Shape
 from vgtool.models.wording import refused
-from vgtool.models.written import SAMPLE, SMALL, Around, NativeVision, Writer, per_token, separating
+from vgtool.models.written import SAMPLE, SMALL, Around, NativeVision, Writer, fitting, per_token, separating
 
 
 @dataclass(kw_only=True)
@@ -58,7 +58,9 @@ class Native(Adapter):
         model = checkpoint.build(kind, config, placement)
         decoder = auto.text_model(model, checkpoint)
         writer = Writer(name, processor, tokenizer, words["template"], mark, words["separator"])
-        made = cls(model=model, decoder=decoder, writer=writer, around=writer.around(), **words)
+        with fitting(f"The processor of '{name}' fails at an image", "It is another model's, or damaged."):
+            around = writer.around()
+        made = cls(model=model, decoder=decoder, writer=writer, around=around, **words)
         if model.device.type != "meta":  # where doctor looks, nothing can be measured
             made._seeing()
         return made
@@ -97,23 +99,20 @@ class Native(Adapter):
     def _seeing(self) -> None:
         """VgError when the model cannot take what its processor makes of an image, shows it in no token of its prompt,
         or reads a question otherwise."""
-        try:
-            with torch.inference_mode():
-                changing = stripes.columns(self.first_states, *SMALL)
-        except torch.OutOfMemoryError:
-            raise
-        except (ValueError, RuntimeError, TypeError, IndexError, AttributeError) as error:
-            raise VgError(
-                f"'{self.spec.name}' cannot take what its processor makes of an image: "
-                f"{' '.join(str(error).split()).rstrip('.')}.",
+        with (
+            torch.inference_mode(),
+            fitting(
+                f"'{self.spec.name}' cannot take what its processor makes of an image",
                 "The processor is another model's, or this class of transformers works in a way of its own.",
-            ) from None
+            ),
+        ):
+            changing = stripes.columns(self.first_states, *SMALL)
         if not len(changing):
             raise VgError(
                 f"No token of the prompt of '{self.spec.name}' changes with the image.",
                 "It takes its image beside the text (cross-attention), where vgtool reads no map.",
             )
-        if self.prompt(SAMPLE).tail != self.around.trail:
+        if self._put(SAMPLE).tail != self.around.trail:
             raise VgError(
                 f"The tokenizer of '{self.spec.name}' reads a question otherwise than its processor does.",
                 "Give its entry a prompt with a special token before the question (docs/models.md).",
@@ -137,7 +136,10 @@ class Native(Adapter):
         return made
 
     def prompt(self, text: str, images: int = 1) -> Prompt:
-        text = self.wording(text)
+        return self._put(self.wording(text))
+
+    def _put(self, text: str) -> Prompt:
+        """The prompt of a text as it stands."""
         if IMAGE in text or self.around.special & set(self.tokenizer(text, add_special_tokens=False).input_ids):
             raise SampleError("placeholder_in_question", "the question holds a token that stands for an image")
         around = self.around
