@@ -155,6 +155,33 @@ def test_a_quantised_checkpoint_that_cannot_be_loaded_says_by_what_it_is_quantis
     assert load(models()[name], source=folder, device="cpu").layers == 4
 
 
+@pytest.mark.parametrize("adapter", ["", "native"])
+@pytest.mark.parametrize("name,part,change,said", [
+    ("llava-1.5-7b", "text_config", {"hidden_act": "sillu"},
+     "'NAME' cannot be made as a LlavaForConditionalGeneration: no 'sillu'. Fetch its config.json again, or install"),
+    ("llava-1.5-7b", "text_config", {"pad_token_id": 99_999},
+     "'NAME' cannot be made as a LlavaForConditionalGeneration: Padding_idx must be within num_embeddings. Fetch its"),
+    ("qwen2.5-vl-7b", "", {"num_attention_heads": 5},
+     "'NAME' cannot be made as a Qwen2_5_VLForConditionalGeneration: hidden_size must be divisible by num_heads"),
+    ("llava-1.5-7b", "text_config", {"num_attention_heads": 0}, "modulo by zero. Fetch it again"),
+    ("llava-1.5-7b", "vision_config", {"hidden_size": "32"}, "Field 'hidden_size' expected int, got str (value: '32')"),
+    ("llava-1.5-7b", "", {"text_config": 5}, "config.json"),
+    ("llava-1.5-7b", "", {"quantization_config": "8bit"}, "'NAME' is quantised by unknown, which vgtool does not load"),
+])  # fmt: skip
+def test_a_config_that_makes_no_model_is_one_sentence(
+    name: str, part: str, change: dict[str, Any], said: str, adapter: str, library: Library, tmp_path: Path
+) -> None:
+    folder = copied(library, name, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (config[part] if part else config).update(change)
+    checkpoints.write(folder / "config.json", config)
+    entry = models()[name].model_copy(update={"adapter": adapter, "options": {}} if adapter else {})
+    with pytest.raises(VgError) as caught:
+        load(entry, source=folder, device="cpu", offline=True)
+    assert said.replace("NAME", name) in str(caught.value) and "\n" not in str(caught.value)
+    assert "..." not in str(caught.value) and re.search(r"\. [A-Z].*\.$", str(caught.value)), "what, then what to do"
+
+
 @pytest.mark.parametrize("name", ["qwen3-vl-8b", "internvl3-8b", "llava-1.5-7b"])
 def test_a_tied_head_that_only_the_text_model_tells_of_is_tied(name: str, library: Library, tmp_path: Path) -> None:
     folder = copied(library, name, tmp_path)

@@ -67,6 +67,12 @@ def reason_of(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, for a sentence: on one line, no longer than one is read, without a full stop."""
+    said = " ".join(str(error).split())[:300].rstrip(".")
+    return f"no {said}" if isinstance(error, KeyError) else said or type(error).__name__
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: the nearest known one, or all of them when none is near."""
     known = sorted(known)

@@ -84,8 +84,8 @@ def fetch(spec: BenchmarkSpec, *, split: str | None, data_root: Path | None, off
             f"{spec.hub} is gated.", f"Accept its terms at {where}, run `hf auth login`, then again."
         ) from None
     except (RevisionNotFoundError, RepositoryNotFoundError) as error:
-        reason = str(error).splitlines()[0]
-        raise VgError(f"No {spec.hub} at revision '{spec.revision}': {reason}", "Check hub and revision.") from None
+        said = f"No {spec.hub} at revision '{spec.revision}': {reason_of(error)}."
+        raise VgError(said, "Check hub and revision.") from None
     except (OSError, ValueError) as error:  # no network, no cache, a full disk: all mean that the files are not here
         if getattr(error, "errno", None) in (28, 122):
             hint = "Set HF_HOME or --data-root to a larger disk; the same command goes on from here."

@@ -9,9 +9,10 @@ from transformers import AutoConfig, AutoVideoProcessor, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from vgtool.errors import VgError
+from vgtool.errors import VgError, one_line
 from vgtool.models.chat import SET, chosen, in_order, rendered, trimmed
 from vgtool.models.checkpoint import Checkpoint
+from vgtool.models.fitting import fitting
 from vgtool.models.prompts import IMAGE, QUESTION
 
 FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
@@ -21,13 +22,9 @@ def model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """(config, model class) of a checkpoint. VgError when transformers has no image-text model for it."""
     checkpoint.refuse_remote_code(*FILES)
     kind = checkpoint.config(native=True).get("model_type")
-    try:
+    said = f"transformers cannot read config.json of '{checkpoint.spec.name}' (model_type {kind!r})"
+    with fitting(said, "Fetch it again; docs/models.md lists the layouts that vgtool reads."):
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VgError(
-            f"transformers cannot read config.json of '{checkpoint.spec.name}' (model_type {kind!r}): {_line(error)}.",
-            "docs/models.md lists the layouts that vgtool reads.",
-        ) from None
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise VgError(
             f"'{checkpoint.spec.name}' has model_type {kind!r}, which is no image-text model of transformers.",
@@ -66,7 +63,7 @@ def processor(checkpoint: Checkpoint, config: Any) -> Any:
         return Still.from_pretrained(checkpoint.folder, local_files_only=True)
     except (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VgError(
-            f"The processor of '{checkpoint.spec.name}' ({kind.__name__}) cannot be made: {_line(error)}.",
+            f"The processor of '{checkpoint.spec.name}' ({kind.__name__}) cannot be made: {one_line(error)}.",
             "Fetch its files again, or install the package it names.",
         ) from None
 
@@ -116,7 +113,7 @@ def _images(checkpoint: Checkpoint) -> Any:
     except RuntimeError as error:  # a wheel with CUDA operators beside a torch without them
         raise VgError(
             f"The image processor of '{name}' needs torchvision, which does not load beside this torch: "
-            f"{_line(error)}.",
+            f"{one_line(error)}.",
             "Install both from the same index, as https://pytorch.org says for this machine.",
         ) from None
     return checkpoint.image_processor(backend="torchvision")
@@ -160,7 +157,7 @@ def _written(checkpoint: Checkpoint, processor: Any) -> tuple[str, tuple[str, st
         try:
             return rendered(processor.tokenizer, source, images, checkpoint.spec.system, text)
         except Exception as error:  # a template is a program of its own, and raises what it likes
-            raise VgError(f"The chat template of '{name}' cannot be used: {_line(error)}.", SET) from None
+            raise VgError(f"The chat template of '{name}' cannot be used: {one_line(error)}.", SET) from None
 
     bare, one, two = (render(images) for images in range(3))
     start = next((i for i, (a, b) in enumerate(zip(bare, one, strict=False)) if a != b), min(len(bare), len(one)))
@@ -188,8 +185,3 @@ def text_model(model: Any, checkpoint: Checkpoint) -> nn.Module:
         f"'{checkpoint.spec.name}' ({type(model).__name__}) has no text decoder that vgtool knows how to read.",
         "Encoder-decoders and models that take no prompt cannot be probed.",
     )
-
-
-def _line(error: Exception) -> str:
-    """What an error says, on one line without a full stop."""
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -7,7 +7,7 @@ The registry's prompt wins; a model without one speaks its checkpoint's own chat
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from vgtool.errors import VgError
+from vgtool.errors import VgError, one_line
 from vgtool.models.checkpoint import Checkpoint
 from vgtool.models.pieces import contradiction
 from vgtool.models.prompts import IMAGE, QUESTION
@@ -134,9 +134,8 @@ def _template(
         one, two = (rendered(tokenizer, source, images, spec.system) for images in (1, 2))
         trims = trimmed(lambda text: rendered(tokenizer, source, 1, spec.system, text))
     except Exception as error:  # whatever a template's own code raises: its syntax, its types, raise_exception
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise VgError(
-            f"The chat template of '{spec.name}' does not take an image and a text: {reason.rstrip('.')}.", SET
+            f"The chat template of '{spec.name}' does not take an image and a text: {one_line(error)}.", SET
         ) from None
     if one.count(mark) != 1 or two.count(mark) != 2:
         raise VgError(f"The chat template of '{spec.name}' does not write one {mark} per image.", SET)

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedConfig
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # transformers 5.17 hides it at its top
 from transformers.utils import logging
 
-from vgtool.errors import VgError
+from vgtool.errors import VgError, one_line
 from vgtool.models import quantised
 from vgtool.models.files import processor_type, read_json, refuse_lfs, weight_files
+from vgtool.models.fitting import fitting
 from vgtool.models.pieces import Pieces, fast
 from vgtool.registry import ModelSpec
 
@@ -106,8 +106,8 @@ class Checkpoint:
         except VgError:
             raise
         except Exception as error:  # the tokenizer libraries raise many kinds, plain Exception among them
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise VgError(f"The tokenizer in '{folder}' cannot be read: {reason}", "Fetch it again.") from None
+            said = f"The tokenizer in '{folder}' cannot be read: {one_line(error)}."
+            raise VgError(said, "Fetch it again.") from None
 
     def image_processor(self, backend: str = "pil", **settings: Any) -> Any:
         """The checkpoint's image processor, on the PIL backend, which matches the original pipelines."""
@@ -125,13 +125,8 @@ class Checkpoint:
 
     def configured(self, kind: Any, fields: Mapping[str, Any], where: str = "config.json", **others: Any) -> Any:
         """A config object of class `kind`. VgError when the fields do not make one."""
-        try:
+        with fitting(f"{where} of '{self.spec.name}' is not a {kind.__name__}", "Fetch it again."):
             return kind.from_dict({**fields, **others})
-        except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
-            reason = " ".join(str(error).split())
-            raise VgError(
-                f"{where} of '{self.spec.name}' is not a {kind.__name__}: {reason}", "Fetch it again."
-            ) from None
 
     def chat_template(self) -> str | None:
         """The processor's own chat template, where it is kept apart from the tokenizer. Of two, chat_template.json
@@ -175,7 +170,12 @@ class Checkpoint:
         verbosity = logging.get_verbosity()
         logging.set_verbosity(logging.CRITICAL)  # transformers prints a table of what is refused below anyway
         try:
-            with quantised.told(self.spec.name, by), self._told(placement):
+            said = f"'{self.spec.name}' cannot be made as a {kind.__name__}"
+            with (
+                fitting(said, "Fetch its config.json again, or install the package it names."),
+                quantised.told(self.spec.name, by),
+                self._told(placement),
+            ):
                 model, info = kind.from_pretrained(
                     **source,
                     config=config,
@@ -285,11 +285,8 @@ def _pickled(path: Path) -> dict[str, Any]:
     try:
         value = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True)
     except Exception as error:  # the weights-only reader raises many kinds; each means the same to a user
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise VgError(
-            f"'{path}' is not a plain file of tensors, and nothing in it was run: {reason}",
-            "Use the safetensors version of the checkpoint.",
-        ) from None
+        said = f"'{path}' is not a plain file of tensors, and nothing in it was run: {one_line(error)}."
+        raise VgError(said, "Use the safetensors version of the checkpoint.") from None
     if not isinstance(value, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
         raise VgError(f"'{path}' holds more than named tensors.", "Use the safetensors version of the checkpoint.")
     return value

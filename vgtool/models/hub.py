@@ -84,8 +84,8 @@ def _snapshot(spec: ModelSpec, offline: bool) -> Path:
             f"`{fetch_command(spec)}`.",
         ) from None
     except (RevisionNotFoundError, RepositoryNotFoundError, HFValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise VgError(f"No {spec.hub} at revision '{spec.revision}': {reason}", "Check hub and revision.") from None
+        said = f"No {spec.hub} at revision '{spec.revision}': {reason_of(error)}."
+        raise VgError(said, "Check hub and revision.") from None
     except (OSError, ValueError) as error:  # no network, no cache, a full disk: all mean that the files are not here
         if getattr(error, "errno", None) == 28:
             raise VgError(f"No room on disk for {spec.hub} ({_size(spec)}).", "Set HF_HOME to a larger disk.") from None

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgtool.errors import VgError
+from vgtool.errors import VgError, one_line
 from vgtool.models import quantised
 from vgtool.models.adapter import Adapter
 from vgtool.models.checkpoint import read_tensors
@@ -144,8 +144,8 @@ def _config(config: Mapping[str, Any], found: Found, folder: Path) -> Any:
     try:
         return kind(target_modules=sorted(found.places), **settings)
     except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise VgError(f"adapter_config.json in '{folder}' cannot be used: {reason}", "Fetch it again.") from None
+        said = f"adapter_config.json in '{folder}' cannot be used: {one_line(error)}."
+        raise VgError(said, "Fetch it again.") from None
 
 
 def _by_place(pattern: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from vgtool.models.adapter import Adapter
 from vgtool.models.chat import conversation, ends
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.entering import entering
+from vgtool.models.fitting import fitting
 from vgtool.models.inputs import Inputs, Prompt, Vision
 from vgtool.models.prompts import IMAGE, QUESTION, covered
 from vgtool.models.shapes import Shape
 from vgtool.models.wording import refused
-from vgtool.models.written import SAMPLE, SMALL, Around, NativeVision, Writer, fitting, per_token, separating
+from vgtool.models.written import SAMPLE, SMALL, Around, NativeVision, Writer, per_token, separating
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vgtool.errors import VgError
+from vgtool.errors import VgError, one_line
 
 if TYPE_CHECKING:
     from vgtool.models.checkpoint import Checkpoint
@@ -23,16 +23,19 @@ FULL = "Use the full checkpoint."
 
 def method(config: Any) -> str | None:
     """How the weights of a config (its object, or the fields of config.json) are quantised; None where they are not."""
-    fields = config if isinstance(config, Mapping) else vars(config)
-    inner = (fields.get(part) for part in ("text_config", "llm_config"))
-    for part in (fields, *(one if isinstance(one, Mapping) else vars(one) for one in inner if one)):
-        said = part.get("quantization_config")
-        if said:
-            said = said if isinstance(said, Mapping) else vars(said)
+    fields = _fields(config)
+    for part in (fields, *(_fields(fields.get(name)) for name in ("text_config", "llm_config"))):
+        if said := part.get("quantization_config"):
+            said = _fields(said)
             older = any(said.get(name) for name in ("load_in_4bit", "load_in_8bit"))
             named = said.get("quant_method", "bitsandbytes" if older else "unknown")
             return str(getattr(named, "value", named))
     return None
+
+
+def _fields(config: Any) -> Mapping[str, Any]:
+    """The fields of a config; none of what is no config."""
+    return config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
 
 
 def refuse(checkpoint: "Checkpoint", config: Any, native: bool) -> None:
@@ -68,5 +71,4 @@ def told(name: str, by: str | None) -> Iterator[None]:
     except Exception as error:
         if by is None:
             raise
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise VgError(f"'{name}' is quantised by {by} and cannot be loaded: {reason.rstrip('.')}.", FULL) from None
+        raise VgError(f"'{name}' is quantised by {by} and cannot be loaded: {one_line(error)}.", FULL) from None

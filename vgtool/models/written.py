@@ -5,13 +5,11 @@ its own first token. What of it belongs to the image is told by comparing prompt
 texts; an image's ids run from special token to special token.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 
 from vgtool.errors import VgError
@@ -23,17 +21,6 @@ SAMPLE, OTHER = "Is there a mass?", "Which side?"
 """The user's text while a prompt's parts are told apart."""
 SMALL, TALL = (96, 72), (72, 216)
 """Sides of the images meanwhile, px."""
-
-
-@contextmanager
-def fitting(said: str, hint: str) -> Iterator[None]:
-    """VgError, with why, where a processor or a model fails that was not made for the other."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except (ValueError, RuntimeError, TypeError, LookupError, AttributeError, StrictDataclassError) as error:
-        raise VgError(f"{said}: {' '.join(str(error).split()).rstrip('.')}.", hint) from None
 
 
 @dataclass(frozen=True, slots=True)
