@@ -92,6 +92,8 @@ def refuse_twice(words: Sequence[str]) -> None:
 
 def refuse_empty(words: Sequence[str]) -> None:
     """VgError for `--out "$OUT"` whose variable is empty: as a path that is the folder one is in."""
+    if not any(word == "" or word.endswith("=") for word in words):
+        return
     command = typer.main.get_command(app).commands.get(words[0])  # type: ignore[attr-defined]
     for param in () if command is None else command.params:
         for name in (name for name in param.opts if name.startswith("-") and not getattr(param, "is_flag", False)):
