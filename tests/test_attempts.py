@@ -97,3 +97,16 @@ def test_an_image_that_cannot_be_prepared_costs_its_own_samples(tmp_path: Path) 
     rows = benchmark(images=2, per=1, rejected=0)
     outcome = runner.run(Answers(), Picky(), rows, opened(tmp_path, rows), shard=Shard())  # type: ignore[arg-type]
     assert dict(outcome.failed) == {"grid_mismatch": len(rows.samples)} and not list((tmp_path / "open").iterdir())
+
+
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to")]
+)
+def test_an_image_without_the_memory_to_be_prepared_costs_its_own_samples(fault: Exception, tmp_path: Path) -> None:
+    class Greedy(Toy):
+        def prepare(self, image: Any) -> Any:
+            raise fault
+
+    rows = benchmark(images=2, per=1, rejected=0)
+    outcome = runner.run(Answers(), Greedy(), rows, opened(tmp_path, rows), shard=Shard())  # type: ignore[arg-type]
+    assert dict(outcome.failed) == {"image_too_large": len(rows.samples)} and not list((tmp_path / "open").iterdir())

@@ -287,6 +287,24 @@ def test_a_broken_disk_is_no_damaged_part(tmp_path: Path, monkeypatch: pytest.Mo
     assert [p.suffix for p in (tmp_path / "parts").iterdir()] == [".parquet"], "nothing is set aside on a hiccup"
 
 
+def test_what_this_user_may_not_open_is_neither_damaged_nor_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Store(tmp_path)
+    folder.open("probe", {}, [])
+    folder.write(Shard(), 0, [{"sample_id": "a", "error": None}], SMALL)
+
+    def refused(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied. Detail: of Arrow")
+
+    monkeypatch.setattr(parts.pq, "read_metadata", refused)
+    with pytest.raises(StorageError, match=r"Cannot read '.*\.parquet': Permission denied\. Check"):
+        folder.frames(["sample_id"])
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(VgError, match=r"Cannot read '.*run\.json': Permission denied"):
+        folder.read()
+
+
 # ---- parts -------------------------------------------------------------------------------------------------------
 
 

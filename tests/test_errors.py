@@ -95,10 +95,12 @@ CASES: dict[str, list[Case]] = {
         Case("vgtool score runs/half --by", "--by"),
         Case("vgtool benchmarks --rows rows.parquet", "rows.parquet"),
         Case("vgtool score runs/half -q -v", "-q and -v"),
+        Case(f"{P} --out ''", "--out"),
         Case("vgtool plan --model phantom-vlm --model llava-med", "2 are given"),
     ],
     "A value that cannot be": [
         Case(f"{P} --shard 3/2", "3/2"),
+        Case("vgtool score answers.jsonl -o tables.xlsx", "tables.xlsx"),
         Case(f"{P} --batch-size many", "many"),
         Case(f"{P} --device tpu9", "tpu9"),
         Case(f"{P} --reliance --window 7", "7"),

@@ -1,5 +1,6 @@
 """Benchmarks checked, listed and fetched; entries of the registry."""
 
+import errno
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from layouts import picture, put
 from vgtool import registry
 from vgtool.benchmarks.load import load
 from vgtool.benchmarks.sources import Files
-from vgtool.errors import VgError
+from vgtool.errors import Exit, VgError
 from vgtool.images import open_image
 
 # ---- checking, listing, fetching -------------------------------------------------------------------------------------
@@ -53,6 +54,21 @@ def test_rejected_rows_are_written_with_their_reason(tmp_path: Path) -> None:
     assert (
         pl.read_parquet(tmp_path / "rows.parquet")["error"].to_list()[1].startswith("malformed_row: unknown key 'boxs'")
     )
+
+
+@pytest.mark.parametrize("number,code", [(errno.EACCES, Exit.USER), (errno.ENOSPC, Exit.BUG)])
+def test_rows_that_cannot_be_written_are_one_sentence_without_a_file_that_nobody_named(
+    number: int, code: Exit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(table: Any, where: Any) -> None:
+        raise OSError(number, os.strerror(number), str(where))
+
+    own(tmp_path, {})
+    monkeypatch.setattr("pyarrow.parquet.write_table", refused)
+    done = vgtool("benchmarks", "--check", tmp_path / "mine.jsonl", "--rows", tmp_path / "rows.parquet")
+    assert isinstance(done.exception, VgError) and done.exception.exit_code == code
+    said = f"Cannot write '{tmp_path / 'rows.parquet'}': {os.strerror(number)}. Choose another place for --rows."
+    assert str(done.exception) == said and not [*tmp_path.glob(".rows*")]
 
 
 def test_the_list_says_what_is_on_disk(tmp_path: Path) -> None:

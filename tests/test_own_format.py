@@ -60,7 +60,8 @@ def test_own_boxes_say_their_format(form: str | None, box: list[int], tmp_path: 
         ({"box_format": "xyhw", "boxes": [[1, 2, 3, 4]]}, "Did you mean 'xywh'"),
         ({"question": None}, "'question' is missing"),
         ({"question_type": "choice"}, "without choices"),
-        ({"question_type": "opn"}, "question_type 'opn'"),
+        ({"question_type": "opn"}, "question_type 'opn' is none of closed, choice, open"),
+        ({"domain": "medial"}, "domain 'medial' is none of medical, natural"),
         ({"choices": ["x", "y"], "answer": "c"}, "no letter of 2 options"),
         ({"choices": ["x", "X!"], "answer": "x."}, "answer_ambiguous"),
         ({"choices": ["", "x", "y"], "answer": "B"}, "option A of 3 is blank"),
@@ -72,6 +73,11 @@ def test_own_boxes_say_their_format(form: str | None, box: list[int], tmp_path: 
 def test_a_bad_own_row_says_what_is_wrong(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     found = own(tmp_path, change, {})
     assert len(found.samples) == 1 and said in found.rejected[0].reason
+
+
+def test_question_types_and_domains_are_read_in_any_case(tmp_path: Path) -> None:
+    found = own(tmp_path, {"question_type": "CLOSED ", "domain": "Natural"}, {"question_type": "Open", "answer": "no"})
+    assert [(s.question_type, s.domain) for s in found.samples] == [("closed", "natural"), ("open", "medical")]
 
 
 def test_the_documented_own_rows_and_entry_load(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+import vgtool
 from vgtool.benchmarks.references import reference_of
 from vgtool.errors import SampleError, VgError
 from vgtool.scoring.inputs import judged, read_run
@@ -79,6 +80,14 @@ def test_a_broken_line_costs_its_own_row(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + good + b'\n{"question_type": \n' + good)
     found = read_run(path, []).rows
     assert found["error"].is_null().to_list() == [True, False, True] and "not JSON" in found["error"][1]
+
+
+def test_a_line_that_cannot_be_read_is_a_failure_of_each_method_and_no_method_of_its_own(tmp_path: Path) -> None:
+    path = lines(tmp_path, *(row("a", "a") | {"sample_id": "1", "method": name} for name in ("mine", "baseline")))
+    path.write_bytes(path.read_bytes() + b'\n{"question_type": \n')
+    frame = vgtool.score(path)
+    counted = frame.filter(table="accuracy", metric="failed").select("method", "value").sort("method").rows()
+    assert counted == [("baseline", 1), ("mine", 1)]
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,12 @@ def test_grids_that_differ_come_as_nested_lists(tmp_path: Path) -> None:
         (lambda model: model.refine("scan.png", "?", "vgrefin", heads="heads.json"), "Did you mean 'vgrefine'"),
         (lambda model: model.refine("scan.png", "?"), "needs ranked heads"),
         (lambda model: model.refine("scan.png", "?", "pai").figure(), "has no map to draw"),
+        (lambda model: model.look("scan.png", " "), "' ' is no question"),
+        (lambda model: model.look("scan.png", None), "None is no question"),
+        (lambda model: model.look(np.zeros((0, 4), np.uint8), "?"), "An array of uint8 (0, 4) is no picture"),
+        (lambda model: model.look([[1, 2]], "?"), "A value of type list is no picture"),
+        (lambda model: model.refine("scan.png", "?", "random-keep", heads="heads.json", seed=-1), "seed=-1"),
+        (lambda model: vgtool.score("runs/refined", seed=-1), "seed=-1"),
         (lambda model: vgtool.sample("runs/probed", "none"), "has no sample 'none'"),
         (lambda model: vgtool.picture("runs"), "'runs' is a folder, and no slice is named"),
         (lambda model: vgtool.picture("scan.png", slice=3), "cannot be shown to a model"),
@@ -248,6 +254,21 @@ def test_a_mistake_is_a_sentence(make: Any, said: str, model: vgtool.Model) -> N
     with pytest.raises(vgtool.VgError) as error:
         make(model)
     assert said in str(error.value)
+
+
+def test_boxes_may_be_an_array(model: vgtool.Model) -> None:
+    one, two = (model.look("scan.png", "?", boxes=given) for given in ([(9, 9, 30, 40)], np.array([[9, 9, 30, 40.0]])))
+    assert one.region == two.region != () and model.look("scan.png", "?", boxes=np.zeros((0, 4))).metrics is None
+
+
+def test_one_text_stands_for_a_list_of_it(model: vgtool.Model) -> None:
+    alone, listed = (model.look("scan.png", "Which?", choices=given).prompt for given in ("left", ["left"]))
+    assert alone == listed
+    told = [vgtool.score("runs/refined", by=b, tables=t) for b, t in (("group", "accuracy"), (["group"], ["accuracy"]))]
+    assert told[0].equals(told[1]) and told[0]["table"].unique().to_list() == ["accuracy"]
+    name = pl.read_parquet("runs/probed/parts/*.parquet")["sample_id"][0]
+    found = vgtool.sample("runs/probed", name, beside="runs/refined")
+    assert [one.run for one in found.answers] == ["refined"] * 2
 
 
 # ---- a sample of finished runs --------------------------------------------------------------------------------------

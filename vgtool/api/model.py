@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from vgtool.api.given import natural, several
 from vgtool.api.look import Look, Refined, on_grid
 from vgtool.api.picture import Pixels
 from vgtool.api.picture import picture as as_picture
@@ -61,7 +62,7 @@ class Model:
         *,
         boxes: Boxes | None = None,
         protocol: str | None = None,
-        choices: Sequence[str] | None = None,
+        choices: str | Sequence[str] | None = None,
         row: str = "last",
         box_mapping: str = "exact",
         max_new_tokens: int = 32,
@@ -77,7 +78,7 @@ class Model:
         word(row, ("last", "question", "text"), "row")
         word(box_mapping, ("exact", "stretch"), "box_mapping")
         picture = as_picture(image)
-        sample = asked(question, boxes or (), protocol, choices)
+        sample = asked(question, boxes, protocol, choices)
         settings: dict[str, Any] = {"maps": "heads", "row": row, "mapping": box_mapping}
         found = self._rows(Probe(self.sessions, **settings), sample, picture)[0]
         answer = self._rows(self._refining({}, None, max_new_tokens, box_mapping), sample, picture)[0]
@@ -97,7 +98,7 @@ class Model:
         heads: str | Path | None = None,
         boxes: Boxes | None = None,
         protocol: str | None = None,
-        choices: Sequence[str] | None = None,
+        choices: str | Sequence[str] | None = None,
         box_mapping: str = "exact",
         max_new_tokens: int = 32,
         seed: int = 0,
@@ -105,8 +106,8 @@ class Model:
         """Answer under a method, written as for `--method` (`vgrefine:percentile=80`), beside the plain answer. heads:
         a head file of `vgtool heads`; the model's published heads when not given. The rest is as in `look`."""
         word(box_mapping, ("exact", "stretch"), "box_mapping")
-        picture, sample = as_picture(image), asked(question, boxes or (), protocol, choices)
-        task = self._refining({method: seed}, heads, max_new_tokens, box_mapping)
+        picture, sample = as_picture(image), asked(question, boxes, protocol, choices)
+        task = self._refining({method: natural(seed)}, heads, max_new_tokens, box_mapping)
         plain, found = self._rows(task, sample, picture)
         rows, cols = found["grid_rows"], found["grid_cols"]
         kept = None
@@ -135,9 +136,10 @@ class Model:
     def _rows(self, task: Any, sample: Sample, picture: Image.Image) -> Sequence[Mapping[str, Any]]:
         """The rows of one sample. VgError for what would cost a run this sample."""
         from vgtool.methods.task import ImageGroup
+        from vgtool.models.adapter import vision_of
 
         try:
-            group = ImageGroup((sample,), (picture,), (self.adapter.prepare(picture),))
+            group = ImageGroup((sample,), (picture,), (vision_of(self.adapter, picture),))
             rows = task.run([group], None)
         except SampleError as error:
             raise VgError(f"This cannot be asked: {error}.", "Change the image, the question or the boxes.") from None
@@ -150,19 +152,24 @@ class Model:
         return str(self.adapter.sent(self.adapter.prompt(sample.prompt)))
 
 
-def asked(question: str, boxes: Boxes, protocol: str | None, choices: Sequence[str] | None) -> Sample:
+def asked(
+    question: str, boxes: Boxes | None, protocol: str | None, choices: str | Sequence[str] | None
+) -> Sample:
     """The question as a sample of no benchmark."""
     from vgtool.benchmarks.rows import dressed
 
+    if not isinstance(question, str) or not question.strip():
+        raise VgError(f"{question!r} is no question.", "Give a text.")
+    options = None if choices is None else several(choices)
     try:
-        found = tuple(box if isinstance(box, Box) else Box(*map(float, box)) for box in boxes)
+        given = () if boxes is None else boxes  # an array has no truth value of its own
+        found = tuple(box if isinstance(box, Box) else Box(*map(float, box)) for box in given)
     except (TypeError, ValueError) as error:
         raise VgError(f"Not boxes: {error}.", "Give each as x0, y0, x1, y1 in pixels.") from None
-    prompt = dressed(template(protocol, bool(choices)), question, choices or ())
+    prompt = dressed(template(protocol, bool(options)), question, options or ())
     nothing = ImageSource("image", bytes)
-    kind: Any = "choice" if choices else "open"
-    options = tuple(choices) if choices else None
-    return Sample("look", "look", nothing, question, prompt, "medical", "", kind, choices=options, boxes=found)
+    kind: Any = "choice" if options else "open"
+    return Sample("look", "look", nothing, question, prompt, "medical", "", kind, choices=options or None, boxes=found)
 
 
 def template(protocol: str | None, choice: bool) -> str:

@@ -26,12 +26,16 @@ def picture(
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
+        flat = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+        if image.dtype != np.uint8 or not flat or not image.size:
             raise VgError(
                 f"An array of {image.dtype} {image.shape} is no picture.",
                 "Give uint8 [height, width] or [height, width, 3].",
             )
         return Image.fromarray(image).convert("RGB")
+    if not isinstance(image, (str, Path)):
+        kind = type(image).__name__
+        raise VgError(f"A value of type {kind} is no picture.", "Give a file, a PIL image, or an array of pixels.")
     from vgtool.benchmarks.views import view_of
 
     path = Path(image)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from vgtool.api.given import natural, several
 from vgtool.errors import VgError
 from vgtool.runs.parts import told_damaged
 from vgtool.runs.store import Store
@@ -48,9 +49,9 @@ def read(run: str | Path, *, maps: bool = True) -> pl.DataFrame:
 def score(
     *runs: str | Path,
     rule: str | None = None,
-    by: Sequence[str] = (),
-    tables: Sequence[str] = (),
-    against: Sequence[str] = (),
+    by: str | Sequence[str] = (),
+    tables: str | Sequence[str] = (),
+    against: str | Sequence[str] = (),
     partial: bool = False,
     allow_mixed: bool = False,
     seed: int = 0,
@@ -59,9 +60,18 @@ def score(
     parquet` gives, with the same options (docs/files.md names the columns)."""
     from vgtool.scoring.score import score as scored
 
-    paths = [Path(run) for run in runs]
-    found = scored(paths, rule=rule, by=by, partial=partial, seed=seed, allow_mixed=allow_mixed, tables=tables,
-                   against=against, every=not tables)  # fmt: skip
+    chosen = several(tables)
+    found = scored(
+        [Path(run) for run in runs],
+        rule=rule,
+        by=several(by),
+        partial=partial,
+        seed=natural(seed),
+        allow_mixed=allow_mixed,
+        tables=chosen,
+        against=several(against),
+        every=not chosen,
+    )
     return found.frame
 
 

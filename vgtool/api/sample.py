@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vgtool.api.figure import Kind, draw, of_method, png
+from vgtool.api.given import several
 from vgtool.api.look import Metrics, on_grid, slice_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding.metrics import Grounding, relative_attention
@@ -144,14 +145,14 @@ def sample(
     run: str | Path,
     id: str,
     *,
-    beside: Sequence[str | Path] = (),
+    beside: str | Path | Sequence[str | Path] = (),
     data_root: str | Path | None = None,
     registry: str | Path | None = None,
 ) -> Recorded:
     """A sample of a run folder by its id; `beside`: runs of the same rows, whose maps or answers are shown with it. The
     picture and the prompt come from the benchmark, where it is on this machine. VgError for what is not there."""
     id = str(id)  # rows that number their samples have their numbers as texts
-    stores = [Store(Path(one)) for one in (run, *beside)]
+    stores = [Store(Path(one)) for one in (run, *several(beside))]
     held = [(store, store.read(), _rows_of(store, id)) for store in stores]
     if not held[0][2]:
         raise VgError(f"'{run}' has no sample '{id}'.", _near(id, stores[0]))

@@ -1,19 +1,23 @@
 """What a benchmark on disk holds, without a model: counts, rejected rows, boxes, images; and its rows as Parquet."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vgtool.benchmarks.load import Benchmark
 from vgtool.benchmarks.sources import LocatedImage
-from vgtool.errors import SampleError, StorageError
+from vgtool.errors import SampleError, StorageError, VgError
 from vgtool.images import image_size
 from vgtool.records import ImageSource, Sample
 
 SHOWN = 3
 """Rejected rows named of each reason."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""The disk's failure, not a mistake in the path."""
 
 
 def check(benchmark: Benchmark) -> dict[str, Any]:
@@ -127,8 +131,11 @@ def write_rows(benchmark: Benchmark, path: Path) -> None:
     ]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        pq.write_table(pa.Table.from_pylist(rows, schema), temporary)
+        with temporary.open("wb") as file:  # opened here: Arrow's own error tells of the temporary name
+            pq.write_table(pa.Table.from_pylist(rows, schema), file)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"Cannot write '{path}': {error.strerror}.", "Choose another place for --rows.") from None
+        with suppress(OSError):  # in a folder that may not be written
+            temporary.unlink(missing_ok=True)
+        kind = StorageError if error.errno in FULL else VgError
+        raise kind(f"Cannot write '{path}': {error.strerror}.", "Choose another place for --rows.") from None

@@ -12,10 +12,11 @@ used is a failed row.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from glob import escape
 from pathlib import Path
+from typing import TypeVar
 
 from vgtool.benchmarks.boxes import BOX_FORMATS, SHARES, boxes_of
 from vgtool.benchmarks.options import by_either, options_of
@@ -37,10 +38,12 @@ from vgtool.benchmarks.views import seen_image, seen_mask, view_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding import runlength
 from vgtool.images import image_size
-from vgtool.records import ImageSource, Rejected, Sample, View
+from vgtool.records import Domain, ImageSource, QuestionType, Rejected, Sample, View
 from vgtool.registry import BenchmarkSpec
 
-KINDS = ("closed", "choice", "open")
+Word = TypeVar("Word", bound=str)
+KINDS: tuple[QuestionType, ...] = ("closed", "choice", "open")
+DOMAINS: tuple[Domain, ...] = ("medical", "natural")
 NEEDED = ("image", "question")
 KEYS = {
     *NEEDED,
@@ -99,10 +102,9 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
     image, image_id = seen_image(row.get("image"), files, view)
     choices = options_of(row.get("choices"))
     answer = reference_of(row.get("answer", row.get("reference")))
-    likely = "choice" if choices else "closed" if polarity(answer) else "open"
-    kind, domain = row.get("question_type", likely), row.get("domain", request.spec.domain)
-    if kind not in KINDS or domain not in ("medical", "natural"):
-        raise SampleError("malformed_row", f"question_type '{kind}' or domain '{domain}' is not known")
+    likely: QuestionType = "choice" if choices else "closed" if polarity(answer) else "open"
+    kind: QuestionType = _one_of(row, "question_type", likely, KINDS)
+    domain = _one_of(row, "domain", request.spec.domain, DOMAINS)
     if kind == "choice" and not choices:
         raise SampleError("malformed_row", "a choice question without choices")
     own_image = optional(row, "image_id")
@@ -118,6 +120,14 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
         mask=_mask(row, files, image, view),
         domain=domain,
     )
+
+
+def _one_of(row: Row, name: str, usual: Word, known: Sequence[Word]) -> Word:
+    """A field that takes one of some words, in any case. SampleError for another."""
+    said = str(row.get(name, usual)).strip().lower()
+    if found := next((word for word in known if word == said), None):
+        return found
+    raise SampleError("malformed_row", f"{name} '{row[name]}' is none of {', '.join(known)}")
 
 
 def _right(choices: tuple[str, ...], answer: str) -> str:

@@ -61,6 +61,7 @@ def main() -> None:
     words = sys.argv[1:] or ["--help"]
     try:
         refuse_twice(words)
+        refuse_empty(words)
         sys.exit(app(words, prog_name="vgtool", standalone_mode=False) or Exit.DONE)
     except VgError as error:
         _end(error, error.exit_code)
@@ -87,6 +88,18 @@ def refuse_twice(words: Sequence[str]) -> None:
             taken = [param for param in commands[words[0]].params if name in param.opts]
             if taken and not taken[0].multiple:
                 raise VgError(f"`vgtool {words[0]}` takes one {name}, and {count} are given.", "Run it once for each.")
+
+
+def refuse_empty(words: Sequence[str]) -> None:
+    """VgError for `--out "$OUT"` whose variable is empty: as a path that is the folder one is in."""
+    if not any(word == "" or word.endswith("=") for word in words):
+        return
+    command = typer.main.get_command(app).commands.get(words[0])  # type: ignore[attr-defined]
+    for param in () if command is None else command.params:
+        for name in (name for name in param.opts if name.startswith("-") and not getattr(param, "is_flag", False)):
+            after = words[words.index(name) + 1 :][:1] if name in words else []
+            if after == [""] or f"{name}=" in words:
+                raise VgError(f"{name} is given nothing.", "Give it a value, or leave it out.")
 
 
 def misread(error: Any) -> VgError:

@@ -112,7 +112,7 @@ DataRoot = Annotated[
     Path | None, typer.Option(envvar="VGTOOL_DATA", help="Folder with the benchmark's files, or with NAME/ inside.")
 ]
 BoxFormat = Annotated[
-    str | None, typer.Option(help="Read boxes as xyxy, xyxy-inclusive or xywh, whatever the benchmark says.")
+    str | None, typer.Option(help="Read boxes so: xyxy, xywh, xyxy-inclusive, normalised or normalised-1000.")
 ]
 Limit = Annotated[int | None, whole("Only the first N rows.", "--limit", least=1)]
 Registry = Annotated[

@@ -19,6 +19,7 @@ from vgtool.grounding.geometry import BoxMapping
 from vgtool.methods.base import Array, Facts, Ints, Maps, Scenes
 from vgtool.methods.questions import Question
 from vgtool.methods.task import ImageGroup
+from vgtool.models.adapter import vision_of
 from vgtool.models.inputs import Prompt
 from vgtool.records import Sample
 
@@ -57,7 +58,7 @@ class Reader:
         for at, question in enumerate(questions):
             try:
                 image = self.partner(question.sample)
-                group = ImageGroup((question.sample,), (image,), (self.sessions.adapter.prepare(image),))
+                group = ImageGroup((question.sample,), (image,), (vision_of(self.sessions.adapter, image),))
                 by_form.setdefault(group.form, []).append((at, group))
             except SampleError as error:
                 lacking[at] = error.with_traceback(None)

@@ -276,3 +276,17 @@ class Adapter(Prompts):
         if logits.shape[1] != len(kept):  # the model ignores logits_to_keep (VideoLLaMA 3, MiniCPM-V 4.6)
             logits = logits[:, kept]
         return logits.float()
+
+
+def vision_of(adapter: Adapter, image: Image.Image) -> Vision:
+    """An image as `Adapter.prepare` makes it. SampleError `image_too_large` where that wants more memory than there is:
+    a strip of 100,000 x 1 pixels is no large picture, and its padded square is one of 30 GB."""
+    try:
+        return adapter.prepare(image)
+    except MemoryError:
+        pass
+    except RuntimeError as error:  # what torch's allocator of the CPU raises
+        if "can't allocate memory" not in str(error):
+            raise
+    size = f"{image.width} x {image.height}"
+    raise SampleError("image_too_large", f"prepared for the model, {size} pixels need more memory than there is")

@@ -13,7 +13,7 @@ from typing import Any
 from vgtool.errors import SampleError
 from vgtool.images import open_image
 from vgtool.methods.task import ImageGroup
-from vgtool.models.adapter import Adapter
+from vgtool.models.adapter import Adapter, vision_of
 from vgtool.records import Sample
 from vgtool.runs.notes import forget, image_key, key
 from vgtool.runs.store import Store
@@ -90,6 +90,6 @@ def _prepare(adapter: Adapter, samples: Sequence[Sample]) -> ImageGroup | Sample
     try:
         sources = (samples[0].image, *samples[0].extra_images)
         images = tuple(open_image(source, alpha=adapter.alpha) for source in sources)
-        return ImageGroup(tuple(samples), images, tuple(adapter.prepare(image) for image in images))
+        return ImageGroup(tuple(samples), images, tuple(vision_of(adapter, image) for image in images))
     except SampleError as error:
         return error

@@ -20,6 +20,8 @@ def rows(opened: "Sessions", wanted: tuple[int, int]) -> list[dict[str, Any]]:
     """(fact, value) rows: family, layers, tokens of such an image, geometry, prompts, and what will not work."""
     from PIL import Image
 
+    from vgtool.models.adapter import vision_of
+
     adapter = opened.adapter
     facts = {
         "family": f"{adapter.model.config.model_type} ({type(adapter.model).__name__}), adapter {adapter.spec.adapter}",
@@ -27,7 +29,7 @@ def rows(opened: "Sessions", wanted: tuple[int, int]) -> list[dict[str, Any]]:
         "layers without": ", ".join(f"{at} {kind}" for at, kind in sorted(adapter.without.items())) or None,
     }
     try:
-        vision = adapter.prepare(Image.new("RGB", wanted))
+        vision = vision_of(adapter, Image.new("RGB", wanted))
     except SampleError as error:
         facts |= {"tokens": None, "geometry": str(error)}
     else:

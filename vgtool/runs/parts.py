@@ -5,6 +5,7 @@ A part that was merged from others names them in its metadata; while they are st
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -54,7 +55,8 @@ def _merged(path: Path, size: int, changed: int) -> tuple[str, ...]:
 
 
 def listed(root: Path) -> tuple[list[Path], list[Path]]:
-    """(parts with a whole footer, the others), by name, without those that a merged one stands for."""
+    """(parts with a whole footer, the others), by name, without those that a merged one stands for. StorageError when
+    one cannot be opened: nothing is known of it, least of all that it is damaged."""
     while True:
         good, bad, gone = list[Path](), list[Path](), set[str]()
         try:
@@ -65,11 +67,20 @@ def listed(root: Path) -> tuple[list[Path], list[Path]]:
                     good.append(path)
                 except FileNotFoundError:
                     raise
-                except (pa.ArrowException, OSError):
+                except OSError as error:  # Arrow reports a damaged footer as one without a number
+                    if error.errno is not None:
+                        raise _unread(path, error) from None
+                    bad.append(path)
+                except pa.ArrowException:
                     bad.append(path)
         except FileNotFoundError:  # merged or set aside since it was listed
             continue
         return [path for path in good if path.name not in gone], [path for path in bad if path.name not in gone]
+
+
+def _unread(path: Path, error: OSError) -> StorageError:
+    why = os.strerror(error.errno) if error.errno else str(error)  # Arrow's own text goes on about its internals
+    return StorageError(f"Cannot read '{path}': {why}.", "Check the disk and the file's permissions, then run again.")
 
 
 def told_damaged(root: str | Path, bad: Sequence[Path]) -> str:
@@ -99,7 +110,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, optional: Colle
         raise
     except OSError as error:  # Arrow reports a failed checksum as one without a number
         if error.errno is not None:
-            raise StorageError(f"Cannot read '{path}': {error.strerror}.", "Check the disk, then run again.") from None
+            raise _unread(path, error) from None
         raise DamagedPart(str(error).splitlines()[0]) from None
     except pa.ArrowException as error:
         raise DamagedPart(str(error).splitlines()[0]) from None
@@ -113,7 +124,7 @@ def check_digest(path: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StorageError(f"Cannot read '{path}': {error.strerror}.", "Check the disk, then run again.") from None
+        raise _unread(path, error) from None
     if path.stem.rpartition("-")[2] != found:
         raise DamagedPart("its bytes are not those that were written")
 

@@ -93,8 +93,10 @@ class Store(Notes):
                 add(identity, more)
                 recorded["roles"] = {**more.get("roles", {}), **recorded.get("roles", {})}
             return {"kind": kind, "identity": identity, "notes": notes, "recorded": recorded}
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise VgError(f"'{self.root}' is no run folder: it has no run.json.", "Name the --out of a run.") from None
+        except OSError as error:
+            raise VgError(f"Cannot read '{path}': {error.strerror}.", "Check the disk and its permissions.") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise VgError(f"'{path}' is damaged: {error}.", "Restore it, or start over.") from None
 

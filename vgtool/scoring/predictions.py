@@ -32,20 +32,24 @@ def read_predictions(path: Path) -> tuple[dict[str, Any], pl.DataFrame, tuple[st
             f"'{path}' has no column {', '.join(lacking)}: {has}.",
             f"Call its columns {', '.join(NEEDED)}, and so on; question_type is closed, choice or open.",
         )
-    made = [_failed(row, at) if isinstance(row, Malformed) else _prediction(row, at) for at, row in enumerate(raw, 1)]
+    methods = list(dict.fromkeys(_method(row) for row in raw if not isinstance(row, Malformed)))
+    made = []
+    for at, row in enumerate(raw, 1):
+        made += [_failed(row, at, one) for one in methods] if isinstance(row, Malformed) else [_prediction(row, at)]
     schema = {name: pl.List(pl.String) if name == "choices" else pl.String for name in COLUMNS}
     table = pl.DataFrame(made, schema=schema, orient="row")
     twice = table.filter(table.select("sample_id", "method").is_duplicated())["sample_id"]
     if twice.len():
         raise VgError(f"'{path}' has sample '{twice[0]}' twice for one method.", "Give each row its own sample_id.")
-    methods = sorted(dict.fromkeys(row["method"] for row in made), key=lambda name: name != "baseline")
+    methods.sort(key=lambda name: name != "baseline")
     identity: dict[str, Any] = {"model": path.stem, "benchmark": "predictions", "split": "file", "protocol": "none"}
-    identity |= {"rule": "strict", "methods": methods, "rows": len(made)}
+    identity |= {"rule": "strict", "methods": methods, "rows": len(raw)}
     return identity, table, () if "image_id" in known else (NO_IMAGES,)
 
 
-def _failed(row: Malformed, number: int) -> dict[str, Any]:
-    blank = dict.fromkeys(COLUMNS, "") | {"choices": None, "method": "answers"}
+def _failed(row: Malformed, number: int, method: str) -> dict[str, Any]:
+    """A line that cannot be read may be any method's: it is a failure of each."""
+    blank = dict.fromkeys(COLUMNS, "") | {"choices": None, "method": method}
     return blank | {"sample_id": f"row-{number}", "image_id": f"row-{number}", "error": f"malformed_row: {row.problem}"}
 
 
@@ -75,10 +79,14 @@ def _prediction(row: Mapping[str, Any], number: int) -> dict[str, Any]:
         "question": _text(row, "question"),
         "choices": list(choices) or None,
         "reference": reference,
-        "method": _text(row, "method") or "answers",
+        "method": _method(row),
         "answer": _text(row, "answer"),
         "error": error,
     }
+
+
+def _method(row: Mapping[str, Any]) -> str:
+    return _text(row, "method") or "answers"
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

@@ -35,8 +35,15 @@ def check_format(form: str) -> str:
 
 
 def format_of(form: str | None, out: Path | None) -> str:
-    """The format asked for, else what the file's ending says, else `table`."""
-    return check_format(form if form is not None else SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
+    """The format asked for, else what the file's ending says; `table` where there is no ending. VgError for another
+    ending: what opens it (.xlsx, .html) would not open a table's text."""
+    if form is not None:
+        return check_format(form)
+    if out is None or not out.suffix:
+        return "table"
+    if found := SUFFIXES.get(out.suffix.lower()):
+        return found
+    raise VgError(f"'{out}' does not end in {', '.join(SUFFIXES)}.", "Name the file so, or say which --format it has.")
 
 
 def chosen(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
