@@ -89,6 +89,12 @@ def bad_template(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", chat_template="{{ raise_exception('Only text') }}")
 
 
+def unknown_activation(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["hidden_act"] = "sillu"
+    checkpoints.write(folder / "config.json", config)
+
+
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "processor of another size": (resized, "makes 56 x 56 pixels, and its vision tower takes 84 x 84"),
     "processor without sizes": (without_size, "makes 224 x 224 pixels, and its vision tower takes 84 x 84"),
@@ -96,6 +102,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "processor of an unknown type": (unknown_processor, "LaterImageProcessor"),
     "token beyond the embeddings": (late_token, "holds the token '<extra98>'"),
     "shard cut short": (cut_shard, "not a whole safetensors file"),
+    "activation that is not there": (unknown_activation, "made as a LlavaForConditionalGeneration: no 'sillu'"),
     "template that raises": (bad_template, "Only text"),
 }
 

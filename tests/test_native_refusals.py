@@ -194,6 +194,26 @@ def test_a_model_without_a_text_decoder_of_its_own_is_refused(family: Families, 
     )
 
 
+def test_a_tokenizer_that_does_not_give_back_a_question_beside_its_processors_own_words_is_refused(
+    family: Families, tmp_path: Path
+) -> None:
+    """Lower-cased, a question is not found in the prompt, and the template lacks the processor's line breaks."""
+    folder = edited(family, "gemma3", tmp_path, "tokenizer.json", normalizer={"type": "Lowercase"})
+    assert refused(folder) == (
+        "The tokenizer of 'model' reads a question otherwise than its processor does. vgtool cannot rebuild the prompt "
+        "for another question; use another model."
+    )
+
+
+def test_an_image_beyond_the_positions_of_the_tower_costs_its_own_row(family: Families, tmp_path: Path) -> None:
+    families.write("gemma4", tmp_path / "model", vision_config={"position_embedding_size": 40})
+    adapter = opened(tmp_path / "model")
+    with pytest.raises(SampleError) as caught:
+        adapter.prepare(picture((1, 300)))
+    assert str(caught.value) == "image_shape: 1 x 300 pixels: index out of range in self"
+    assert adapter.prepare(picture((96, 72))).tokens > 1
+
+
 def test_an_image_that_the_processor_refuses_costs_its_own_row(family: Families) -> None:
     adapter: Any = family.loaded("qwen2_vl")
     with pytest.raises(SampleError) as caught:

@@ -9,7 +9,7 @@ an allow-list. Weights are read lazily, one tensor at a time, so loading needs n
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,12 +170,7 @@ class Checkpoint:
         verbosity = logging.get_verbosity()
         logging.set_verbosity(logging.CRITICAL)  # transformers prints a table of what is refused below anyway
         try:
-            said = f"'{self.spec.name}' cannot be made as a {kind.__name__}"
-            with (
-                fitting(said, "Fetch its config.json again, or install the package it names."),
-                quantised.told(self.spec.name, by),
-                self._told(placement),
-            ):
+            with self.making(kind), quantised.told(self.spec.name, by), self._told(placement):
                 model, info = kind.from_pretrained(
                     **source,
                     config=config,
@@ -195,6 +190,11 @@ class Checkpoint:
         self._refuse([key[0] for key in info["mismatched_keys"]], (), "has another shape for")
         self._refuse(info["unexpected_keys"], (*unexpected, *UNUSED), "holds, and the model has no place for,")
         return model.eval()
+
+    def making(self, kind: Any) -> AbstractContextManager[None]:
+        """VgError where its config is one of which no `kind` can be made."""
+        said = f"'{self.spec.name}' cannot be made as a {kind.__name__}"
+        return fitting(said, "Fetch its config.json again, or install the package it names.")
 
     @contextmanager
     def _told(self, placement: Placement) -> Iterator[None]:

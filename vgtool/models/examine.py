@@ -29,7 +29,7 @@ class Weightless(Checkpoint):
     def build(self, kind: Any, config: Any, placement: Placement, **settings: Any) -> Any:
         if settings.get("tensors") is None:
             self.tensors()  # says which file is missing or damaged
-        with torch.device("meta"):
+        with self.making(kind), torch.device("meta"):
             return kind(config).eval()
 
 

@@ -86,10 +86,8 @@ def apply(adapter: Adapter, folder: Path) -> None:
         made: Any = peft.get_peft_model(adapter.model, made_of)
         result: Any = peft.set_peft_model_state_dict(made, found.state)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise VgError(
-            f"The weights in '{folder}' do not fit the base: {reason}.", "They were trained on another one."
-        ) from None
+        said = f"The weights in '{folder}' do not fit the base: {one_line(error)}."
+        raise VgError(said, "They were trained on another one.") from None
     prefix = peft.mapping.PEFT_TYPE_TO_PREFIX_MAPPING[made_of.peft_type]
     shared = {name.rpartition(".")[2] for name in found.state if not name.startswith("base_model.model.")}
     lacking = [name for name in result.missing_keys if prefix in name and not shared & set(name.split("."))]

@@ -116,7 +116,7 @@ class Native(Adapter):
         if self._put(SAMPLE).tail != self.around.trail:
             raise VgError(
                 f"The tokenizer of '{self.spec.name}' reads a question otherwise than its processor does.",
-                "Give its entry a prompt with a special token before the question (docs/models.md).",
+                "vgtool cannot rebuild the prompt for another question; use another model.",
             )
 
     def processed(self, text: str, images: Sequence[Image.Image]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vgtool.errors import StorageError
+from vgtool.errors import StorageError, one_line
 from vgtool.runs.shard import Shard
 
 MERGED = b"vgtool.merged"
@@ -111,9 +111,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None, optional: Colle
     except OSError as error:  # Arrow reports a failed checksum as one without a number
         if error.errno is not None:
             raise _unread(path, error) from None
-        raise DamagedPart(str(error).splitlines()[0]) from None
+        raise DamagedPart(one_line(error)) from None
     except pa.ArrowException as error:
-        raise DamagedPart(str(error).splitlines()[0]) from None
+        raise DamagedPart(one_line(error)) from None
 
 
 def check_digest(path: Path) -> None:

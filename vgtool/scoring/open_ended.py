@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from vgtool.benchmarks.references import accepted
-from vgtool.errors import VgError
+from vgtool.errors import VgError, one_line
 from vgtool.scoring.originals import llava_med_recall
 from vgtool.words import words
 
@@ -85,7 +85,7 @@ def bertscore(
                 scores[at] = value
     except (OSError, KeyError) as error:
         raise VgError(
-            f"--bertscore '{model}' cannot be loaded: {str(error).splitlines()[0]}",
+            f"--bertscore '{model}' cannot be loaded: {one_line(error)}.",
             "Give a model of bert-score's list, or a local folder with --bertscore-layer.",
         ) from None
     versions = f"bert-score {bert_score.__version__}, transformers {transformers.__version__}"
