@@ -4,9 +4,8 @@ Only small facts stay in memory; pixels and masks are let go picture by picture.
 the input is listed: names are sorted, and whatever is random is drawn from the seed and the content.
 """
 
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from vgtool.build import layouts, plan
 from vgtool.build.count import counts
 from vgtool.build.facts import Facts, facts, stored_name
 from vgtool.build.picture import Options, Picture, Report
+from vgtool.build.place import refuse_taken, unfinished
 from vgtool.build.settings import Settings
 from vgtool.build.write import write
 from vgtool.errors import VgError
@@ -37,8 +37,7 @@ def build(path: Path, out: Path, form: str, options: Options, settings: Settings
     """Write a benchmark of the masks at `path` into the new folder `out`. VgError for a mistake of the user's."""
     settings.check()
     form = layouts.detect(path) if form == "auto" else form
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise VgError(f"'{out}' is not an empty folder.", "Choose a new --out.")
+    refuse_taken(out)
     if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
         raise VgError(f"'{out}' lies in the folder that is read.", "Choose an --out elsewhere.")
     skipped: list[tuple[str, str, str]] = []
@@ -48,25 +47,29 @@ def build(path: Path, out: Path, form: str, options: Options, settings: Settings
 
     found = layouts.pictures(path, form, options, report)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        known = sorted(_measured(found, out, settings, report), key=lambda one: one.image_id)
-        if options.patient and known and not any(unit.startswith("patient ") for one in known for unit in one.units):
-            shutil.rmtree(out)
-            first = known[0].image_id.removeprefix("images/")
-            said = f"--patient '{options.patient.pattern}' is found in no path of an image, such as '{first}'."
-            raise VgError(said, "Correct it, or leave it out.")
-        skipped += [one for fact in known for one in fact.skipped]
-        rows, left_out = plan.chosen(known, settings)
-        if not rows:
-            shutil.rmtree(out)
-            said = "; ".join(f"{code} {number:,}" for code, number in sorted(Counter(s[0] for s in skipped).items()))
-            raise VgError(f"No question comes of '{path}' ({said or 'no picture with masks'}).", "See docs/build.md.")
-        splits = plan.split(known, settings)
-        sheet = counts(rows, known, skipped, left_out, splits, settings)
-        write(rows, known, splits, sorted(set(skipped)), sheet, out, settings, form)
+        with unfinished(out):
+            known = sorted(_measured(found, out, settings, report), key=lambda one: one.image_id)
+            skipped += [one for fact in known for one in fact.skipped]
+            _refuse_unmatched(known, options)
+            rows, left_out = plan.chosen(known, settings)
+            if not rows:
+                counted = sorted(Counter(code for code, _, _ in skipped).items())
+                said = "; ".join(f"{code} {number:,}" for code, number in counted) or "no picture with masks"
+                raise VgError(f"No question comes of '{path}' ({said}).", "See docs/build.md.")
+            splits = plan.split(known, settings)
+            sheet = counts(rows, known, skipped, left_out, splits, settings)
+            write(rows, known, splits, sorted(set(skipped)), sheet, out, settings, form)
     except OSError as error:
         raise VgError(f"Cannot write in '{out}': {error.strerror or error}.", "Choose another --out.") from None
     return Built(sheet, sum(code not in NOT_FAILURES for code, _, _ in set(skipped)))
+
+
+def _refuse_unmatched(known: Sequence[Facts], options: Options) -> None:
+    """VgError for a --patient that finds nobody."""
+    if options.patient and known and not any(unit.startswith("patient ") for one in known for unit in one.units):
+        first = known[0].image_id.removeprefix("images/")
+        said = f"--patient '{options.patient.pattern}' is found in no path of an image, such as '{first}'."
+        raise VgError(said, "Correct it, or leave it out.")
 
 
 def _measured(found: Iterable[Picture], out: Path, settings: Settings, report: Report) -> Iterator[Facts]:
