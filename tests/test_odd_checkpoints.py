@@ -40,6 +40,14 @@ def test_medregas_select_layer_is_never_guessed(library: Library, tmp_path: Path
     assert "lacks select_layer" in refused(folder, "medrega")
 
 
+def test_a_feature_strategy_of_no_kind_is_quoted_with_those_there_are(library: Library, tmp_path: Path) -> None:
+    folder = copied(library, "llava-1.5-7b", tmp_path)
+    edit(folder / "config.json", vision_feature_select_strategy="half")
+    assert refused(folder, "llava-1.5-7b") == (
+        "vision_feature_select_strategy 'half' is not known. It is default or full; fetch config.json again."
+    )
+
+
 def bare(name: str):  # type: ignore[no-untyped-def]
     """The entry without a prompt: its checkpoint's own template speaks."""
     return models()[name].model_copy(update={"prompt": None})

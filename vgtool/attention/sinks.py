@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vgtool.attention.tap import Tap, stopping, tapped
+from vgtool.errors import VgError
 
 if TYPE_CHECKING:
     from vgtool.attention.asks import Ask, Change
@@ -131,8 +132,13 @@ def of_image(session: "Session | WholeSession", asks: Sequence["Ask"], kind: Kin
 
 
 def dimensions(kind: Kind, states: Mapping[int, Tensor]) -> Tensor:
-    """The sink dimensions: those that are listed, else those in which the first token is massive in any layer."""
+    """The sink dimensions: those that are listed, else those in which the first token is massive in any layer. VgError
+    for a listed one that is not there."""
     if kind[1] is not None:
+        width = next(iter(states.values())).shape[-1]
+        if wrong := [at for at in kind[1] if not 0 <= at < width]:
+            said = f"var: dims={'+'.join(map(str, kind[1]))}, and the model has no dimension {wrong[0]}."
+            raise VgError(said, f"Give dimensions from 0 to {width - 1}.")
         return torch.tensor(kind[1], dtype=torch.long)
     first = torch.stack([found[0].cpu() for found in states.values()]).any(0)
     return first.nonzero()[:, 0]

@@ -80,7 +80,8 @@ def _grid(config: Any, processor: Any) -> Grid:
             NATIVE,
         )
     if config.vision_feature_select_strategy not in ("default", "full"):
-        raise VgError(f"vision_feature_select_strategy '{config.vision_feature_select_strategy}' is not known.")
+        said = f"vision_feature_select_strategy '{config.vision_feature_select_strategy}' is not known."
+        raise VgError(said, "It is default or full; fetch config.json again.")
     return Grid(height // patch, width // patch)
 
 
