@@ -8,6 +8,7 @@ import base64
 import doctest
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from scipy.special import rel_entr
 import vgtool
 from tests.made_runs import IDENTITY, looked, probe_run, refine_run
 from tests.reference import Watch, watching
+from vgtool.api import results
 from vgtool.benchmarks.load import load as rows
 from vgtool.commands import app
 from vgtool.images import open_image
@@ -201,6 +203,18 @@ def test_a_read_run_holds_its_maps_with_their_axes() -> None:
     baseline, method = (refined.filter(pl.col("method") == name) for name in ("baseline", "vgrefine"))
     assert baseline["triage"].null_count() == 20 and method["triage"].to_numpy().shape == (20, 8, 8)
     assert "triage" not in vgtool.read("runs/refined", maps=False).columns
+
+
+def test_without_maps_the_numbers_of_heads_keep_their_axes() -> None:
+    frame = vgtool.read("runs/scenes", maps=False)
+    assert frame["head_kl"].to_numpy().shape == (30, 6, 6) and frame["layer_kl"].to_numpy().shape == (30, 6)
+    assert not [name for name in frame.columns if name.endswith("attention")]
+
+
+def test_every_column_by_layer_has_the_axes_that_the_page_of_columns_names() -> None:
+    page = (DOCS / "files.md").read_text()
+    named = re.findall(r"^\| `(\w+)` \| list of float32 \| \[(L[^]]*)\]", page, re.M)
+    assert {name: len(axes.split(", ")) + ("T" in axes) for name, axes in named} == results.LEVELS
 
 
 def test_the_scores_are_numbers_of_the_runs_own_rows() -> None:

@@ -12,14 +12,15 @@ from vgtool.errors import VgError
 from vgtool.runs.parts import told_damaged
 from vgtool.runs.store import Store
 
+OWN, RELEVANCE = ("layer_ratio", "layer_kl", "layer_js", "head_ratio", "head_kl", "head_js"), "relevance_"
 LEVELS = {
-    **dict.fromkeys(("layer_ratio", "layer_kl", "layer_js"), 1),
-    **dict.fromkeys(("head_ratio", "head_kl", "head_js"), 2),
-    **dict.fromkeys(("attention", "general_attention"), 3),
-    **dict.fromkeys(("head_attention", "general_head_attention"), 4),
+    **{f"{of}{name}": 1 if name.startswith("layer") else 2 for of in ("", RELEVANCE) for name in OWN},
+    **dict.fromkeys(("sink_share", "box_attention_ratio"), 1),
+    **{f"{of}attention": 3 for of in ("", "general_", RELEVANCE)},
+    **{f"{of}head_attention": 4 for of in ("", "general_", RELEVANCE)},
 }
 """Columns of a probe run that hold arrays, and how many axes they have: of layers, heads, rows, cols."""
-MAPS = ("attention", "general_attention", "head_attention", "general_head_attention", "triage")
+MAPS = (*(name for name, axes in LEVELS.items() if axes > 2), "triage")
 
 
 def read(run: str | Path, *, maps: bool = True) -> pl.DataFrame:
@@ -40,7 +41,7 @@ def read(run: str | Path, *, maps: bool = True) -> pl.DataFrame:
     keys = ["sample_id", "method"] if kind == "refine" else ["sample_id"]
     frame = pl.concat(frames).unique(keys, keep="first", maintain_order=True)
     if not maps:
-        return frame.drop([name for name in MAPS if name in frame.columns])
+        frame = frame.drop([name for name in MAPS if name in frame.columns])
     held = [name for name in (*LEVELS, "triage") if name in frame.columns and frame[name].null_count() < frame.height]
     layers = _layers(frame)
     return frame.with_columns(_arrays(frame, name, layers) for name in held)

@@ -19,7 +19,7 @@ def deliver(results: Results, form: str, out: Path | None, columns: Sequence[str
         if columns:
             raise VgError(f"--column chooses columns of tables, not of {form}.", "Leave --column or --format out.")
         _data(exported(results.frame, form), form, out)
-        for note in results.notes:
+        for note in dict.fromkeys(results.notes):  # runs of one name may have the same to say
             console.warn(note)
         return
     tables = render.chosen([view(part) for part in results.tables], columns)
