@@ -40,14 +40,6 @@ def test_medregas_select_layer_is_never_guessed(library: Library, tmp_path: Path
     assert "lacks select_layer" in refused(folder, "medrega")
 
 
-def test_a_feature_strategy_of_no_kind_is_quoted_with_those_there_are(library: Library, tmp_path: Path) -> None:
-    folder = copied(library, "llava-1.5-7b", tmp_path)
-    edit(folder / "config.json", vision_feature_select_strategy="half")
-    assert refused(folder, "llava-1.5-7b") == (
-        "vision_feature_select_strategy 'half' is not known. It is default or full; fetch config.json again."
-    )
-
-
 def bare(name: str):  # type: ignore[no-untyped-def]
     """The entry without a prompt: its checkpoint's own template speaks."""
     return models()[name].model_copy(update={"prompt": None})
@@ -174,6 +166,7 @@ def test_a_quantised_checkpoint_that_cannot_be_loaded_says_by_what_it_is_quantis
     ("llava-1.5-7b", "text_config", {"num_attention_heads": 0}, "modulo by zero. Fetch it again"),
     ("llava-1.5-7b", "vision_config", {"hidden_size": "32"}, "Field 'hidden_size' expected int, got str (value: '32')"),
     ("llava-1.5-7b", "", {"text_config": 5}, "config.json"),
+    ("llava-1.5-7b", "", {"vision_feature_select_strategy": "half"}, "('default', 'full'), got half. Fetch it again"),
     ("llava-1.5-7b", "", {"quantization_config": "8bit"}, "'NAME' is quantised by unknown, which vgtool does not load"),
 ])  # fmt: skip
 def test_a_config_that_makes_no_model_is_one_sentence(

@@ -79,9 +79,6 @@ def _grid(config: Any, processor: Any) -> Grid:
             "vision_feature_select_strategy 'full' keeps CLIP's class token, which stands nowhere in the image.",
             NATIVE,
         )
-    if config.vision_feature_select_strategy not in ("default", "full"):
-        said = f"vision_feature_select_strategy '{config.vision_feature_select_strategy}' is not known."
-        raise VgError(said, "It is default or full; fetch config.json again.")
     return Grid(height // patch, width // patch)
 
 
