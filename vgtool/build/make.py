@@ -51,19 +51,20 @@ def build(path: Path, out: Path, form: str, options: Options, settings: Settings
         out.mkdir(parents=True, exist_ok=True)
         known = sorted(_measured(found, out, settings, report), key=lambda one: one.image_id)
         if options.patient and known and not any(unit.startswith("patient ") for one in known for unit in one.units):
-            shutil.rmtree(out)
             first = known[0].image_id.removeprefix("images/")
             said = f"--patient '{options.patient.pattern}' is found in no path of an image, such as '{first}'."
             raise VgError(said, "Correct it, or leave it out.")
         skipped += [one for fact in known for one in fact.skipped]
         rows, left_out = plan.chosen(known, settings)
         if not rows:
-            shutil.rmtree(out)
             said = "; ".join(f"{code} {number:,}" for code, number in sorted(Counter(s[0] for s in skipped).items()))
             raise VgError(f"No question comes of '{path}' ({said or 'no picture with masks'}).", "See docs/build.md.")
         splits = plan.split(known, settings)
         sheet = counts(rows, known, skipped, left_out, splits, settings)
         write(rows, known, splits, sorted(set(skipped)), sheet, out, settings, form)
+    except VgError:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
     except OSError as error:
         raise VgError(f"Cannot write in '{out}': {error.strerror or error}.", "Choose another --out.") from None
     return Built(sheet, sum(code not in NOT_FAILURES for code, _, _ in set(skipped)))
