@@ -41,6 +41,17 @@ def test_every_source_file_is_below_300_lines_and_every_function_at_most_60() ->
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
 
 
+def test_every_mistake_says_what_to_do() -> None:
+    bare = []
+    for path in sorted((ROOT / "vgtool").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("VgError", "StorageError"):
+                *_, hint = node.args
+                if len(node.args) < 2 or (isinstance(hint, ast.Constant) and not hint.value):
+                    bare.append(f"{path}:{node.lineno}")
+    assert bare == []
+
+
 def test_help_of_every_command_imports_neither_torch_nor_polars() -> None:
     code = """import sys
 from vgtool.commands import main

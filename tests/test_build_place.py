@@ -31,9 +31,9 @@ def test_a_build_that_is_killed_is_made_anew_by_the_same_command(number: signal.
     child = start(*words, cwd=tmp_path, pretend=WAITS)
     until((tmp_path / "measured").exists, child)
     beside = vgtool(*words)
-    assert beside.returncode == 2 and "is being built by another process" in beside.stderr
     os.kill(child.pid or 0, number)
     end(child)
+    assert beside.returncode == 2 and "is being built by another process" in beside.stderr
     assert (tmp_path / "out").exists() == (number != signal.SIGINT), "Ctrl-C leaves nothing"
     assert vgtool(*words).returncode in (0, 3)
     undisturbed = vgtool(*words[:-1], tmp_path / "elsewhere" / "out")

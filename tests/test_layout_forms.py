@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import layouts
+import numpy as np
 import pytest
 from layouts import picture, put, put_json, put_lines, put_zip
-from masked import coco, made, rows
+from masked import SIZE, coco, label_map, made, rows, save
 from newer import mevf
 
 from vgtool.benchmarks.load import load
@@ -157,6 +158,120 @@ def test_build_says_which_names_it_looked_for(form: str, tmp_path: Path) -> None
     put(tmp_path / "in", "names.txt", "1 liver\n")
     with pytest.raises(VgError, match=r"has no images: looked for \..* in folders called images or .*, and masks or"):
         made(tmp_path / "in", tmp_path / "out", form)
+
+
+def skipped(out: Path) -> dict[str, str]:
+    """File -> code of what a build told."""
+    told = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert all(one["detail"] for one in told)
+    return {one["file"]: one["code"] for one in told}
+
+
+@pytest.mark.parametrize("marks,code", [
+    ({"bbox": [500, 500, 5, 5]}, "mask_size"),
+    ({"bbox": "x"}, "mask_unreadable"),
+    ({}, "mask_unreadable"),
+    ({"bbox": [1, 2, -3, 3]}, "mask_unreadable"),
+    ({"segmentation": "x"}, "mask_unreadable"),
+    ({"segmentation": 5}, "mask_unreadable"),
+    ({"segmentation": [[1, 2, 3]]}, "mask_unreadable"),
+    ({"segmentation": [[1, 1, 5, 1, 5, None]]}, "mask_unreadable"),
+    ({"segmentation": {"counts": [9]}}, "mask_size"),
+    ({"segmentation": {"size": [SIZE, SIZE], "counts": [3]}}, "mask_unreadable"),
+    ({"segmentation": {"size": [SIZE, SIZE], "counts": [SIZE * SIZE]}}, "mask_empty"),
+])  # fmt: skip
+def test_a_mark_of_coco_that_cannot_be_drawn_costs_itself_alone(marks: Any, code: str, tmp_path: Path) -> None:
+    path = coco(tmp_path / "in")
+    made(path, tmp_path / "wanted", negatives="none")
+    raw = json.loads(path.read_text())
+    raw["annotations"].append({"id": 99, "image_id": 3, "category_id": 1, **marks})
+    path.write_text(json.dumps(raw))
+    assert made(path, tmp_path / "out", negatives="none").failures == 1
+    assert skipped(tmp_path / "out") == {"annotation 99": code}
+    assert rows(tmp_path / "out") == rows(tmp_path / "wanted")
+
+
+def test_files_of_slake_that_cannot_be_read_are_told_and_the_rest_is_built(tmp_path: Path) -> None:
+    good = {"detection.json": '[{"Spleen": [5, 6, 20, 10]}]', "question.json": '[{"modality": "CT"}]'}
+    files = {
+        "xmlab1": good,
+        "xmlab2": good | {"question.json": "{"},
+        "xmlab3": good | {"question.json": "[5]"},
+        "xmlab4": good | {"detection.json": "["},
+        "xmlab5": good | {"detection.json": "[5]"},
+        "xmlab6": {},
+    }
+    for at, (name, texts) in enumerate(files.items()):
+        put(tmp_path / "in", f"imgs/{name}/source.jpg", picture(60, 40 + at, "JPEG"))
+        for file, text in texts.items():
+            put(tmp_path / "in", f"imgs/{name}/{file}", text)
+    built = made(tmp_path / "in", tmp_path / "out", negatives="none")
+    assert {(row["image"].split("/")[-2], row["group"]) for row in rows(tmp_path / "out")} == {
+        ("xmlab1", "CT"), ("xmlab2", "unknown"), ("xmlab3", "unknown")
+    }  # fmt: skip
+    assert skipped(tmp_path / "out") == {
+        "xmlab2/question.json": "question_unreadable",
+        "xmlab4/detection.json": "detection_unreadable",
+        "xmlab5/detection.json": "detection_unreadable",
+        "xmlab6": "image_without_mask",
+    }
+    assert built.failures == 3
+
+
+def test_volumes_that_cannot_be_read_are_told_and_the_rest_is_built(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    marks = np.zeros((30, 30, 4), np.uint8)
+    marks[5:20, 5:20, 2] = 1
+    for folder in ("imagesTr", "labelsTr"):
+        for name in ("image", "label", "empty", "whole"):
+            path = put(tmp_path / "in", f"{folder}/{name}.nii.gz", b"")
+            nibabel.save(nibabel.Nifti1Image(marks, np.eye(4)), path)
+    put(tmp_path / "in", "imagesTr/image.nii.gz", b"no volume")
+    cut = tmp_path / "in" / "labelsTr" / "label.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:50])
+    nibabel.save(nibabel.Nifti1Image(0 * marks, np.eye(4)), tmp_path / "in" / "labelsTr" / "empty.nii.gz")
+    put(tmp_path / "in", "names.txt", "1 node\n")
+    assert made(tmp_path / "in", tmp_path / "out", negatives="none").failures == 3
+    assert {row["image"] for row in rows(tmp_path / "out")} == {"images/whole_z0002.png"}
+    assert skipped(tmp_path / "out") == {
+        "imagesTr/image.nii.gz": "image_unreadable",
+        "labelsTr/label.nii.gz": "mask_unreadable",
+        "labelsTr/empty.nii.gz": "mask_empty",
+    }
+
+
+@pytest.mark.parametrize("key,code", [
+    ("images/a.png", "unknown_class"),  # the mask is of that image, and nothing says of which class
+    ("images\\a.png", "unknown_class"),
+    ("a", "unknown_class"),
+    ("/elsewhere/images/a.png", "mask_without_image"),
+    ("../images/a.png", "mask_without_image"),
+    ("", "mask_without_image"),
+])  # fmt: skip
+def test_a_json_map_may_name_images_as_it_likes(key: str, code: str, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "images" / "a.png", np.full((SIZE, SIZE), 70))
+    save(tmp_path / "in" / "masks" / "a_organ_000.png", label_map() == 2)
+    save(tmp_path / "in" / "masks" / "other.png", label_map() == 1)
+    put_json(tmp_path / "in", "maps.json", {key: ["masks/other.png"], "x": [5, None], "y": None})
+    made(tmp_path / "in", tmp_path / "out", negatives="none")
+    assert skipped(tmp_path / "out") == {"masks/other.png": code} and rows(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name,form,said", [
+    ("gone", "auto", "No folder or file '{}'. Name what holds the masks."),
+    ("a.txt", "auto", "'{}' is no COCO JSON file. Name a folder with masks, or FILE.json."),
+    ("in", "piars", "No format 'piars'. Did you mean 'pairs'?"),
+    ("in", "coco", "Format 'coco' is not what '{}' is. coco is a JSON file, the others are folders."),
+    ("a.json", "pairs", "Format 'pairs' is not what '{}' is. coco is a JSON file, the others are folders."),
+    ("in", "samed2d", "'b.json' cannot be read as JSON: "),
+])  # fmt: skip
+def test_what_no_layout_is_leaves_no_folder_behind(name: str, form: str, said: str, tmp_path: Path) -> None:
+    for file in ("a.txt", "a.json", "in/b.json"):
+        put(tmp_path, file, "{")
+    with pytest.raises(VgError) as caught:
+        made(tmp_path / name, tmp_path / "out", form)
+    assert str(caught.value).startswith(said.format(tmp_path / name))
+    assert not (tmp_path / "out").exists()
 
 
 # ---- boxes -----------------------------------------------------------------------------------------------------------

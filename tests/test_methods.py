@@ -269,6 +269,10 @@ def test_one_question_a_pass_gives_the_same_rows(opened: Sessions, groups: list[
         ("vgrefine:percentil=4", "Did you mean 'percentile'"),
         ("vgrefine:percentile=x", "percentile=x is not a number"),
         ("vgrefine:percentile=120", "not between 0 and 100"),
+        ("random-keep:percentile=nan", "random-keep: percentile=nan is not a number. `vgtool methods` lists"),
+        ("random-keep:percentile=-1", "random-keep: percentile=-1.0 is not between 0 and 100. 50 is the paper's."),
+        ("random-heads:magnitude=2", "random-heads: magnitude=2.0 is not between 0 and 1. Give one that is"),
+        ("vicrop:side=1", "vicrop: side=1 is no window of 2 pixels or more. Leave it out"),
         ("vgrefine:row=lest", "Did you mean 'last'"),
         ("baseline", "always answered"),
     ],
@@ -276,6 +280,21 @@ def test_one_question_a_pass_gives_the_same_rows(opened: Sessions, groups: list[
 def test_a_mistyped_method_is_explained(text: str, said: str) -> None:
     with pytest.raises(VgError, match=said.replace("(", r"\(")):
         parse(text)
+
+
+@pytest.mark.parametrize("label,said", [
+    ("pai:start=6", "pai: start=6 does not fit a model of 6 layers. Give start=N with N from 0 to 5."),
+    ("vicrop:layer=-1", "vicrop: layer=-1 does not fit a model of 6 layers. Give layer=N with N from 0 to 5."),
+    ("vgrefine:layers=6", "--method vgrefine: knockout layers [6] do not fit a model of 6 layers. Give layers=N with"),
+    ("var:dims=5+96", "var: dims=5+96, and the model has no dimension 96. Give dimensions from 0 to 95."),
+    ("var:dims=-1", "var: dims=-1, and the model has no dimension -1. Give dimensions from 0 to 95."),
+])  # fmt: skip
+def test_a_value_beyond_the_model_is_a_sentence_with_what_fits(
+    label: str, said: str, opened: Sessions, groups: list[ImageGroup]
+) -> None:
+    with pytest.raises(VgError) as caught:
+        refined(opened, groups[:1], label)
+    assert str(caught.value).startswith(said)
 
 
 def test_a_ranked_head_that_the_model_does_not_have_is_named_before_the_run(opened: Sessions) -> None:

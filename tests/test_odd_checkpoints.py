@@ -166,6 +166,7 @@ def test_a_quantised_checkpoint_that_cannot_be_loaded_says_by_what_it_is_quantis
     ("llava-1.5-7b", "text_config", {"num_attention_heads": 0}, "modulo by zero. Fetch it again"),
     ("llava-1.5-7b", "vision_config", {"hidden_size": "32"}, "Field 'hidden_size' expected int, got str (value: '32')"),
     ("llava-1.5-7b", "", {"text_config": 5}, "config.json"),
+    ("llava-1.5-7b", "", {"vision_feature_select_strategy": "half"}, "('default', 'full'), got half. Fetch it again"),
     ("llava-1.5-7b", "", {"quantization_config": "8bit"}, "'NAME' is quantised by unknown, which vgtool does not load"),
 ])  # fmt: skip
 def test_a_config_that_makes_no_model_is_one_sentence(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vgtool.attention.tap import Tap, stopping, tapped
+from vgtool.errors import VgError
 
 if TYPE_CHECKING:
     from vgtool.attention.asks import Ask, Change
@@ -39,7 +40,7 @@ class Sinks:
 
     def see(self, layer: int, hidden: Tensor) -> None:
         """The input of a layer, [.., columns, hidden]."""
-        own = massive(hidden, self.tau)[:, self.dims.to(hidden.device)].any(-1)
+        own = in_any(massive(hidden, self.tau), self.dims)
         known = self.before.get(layer)
         self.flags[layer] = own if known is None else torch.cat([known.to(own.device), own])
 
@@ -106,7 +107,7 @@ def of_prefix(session: "Session", kind: Kind) -> tuple[Tensor, Flags]:
             with tapped(Tap(torch.empty(0), stop=session.adapter.layers - 1)), stopping():
                 session.adapter.forward(inputs.kwargs, [inputs.length - 1], session.adapter.cache())
         dims = dimensions(kind, states)
-        known[kind] = dims, {at: found[:, dims.to(found.device)].any(-1) for at, found in states.items()}
+        known[kind] = dims, {at: in_any(found, dims) for at, found in states.items()}
     return known[kind]
 
 
@@ -126,8 +127,18 @@ def of_image(session: "Session | WholeSession", asks: Sequence["Ask"], kind: Kin
         with watching(adapter.text.layers, [lambda at, hidden: states.update({at: massive(hidden, kind[0])})]):  # type: ignore[arg-type] # noqa: B023
             adapter.forward(inputs.kwargs, [inputs.length - 1])
         dims, where = dimensions(kind, states), torch.cat(inputs.columns).cpu()
-        found.append(torch.stack([states[at].cpu()[where][:, dims].any(-1) for at in range(adapter.layers)]))
+        found.append(torch.stack([in_any(states[at].cpu()[where], dims) for at in range(adapter.layers)]))
     return torch.stack(found)
+
+
+def in_any(found: Tensor, dims: Tensor) -> Tensor:
+    """Which tokens are massive in any of some dimensions; `found`: in which they are [tokens, hidden]. VgError for a
+    dimension that is not there."""
+    width = found.shape[1]
+    if wrong := [at for at in dims.tolist() if not 0 <= at < width]:
+        said = f"var: dims={'+'.join(map(str, dims.tolist()))}, and the model has no dimension {wrong[0]}."
+        raise VgError(said, f"Give dimensions from 0 to {width - 1}.")
+    return found[:, dims.to(found.device)].any(-1)
 
 
 def dimensions(kind: Kind, states: Mapping[int, Tensor]) -> Tensor:

@@ -79,6 +79,8 @@ def segmentation(value: Any, drawn: Size, size: Size) -> Mask | None:
         return None
     if isinstance(value, list):
         return _polygons(value if isinstance(value[0], list) else [value], drawn, size)
+    if not isinstance(value, dict):
+        raise SampleError("mask_unreadable", f"segmentation {str(value)[:80]!r} is neither polygons nor run lengths")
     width, height = drawn
     if list(value.get("size") or ()) != [height, width]:
         raise SampleError("mask_size", f"run lengths for {value.get('size')}, the image {width} x {height}")

@@ -105,8 +105,10 @@ def _json_maps(folder: Folder) -> tuple[dict[int, str], dict[str, str]]:
         raw = read_json(path)
         for one, other in raw.items() if isinstance(raw, dict) else ():
             if isinstance(other, list):
-                image = folder.root / str(one)
-                key = folder.side(image, IMAGE_FOLDERS) or bare(str(one))
+                name = str(one).replace("\\", "/")
+                image = folder.root / name
+                key = folder.side(image, IMAGE_FOLDERS) if image.is_relative_to(folder.root) else None
+                key = key or bare(name) or name
                 assigned |= {str(mask).replace("\\", "/"): key for mask in other}
             elif str(one).isdecimal() and isinstance(other, str):
                 classes[int(one)] = other

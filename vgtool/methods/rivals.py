@@ -47,7 +47,8 @@ class Pai:
 
     def starts(self, facts: Facts) -> frozenset[int]:
         if not 0 <= self.start < facts.layers:
-            raise VgError(f"pai: start={self.start} does not fit a model of {facts.layers} layers.")
+            said = f"pai: start={self.start} does not fit a model of {facts.layers} layers."
+            raise VgError(said, f"Give start=N with N from 0 to {facts.layers - 1}.")
         return frozenset({min(self._layers(facts))})
 
     def _layers(self, facts: Facts) -> frozenset[int]:
@@ -127,13 +128,18 @@ class ViCrop:
         metadata={"help": "where the map lies: on what the model sees; whole stretches it, as the released code does"},
     )
 
+    def __post_init__(self) -> None:
+        if self.side is not None and self.side < 2:
+            raise VgError(f"vicrop: side={self.side:g} is no window of 2 pixels or more.", "Leave it out, or raise it.")
+
     def where(self, facts: Facts) -> int:
         share = 22 / 36 if facts.follows_image else 14 / 32  # the released code's, for Qwen2.5-VL and for LLaVA
         proportion = round(share * facts.layers)
         nearest = min(facts.readable, key=lambda layer: (abs(layer - proportion), layer))
         layer = nearest if self.layer is None else self.layer
         if not 0 <= layer < facts.layers:
-            raise VgError(f"vicrop: layer={layer} does not fit a model of {facts.layers} layers.")
+            said = f"vicrop: layer={layer} does not fit a model of {facts.layers} layers."
+            raise VgError(said, f"Give layer=N with N from 0 to {facts.layers - 1}.")
         if layer in facts.without:
             raise VgError(f"vicrop: layer={layer} has no softmax attention.", f"The nearest with it is {nearest}.")
         return layer

@@ -38,7 +38,8 @@ class Var:
     def layers(self, facts: Facts) -> frozenset[int]:
         layers = frozenset(layer for layer in facts.readable if FIRST <= layer < facts.layers - 1)
         if not layers:
-            raise VgError(f"var: a model of {facts.layers} layers has none between the second and the last to edit.")
+            said = f"var: a model of {facts.layers} layers has none between the second and the last to edit."
+            raise VgError(said, "Leave var out for this model.")
         return layers
 
     def reads(self, facts: Facts) -> Mapping[Rows, frozenset[int]]:

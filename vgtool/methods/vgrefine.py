@@ -46,9 +46,10 @@ class VGRefine:
 
     def __post_init__(self) -> None:
         if not 0 <= self.percentile <= 100:
-            raise VgError(f"vgrefine: percentile={self.percentile} is not between 0 and 100.", "50 is the paper's.")
+            raise VgError(f"{self.name}: percentile={self.percentile} is not between 0 and 100.", "50 is the paper's.")
         if self.magnitude is not None and not 0 <= self.magnitude <= 1:
-            raise VgError(f"vgrefine: magnitude={self.magnitude} is not between 0 and 1.")
+            said = f"{self.name}: magnitude={self.magnitude} is not between 0 and 1."
+            raise VgError(said, "Give one that is, or leave it out.")
         if self.top_k < 1:
             raise VgError(f"top_k={self.top_k} is below 1.", "20 is the paper's.")
 
