@@ -75,6 +75,22 @@ def test_a_bad_own_row_says_what_is_wrong(change: dict[str, Any], said: str, tmp
     assert len(found.samples) == 1 and said in found.rejected[0].reason
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_half_a_character_costs_its_own_row(suffix: str, tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "image": "i.png", "question": "Is it \ud83d?"},
+        {"id": "b\udfff", "image": "i.png", "question": "Is it?"},
+        {"id": "c", "image": "i.png", "question": "Is it \U0001f9e0 \u00e9?", "answer": "\u2265 3"},
+        ["\ud800"],
+    ]
+    put(tmp_path, "i.png", picture(10, 10))
+    put(tmp_path, f"q.{suffix}", json.dumps(rows) if suffix == "json" else "\n".join(map(json.dumps, rows)))
+    found = load(str(tmp_path / f"q.{suffix}"))
+    assert [(one.question, one.reference) for one in found.samples] == [("Is it \U0001f9e0 \u00e9?", "\u2265 3")]
+    assert len(found.rejected) == 3 and all("half of a surrogate pair" in row.reason for row in found.rejected)
+    assert "".join(f"{row.id}{row.reason}{row.question}" for row in found.rejected).isascii()
+
+
 def test_question_types_and_domains_are_read_in_any_case(tmp_path: Path) -> None:
     found = own(tmp_path, {"question_type": "CLOSED ", "domain": "Natural"}, {"question_type": "Open", "answer": "no"})
     assert [(s.question_type, s.domain) for s in found.samples] == [("closed", "natural"), ("open", "medical")]

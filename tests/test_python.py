@@ -254,6 +254,7 @@ def test_grids_that_differ_come_as_nested_lists(tmp_path: Path) -> None:
         (lambda model: model.refine("scan.png", "?", "pai").figure(), "has no map to draw"),
         (lambda model: model.look("scan.png", " "), "' ' is no question"),
         (lambda model: model.look("scan.png", None), "None is no question"),
+        (lambda model: model.look("scan.png", "Is it \udcff?"), "'\\udcff' in the question is no character"),
         (lambda model: model.look(np.zeros((0, 4), np.uint8), "?"), "An array of uint8 (0, 4) is no picture"),
         (lambda model: model.look([[1, 2]], "?"), "A value of type list is no picture"),
         (lambda model: model.refine("scan.png", "?", "random-keep", heads="heads.json", seed=-1), "seed=-1"),

@@ -167,6 +167,10 @@ def asked(
     except (TypeError, ValueError) as error:
         raise VgError(f"Not boxes: {error}.", "Give each as x0, y0, x1, y1 in pixels.") from None
     prompt = dressed(template(protocol, bool(options)), question, options or ())
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, or a byte of a shell that is no UTF-8
+        raise VgError(f"{error.object[error.start]!r} in the question is no character.", "Give it as UTF-8.") from None
     nothing = ImageSource("image", bytes)
     kind: Any = "choice" if options else "open"
     return Sample("look", "look", nothing, question, prompt, "medical", "", kind, choices=options or None, boxes=found)

@@ -87,7 +87,7 @@ def _write(path: Path, rows: Collected) -> None:
     sink = io.BytesIO()
     try:
         pq.write_table(_table(rows, columns), sink, compression="zstd")
-    except (ValueError, pa.ArrowException):  # half of a surrogate pair, which JSON may spell
+    except (ValueError, pa.ArrowException):  # what Arrow cannot hold is read each time
         return
     cached.keep(path, hashlib.sha256(sink.getvalue()).digest() + sink.getvalue())
     with contextlib.suppress(OSError):  # gone by another process

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,9 @@ CSV_FIELD_LIMIT = 1_000_000
 READ = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 BATCH = 16
 """Rows of a Parquet file read at once, with their images."""
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON spells half of a surrogate pair; two halves are one character, and one alone is none."""
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,10 @@ def _refuse_pointer(path: Path | Member) -> None:
         raise VgError(f"'{path.name}' is empty.", "Fetch it again.")
 
 
-def _as_row(value: Any) -> dict[str, Any] | Malformed:
+def _as_row(value: Any, written: str) -> dict[str, Any] | Malformed:
+    """`written`: what of the file it was read from."""
+    if HALF.search(written) and SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        return Malformed(json.dumps(value)[:200], "half of a surrogate pair, which is no character")
     if isinstance(value, dict):
         return value
     return Malformed(json.dumps(value, ensure_ascii=False)[:200], "not an object with named fields")
@@ -140,7 +147,8 @@ def _json(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
         raise VgError(f"'{path.name}' is not JSON: {error}.", "Fetch it again; it may be cut short.") from None
     if not isinstance(value, list):
         raise VgError(f"'{path.name}' does not hold a list of rows.", "Check that it is the file of the questions.")
-    yield from (_as_row(item) for item in value)
+    spelled = "".join(HALF.findall(text)[:1])
+    yield from (_as_row(item, spelled) for item in value)
 
 
 def _json_lines(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
@@ -149,7 +157,8 @@ def _json_lines(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
             if not line.strip():
                 continue
             try:
-                yield _as_row(json.loads(line.decode("utf-8-sig")))
+                text = line.decode("utf-8-sig")
+                yield _as_row(json.loads(text), text)
             except (ValueError, RecursionError) as error:
                 yield Malformed(line[:200].decode("utf-8", "replace").strip(), f"not JSON: {error}")
 
