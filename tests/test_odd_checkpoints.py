@@ -183,6 +183,27 @@ def test_a_config_that_makes_no_model_is_one_sentence(
     assert "..." not in str(caught.value) and re.search(r"\. [A-Z].*\.$", str(caught.value)), "what, then what to do"
 
 
+@pytest.mark.parametrize("index", [99_999, -1])
+@pytest.mark.parametrize("name,key", [
+    ("llava-1.5-7b", "image_token_index"),
+    ("internvl3-8b", "image_token_id"),
+    ("qwen2.5-vl-7b", "image_token_id"),
+    ("citrus-v-8b", "image_token_id"),
+    ("medgemma-4b", "image_token_index"),
+    ("medgemma-4b", "boi_token_index"),
+    ("medgemma-4b", "eoi_token_index"),
+])  # fmt: skip
+def test_a_token_of_an_image_that_the_tokenizer_lacks_is_named(
+    name: str, key: str, index: int, library: Library, tmp_path: Path
+) -> None:
+    folder = copied(library, name, tmp_path)
+    edit(folder / "config.json", **{key: index})
+    assert refused(folder, name) == (
+        f"The tokenizer of '{name}' has no token {index}, which config.json names for an image. They are of two "
+        "models; take the tokenizer's files from the one that was trained."
+    )
+
+
 @pytest.mark.parametrize("name", ["qwen3-vl-8b", "internvl3-8b", "llava-1.5-7b"])
 def test_a_tied_head_that_only_the_text_model_tells_of_is_tied(name: str, library: Library, tmp_path: Path) -> None:
     folder = copied(library, name, tmp_path)

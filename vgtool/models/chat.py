@@ -51,7 +51,8 @@ def conversation(
     stops = options.get("stop", [])
     ending = _ends(checkpoint, tokenizer, generation, eos)
     stopping = {index for word in stops if (index := _single(tokenizer, word)) is not None}
-    mark = written or (tokenizer.convert_ids_to_tokens(image_token) if image_token is not None else None)
+    own = None if image_token is None else token(checkpoint, tokenizer, image_token)
+    mark = written or own
     words, separator, trims = template or _template(checkpoint, tokenizer, mark, wrap, prompt)
     words = words.replace(QUESTION, checkpoint.spec.question)
     return {
@@ -70,6 +71,20 @@ def conversation(
         "stop": tuple(word for word in stops if _single(tokenizer, word) is None),
         "generation": {key: value for key, value in generation.items() if key not in IDS},
     }
+
+
+def token(checkpoint: Checkpoint, tokenizer: Any, index: Any) -> str:
+    """The token of an id that a config names for an image. VgError where the tokenizer has none."""
+    try:
+        found = tokenizer.convert_ids_to_tokens(index)
+    except (OverflowError, TypeError, IndexError):
+        found = None
+    if not isinstance(found, str):
+        raise VgError(
+            f"The tokenizer of '{checkpoint.spec.name}' has no token {index!r}, which config.json names for an image.",
+            "They are of two models; take the tokenizer's files from the one that was trained.",
+        )
+    return found
 
 
 def ends(config: Any) -> list[Any]:

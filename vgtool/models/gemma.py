@@ -16,7 +16,7 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 from vgtool.errors import VgError
 from vgtool.grounding.geometry import Geometry
 from vgtool.models.adapter import Adapter
-from vgtool.models.chat import conversation, ends
+from vgtool.models.chat import conversation, ends, token
 from vgtool.models.checkpoint import Checkpoint, Placement
 from vgtool.models.inputs import Inputs, Vision
 from vgtool.records import Grid
@@ -42,7 +42,8 @@ class Gemma3(Adapter):
                 "Copy preprocessor_config.json from the original checkpoint.",
             )
         tokenizer = checkpoint.tokenizer()
-        opening, closing = tokenizer.convert_ids_to_tokens([config.boi_token_index, config.eoi_token_index])
+        around = (config.boi_token_index, config.eoi_token_index)
+        opening, closing = (token(checkpoint, tokenizer, index) for index in around)
         words = conversation(
             checkpoint,
             tokenizer,
