@@ -261,8 +261,12 @@ def test_grids_that_differ_come_as_nested_lists(tmp_path: Path) -> None:
         (lambda model: vgtool.score("runs/refined", seed=-1), "seed=-1"),
         (lambda model: vgtool.sample("runs/probed", "none"), "has no sample 'none'"),
         (lambda model: vgtool.picture("runs"), "'runs' is a folder, and no slice is named"),
-        (lambda model: vgtool.picture("scan.png", slice=3), "cannot be shown to a model"),
+        (lambda model: vgtool.picture("scan.png", slice=3), "is none of 0 to 0. Name another slice, axis or window."),
+        (lambda model: vgtool.picture("scan.png", slice=-1), "is no whole number from 0 on. Name another slice, axis"),
+        (lambda model: vgtool.picture("scan.png", axis="up"), "axis 'up' is none of sagittal, coronal, axial. Name an"),
+        (lambda model: vgtool.picture("scan.png", window=5), "no window applies to it. Name another slice, axis or w"),
         (lambda model: vgtool.picture("scan.png", window=[9, 1]), "window [9, 1] is neither"),
+        (lambda model: vgtool.picture("heads.json"), "no image in a format that is read here. Give a picture that"),
     ],
 )
 def test_a_mistake_is_a_sentence(make: Any, said: str, model: vgtool.Model) -> None:

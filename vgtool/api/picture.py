@@ -47,7 +47,9 @@ def picture(
     except OSError as error:
         raise VgError(f"Cannot read '{path}': {error.strerror}.", "Check the path.") from None
     except SampleError as error:
-        raise VgError(f"'{path}' cannot be shown to a model: {error}.", "Give a picture that opens.") from None
+        view_is_odd = error.code in ("malformed_row", "image_slice", "image_window")
+        hint = "Name another slice, axis or window." if view_is_odd else "Give a picture that opens."
+        raise VgError(f"'{path}' cannot be shown to a model: {error}.", hint) from None
 
 
 def _source(path: Path, view: View) -> ImageSource:
