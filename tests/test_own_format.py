@@ -91,6 +91,12 @@ def test_half_a_character_costs_its_own_row(suffix: str, tmp_path: Path) -> None
     assert "".join(f"{row.id}{row.reason}{row.question}" for row in found.rejected).isascii()
 
 
+def test_half_a_character_in_a_list_that_is_written_as_a_text_costs_its_own_row(tmp_path: Path) -> None:
+    text = json.dumps(["\ud800", "x"])
+    found = own(tmp_path, {"choices": text, "answer": "x"}, {"answer": text}, {"answer": "x"})
+    assert len(found.samples) == 1 and ["surrogate" in row.reason for row in found.rejected] == [True, True]
+
+
 def test_question_types_and_domains_are_read_in_any_case(tmp_path: Path) -> None:
     found = own(tmp_path, {"question_type": "CLOSED ", "domain": "Natural"}, {"question_type": "Open", "answer": "no"})
     assert [(s.question_type, s.domain) for s in found.samples] == [("closed", "natural"), ("open", "medical")]

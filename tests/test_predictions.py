@@ -82,6 +82,13 @@ def test_a_broken_line_costs_its_own_row(tmp_path: Path) -> None:
     assert found["error"].is_null().to_list() == [True, False, True] and "not JSON" in found["error"][1]
 
 
+def test_half_a_character_costs_its_own_row(tmp_path: Path) -> None:
+    text = json.dumps(["\ud800", "x"])
+    path = lines(tmp_path, row("x", "x"), row(text, "x"), row("x", "B", "choice", choices=text))
+    path.write_bytes(path.read_bytes() + b'\n{"question_type": "open", "reference": "x", "answer": "\\ud800"}')
+    assert outcomes(path) == [R, F, F, F]
+
+
 def test_a_line_that_cannot_be_read_is_a_failure_of_each_method_and_no_method_of_its_own(tmp_path: Path) -> None:
     path = lines(tmp_path, *(row("a", "a") | {"sample_id": "1", "method": name} for name in ("mine", "baseline")))
     path.write_bytes(path.read_bytes() + b'\n{"question_type": \n')

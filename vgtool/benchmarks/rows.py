@@ -17,7 +17,7 @@ from vgtool.benchmarks.archives import Member
 from vgtool.benchmarks.options import either_or, letter, right_option
 from vgtool.benchmarks.request import Request
 from vgtool.benchmarks.sources import Files
-from vgtool.benchmarks.tables import Cell, Malformed, digest_of, read_rows
+from vgtool.benchmarks.tables import Cell, Malformed, digest_of, read_rows, refuse_half
 from vgtool.errors import SampleError, VgError
 from vgtool.images import open_region
 from vgtool.records import QUESTION_SUFFIX, Box, ImageSource, QuestionType, Rejected, Sample
@@ -130,6 +130,7 @@ def build(
             name = f"{prefix}{given}"
         try:
             found = draft(row)
+            refuse_half(found.reference, *(found.choices or ()))
         except SampleError as error:
             question = row.get("question")
             yield Rejected(name, str(error), question=question if isinstance(question, str) else "")

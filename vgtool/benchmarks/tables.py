@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vgtool.benchmarks.archives import Member
-from vgtool.errors import VgError
+from vgtool.errors import SampleError, VgError
 from vgtool.images import LFS_MARK
 from vgtool.records import ImageSource
 
@@ -113,6 +113,14 @@ def _as_row(value: Any, written: str) -> dict[str, Any] | Malformed:
     if isinstance(value, dict):
         return value
     return Malformed(json.dumps(value, ensure_ascii=False)[:200], "not an object with named fields")
+
+
+def refuse_half(*texts: str) -> None:
+    """SampleError for half of a surrogate pair, which a list that is written as JSON in a text may spell too."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise SampleError("malformed_row", "half of a surrogate pair, which is no character") from None
 
 
 def read_json(path: Path | Member) -> Any:

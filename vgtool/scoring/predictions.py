@@ -9,7 +9,7 @@ import polars as pl
 
 from vgtool.benchmarks.options import by_either, options_of
 from vgtool.benchmarks.references import accepted, reference_of
-from vgtool.benchmarks.tables import Malformed, read_rows
+from vgtool.benchmarks.tables import Malformed, read_rows, refuse_half
 from vgtool.errors import SampleError, VgError
 
 KINDS = ("closed", "choice", "open")
@@ -68,8 +68,9 @@ def _prediction(row: Mapping[str, Any], number: int) -> dict[str, Any]:
         reference = reference_of(row.get("reference"))
         if kind == "choice" and reference:
             reference = reference_of([by_either(choices, one) for one in accepted(reference)])
+        refuse_half(reference, *choices)
     except SampleError as fault:
-        error = str(fault)
+        error, choices, reference = str(fault), (), ""
     sample = _text(row, "sample_id") or f"row-{number}"
     return {
         "sample_id": sample,
