@@ -6,6 +6,7 @@ import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -442,3 +443,39 @@ def test_region_mask_fails_a_sample_that_has_boxes_only(tmp_path: Path) -> None:
     assert found["boxes"]["error"].startswith("no_mask")
     assert found["value"]["region"] == found["runs"]["region"]
     assert set(found["value"]["region"]) < set(found["any"]["region"])
+
+
+@pytest.mark.parametrize(
+    "form,option",
+    [
+        ("samed2d", {"names": Path("names.txt")}),
+        ("coco", {"slices": "all"}),
+        ("coco", {"names": Path("names.txt")}),
+        ("dicom", {"axis": 0}),
+        ("slake", {"window": (0.0, 1.0)}),
+        ("pairs", {"slices": "3"}),
+    ],
+)
+def test_an_option_that_the_layout_does_not_read_is_refused(
+    form: str, option: dict[str, Any], tmp_path: Path
+) -> None:
+    path = coco(tmp_path / "in") if form == "coco" else tmp_path
+    with pytest.raises(VgError, match=f"--{next(iter(option))} means nothing for format '{form}'"):
+        made(path, tmp_path.with_name("out"), form, **option)
+
+
+def test_a_window_shows_dicom_images_of_a_coco_file_too(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    import scans
+
+    path = coco(tmp_path / "in")
+    values = np.full((SIZE, SIZE), 50)
+    values[:, SIZE // 2 :] = 300
+    (tmp_path / "in" / "images" / "0.dcm").write_bytes(scans.encoded(scans.dataset(values)))
+    raw = json.loads(path.read_text())
+    raw["images"][0]["file_name"] = "0.dcm"
+    path.write_text(json.dumps(raw))
+    for name, window, levels in (("narrow", (100.0, 200.0), {0, 255}), ("wide", (50.0, 550.0), {0, 127, 128})):
+        made(path, tmp_path / name, negatives="none", window=window)
+        seen = np.asarray(Image.open(next((tmp_path / name / "images").glob("0*.png"))))
+        assert set(np.unique(seen)) <= levels and len(np.unique(seen)) == 2

@@ -171,6 +171,11 @@ def test_quiet_leaves_results_and_warnings_and_verbose_adds_why(tmp_path: Path) 
     assert done[2] == [done[0][0], done[2][1]] and done[2][1].startswith("Because of FileNotFoundError")
 
 
+def test_a_line_break_in_a_name_makes_no_second_line_of_talk(capsys: pytest.CaptureFixture[str]) -> None:
+    console.warn("No sample 'a\nError: all is lost.\r\n'.")
+    assert capsys.readouterr().err == "No sample 'a Error: all is lost.? '.\n"
+
+
 def test_talk_is_usual_again_with_the_next_command() -> None:
     CliRunner().invoke(app, ["methods", "-v"])
     assert console.talk is console.Talk.VERBOSE

@@ -44,7 +44,7 @@ def hush(level: Talk) -> None:
 
 def warn(text: str) -> None:
     """One line that is said under -q as well: an error, or what a reader of the results must know."""
-    err.print(clean(text), markup=False, highlight=False, soft_wrap=True)
+    err.print(" ".join(clean(text).splitlines()), markup=False, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

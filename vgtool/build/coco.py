@@ -6,7 +6,7 @@ another size, but of the same proportions, has them scaled; one that EXIF turns 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from vgtool.build.picture import Layer, Options, Picture, Report
 from vgtool.errors import SampleError, VgError
 from vgtool.images import pictures as stored
 from vgtool.images.files import MAX_PIXELS
-from vgtool.records import ImageSource
+from vgtool.records import ImageSource, View
 
 Row = dict[str, Any]
 PARTS = ("val2017", "train2017", "test2017", "val2014", "train2014", "test2014")
@@ -48,6 +48,8 @@ def pictures(path: Path, options: Options, report: Report) -> Iterator[Picture]:
     for name, listed in sorted(_images(raw, classes, path, report).items()):
         entry = listed.entry
         source, image = folder.named(name)
+        dicom = name.lower().endswith(".dcm")
+        source = replace(source, view=View(window=options.window)) if dicom else source
         stated = _size(entry)
         try:
             shown = orientation(source, stated)
@@ -61,7 +63,7 @@ def pictures(path: Path, options: Options, report: Report) -> Iterator[Picture]:
             return annotated(marks, classes, stated or (width, height), (width, height), report)
 
         patient = str(entry.get("patient_id") or entry.get("patient") or "")
-        plain = image if image is not None and shown == "stored" and image.suffix.lower() != ".dcm" else None
+        plain = image if image is not None and shown == "stored" and not dicom else None
         yield Picture(
             name,
             path.stem,

@@ -20,6 +20,15 @@ READERS = {
     "dicom": "vgtool.build.dicom",
 }
 """Format -> module with `pictures(path, options, report)`."""
+READ = {
+    "samed2d": ("window",),
+    "pairs": ("names", "window"),
+    "coco": ("window",),
+    "slake": ("names",),
+    "nifti": ("names", "axis", "slices", "window"),
+    "dicom": ("slices", "window"),
+}
+"""Format -> what of `Options` it reads, beside `modality` and `patient`, which all do."""
 
 
 def detect(path: Path) -> str:
@@ -47,5 +56,9 @@ def pictures(path: Path, form: str, options: Options, report: Report) -> Iterato
         raise VgError(f"No format '{form}'.", did_you_mean(form, READERS))
     if (form == "coco") != path.is_file():
         raise VgError(f"Format '{form}' is not what '{path}' is.", "coco is a JSON file, the others are folders.")
+    for name in ("names", "axis", "slices", "window"):
+        if name not in READ[form] and getattr(options, name) != getattr(Options(), name):
+            readers = " and ".join(one for one, read in READ.items() if name in read)
+            raise VgError(f"--{name} means nothing for format '{form}'.", f"Leave it out; {readers} read it.")
     found: Iterator[Picture] = importlib.import_module(READERS[form]).pictures(path.resolve(), options, report)
     return found
