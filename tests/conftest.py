@@ -88,12 +88,13 @@ def groups(opened: "Sessions") -> "list[ImageGroup]":
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """What tests import stays to the end: to look through it for garbage again and again takes a tenth of all time."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.freeze()
-        gc.enable()
+    from vgtool.garbage import uncollected
+
+    with uncollected():
+        try:
+            return (yield)
+        finally:
+            gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

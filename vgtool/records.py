@@ -7,10 +7,11 @@ how, the run store keeps the rows.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Domain = Literal["medical", "natural"]
 QuestionType = Literal["closed", "choice", "open"]
+QUESTION_TYPES: tuple[QuestionType, ...] = get_args(QuestionType)
 
 QUESTION_SUFFIX = "Answer the question using a single word or phrase."
 """Follows a question after one space (question prompt; paper section 3)."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from glob import escape
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from vgtool.benchmarks.boxes import BOX_FORMATS, SHARES, boxes_of
 from vgtool.benchmarks.options import by_either, options_of
@@ -38,12 +38,11 @@ from vgtool.benchmarks.views import seen_image, seen_mask, view_of
 from vgtool.errors import SampleError, VgError, did_you_mean
 from vgtool.grounding import runlength
 from vgtool.images import image_size
-from vgtool.records import Domain, ImageSource, QuestionType, Rejected, Sample, View
+from vgtool.records import QUESTION_TYPES, Domain, ImageSource, QuestionType, Rejected, Sample, View
 from vgtool.registry import BenchmarkSpec
 
 Word = TypeVar("Word", bound=str)
-KINDS: tuple[QuestionType, ...] = ("closed", "choice", "open")
-DOMAINS: tuple[Domain, ...] = ("medical", "natural")
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
 NEEDED = ("image", "question")
 KEYS = {
     *NEEDED,
@@ -103,7 +102,7 @@ def _draft(request: Request, files: Files, row: Row) -> Draft:
     choices = options_of(row.get("choices"))
     answer = reference_of(row.get("answer", row.get("reference")))
     likely: QuestionType = "choice" if choices else "closed" if polarity(answer) else "open"
-    kind: QuestionType = _one_of(row, "question_type", likely, KINDS)
+    kind: QuestionType = _one_of(row, "question_type", likely, QUESTION_TYPES)
     domain = _one_of(row, "domain", request.spec.domain, DOMAINS)
     if kind == "choice" and not choices:
         raise SampleError("malformed_row", "a choice question without choices")

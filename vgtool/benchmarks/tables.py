@@ -28,7 +28,6 @@ BATCH = 16
 """Rows of a Parquet file read at once, with their images."""
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """How JSON spells half of a surrogate pair; two halves are one character, and one alone is none."""
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +105,12 @@ def _refuse_pointer(path: Path | Member) -> None:
         raise VgError(f"'{path.name}' is empty.", "Fetch it again.")
 
 
-def _as_row(value: Any, written: str) -> dict[str, Any] | Malformed:
-    """`written`: what of the file it was read from."""
-    if HALF.search(written) and SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-        return Malformed(json.dumps(value)[:200], "half of a surrogate pair, which is no character")
+def _as_row(value: Any, halves: bool) -> dict[str, Any] | Malformed:
+    """`halves`: whether it may hold half of a surrogate pair."""
+    try:
+        refuse_half(json.dumps(value, ensure_ascii=False) if halves else "")
+    except SampleError as error:
+        return Malformed(json.dumps(value)[:200], error.detail)
     if isinstance(value, dict):
         return value
     return Malformed(json.dumps(value, ensure_ascii=False)[:200], "not an object with named fields")
@@ -155,8 +156,8 @@ def _json(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
         raise VgError(f"'{path.name}' is not JSON: {error}.", "Fetch it again; it may be cut short.") from None
     if not isinstance(value, list):
         raise VgError(f"'{path.name}' does not hold a list of rows.", "Check that it is the file of the questions.")
-    spelled = "".join(HALF.findall(text)[:1])
-    yield from (_as_row(item, spelled) for item in value)
+    halves = HALF.search(text) is not None
+    yield from (_as_row(item, halves) for item in value)
 
 
 def _json_lines(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
@@ -166,7 +167,7 @@ def _json_lines(path: Path | Member) -> Iterator[dict[str, Any] | Malformed]:
                 continue
             try:
                 text = line.decode("utf-8-sig")
-                yield _as_row(json.loads(text), text)
+                yield _as_row(json.loads(text), HALF.search(text) is not None)
             except (ValueError, RecursionError) as error:
                 yield Malformed(line[:200].decode("utf-8", "replace").strip(), f"not JSON: {error}")
 

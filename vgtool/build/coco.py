@@ -15,12 +15,12 @@ from PIL import ExifTags
 from vgtool.benchmarks.sources import safe_name
 from vgtool.benchmarks.tables import read_json
 from vgtool.build.coco_marks import annotated
-from vgtool.build.folder import IMAGE_FOLDERS, Folder, modality, patient_of
+from vgtool.build.folder import IMAGE_FOLDERS, Folder, is_dicom, modality, patient_of, view_of
 from vgtool.build.picture import Layer, Options, Picture, Report
 from vgtool.errors import SampleError, VgError
 from vgtool.images import pictures as stored
 from vgtool.images.files import MAX_PIXELS
-from vgtool.records import ImageSource, View
+from vgtool.records import ImageSource
 
 Row = dict[str, Any]
 PARTS = ("val2017", "train2017", "test2017", "val2014", "train2014", "test2014")
@@ -48,8 +48,7 @@ def pictures(path: Path, options: Options, report: Report) -> Iterator[Picture]:
     for name, listed in sorted(_images(raw, classes, path, report).items()):
         entry = listed.entry
         source, image = folder.named(name)
-        dicom = name.lower().endswith(".dcm")
-        source = replace(source, view=View(window=options.window)) if dicom else source
+        source = replace(source, view=view_of(name, options))
         stated = _size(entry)
         try:
             shown = orientation(source, stated)
@@ -63,7 +62,7 @@ def pictures(path: Path, options: Options, report: Report) -> Iterator[Picture]:
             return annotated(marks, classes, stated or (width, height), (width, height), report)
 
         patient = str(entry.get("patient_id") or entry.get("patient") or "")
-        plain = image if image is not None and shown == "stored" and not dicom else None
+        plain = image if image is not None and shown == "stored" and not is_dicom(name) else None
         yield Picture(
             name,
             path.stem,

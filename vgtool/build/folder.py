@@ -126,9 +126,8 @@ class Folder:
     def picture(self, path: Path, key: str, options: Options, layers: Callable[..., list[Layer]]) -> Picture:
         """A picture of one file, about which its name or its DICOM header says something."""
         dataset, modality, patient = self._about(key, path, options)
-        dicom = path.suffix.lower() == ".dcm"
-        source = self.source(path, View(window=options.window) if dicom else View())
-        return Picture(self.name(path), dataset, modality, patient, source, layers, path=None if dicom else path)
+        source, linked = self.source(path, view_of(path.name, options)), None if is_dicom(path.name) else path
+        return Picture(self.name(path), dataset, modality, patient, source, layers, path=linked)
 
     def _about(self, key: str, path: Path, options: Options) -> tuple[str, str, str]:
         """Data set, modality and patient, from SA-Med2D's own names where it has one, or DICOM's header."""
@@ -139,9 +138,18 @@ class Folder:
             patient = f"{parts[1]}--{parts[2]}"
         elif "/" in key:
             said = key.split("/", 1)[0]
-        if path.suffix.lower() == ".dcm":
+        if is_dicom(path.name):
             said, patient = _dicom_header(path)
         return dataset, options.modality or modality(said), patient_of(key, options, patient)
+
+
+def is_dicom(name: str) -> bool:
+    return name.lower().endswith(".dcm")
+
+
+def view_of(name: str, options: Options) -> View:
+    """How a file is shown: DICOM in the window asked for."""
+    return View(window=options.window) if is_dicom(name) else View()
 
 
 def _misnamed(name: str) -> Callable[[], bytes]:

@@ -5,22 +5,14 @@ What cannot be used is told to `report` by code and name; the rest goes on.
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from vgtool.build.folder import names_file
 from vgtool.build.picture import Options, Picture, Report
 from vgtool.errors import VgError, did_you_mean
 
-READERS = {
-    "samed2d": "vgtool.build.samed2d",
-    "pairs": "vgtool.build.pairs",
-    "coco": "vgtool.build.coco",
-    "slake": "vgtool.build.slake",
-    "nifti": "vgtool.build.nifti",
-    "dicom": "vgtool.build.dicom",
-}
-"""Format -> module with `pictures(path, options, report)`."""
-READ = {
+FORMATS = {
     "samed2d": ("window",),
     "pairs": ("names", "window"),
     "coco": ("window",),
@@ -28,7 +20,8 @@ READ = {
     "nifti": ("names", "axis", "slices", "window"),
     "dicom": ("slices", "window"),
 }
-"""Format -> what of `Options` it reads, beside `modality` and `patient`, which all do."""
+"""Format, whose module here has `pictures(path, options, report)` -> what of `Options` it reads, beside `modality` and
+`patient`, which all do."""
 
 
 def detect(path: Path) -> str:
@@ -52,13 +45,15 @@ def detect(path: Path) -> str:
 
 def pictures(path: Path, form: str, options: Options, report: Report) -> Iterator[Picture]:
     """Every picture that has masks, by name. VgError where the layout is not there."""
-    if form not in READERS:
-        raise VgError(f"No format '{form}'.", did_you_mean(form, READERS))
+    if form not in FORMATS:
+        raise VgError(f"No format '{form}'.", did_you_mean(form, FORMATS))
     if (form == "coco") != path.is_file():
         raise VgError(f"Format '{form}' is not what '{path}' is.", "coco is a JSON file, the others are folders.")
-    for name in ("names", "axis", "slices", "window"):
-        if name not in READ[form] and getattr(options, name) != getattr(Options(), name):
-            readers = " and ".join(one for one, read in READ.items() if name in read)
+    for given in fields(Options):
+        name = given.name
+        if name not in (*FORMATS[form], "modality", "patient") and getattr(options, name) != given.default:
+            readers = " and ".join(one for one, read in FORMATS.items() if name in read)
             raise VgError(f"--{name} means nothing for format '{form}'.", f"Leave it out; {readers} read it.")
-    found: Iterator[Picture] = importlib.import_module(READERS[form]).pictures(path.resolve(), options, report)
+    reader = importlib.import_module(f"vgtool.build.{form}")
+    found: Iterator[Picture] = reader.pictures(path.resolve(), options, report)
     return found

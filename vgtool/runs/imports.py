@@ -17,5 +17,5 @@ def engine(own: bool = False) -> None:
     with uncollected():
         for name in ("attention.sharing", "methods.pictures", "methods.probe", "methods.refine", "models.checkpoint"):
             importlib.import_module(f"vgtool.{name}")
-    if own:
-        gc.freeze()
+        if own:
+            gc.freeze()

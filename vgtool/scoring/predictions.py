@@ -11,8 +11,8 @@ from vgtool.benchmarks.options import by_either, options_of
 from vgtool.benchmarks.references import accepted, reference_of
 from vgtool.benchmarks.tables import Malformed, read_rows, refuse_half
 from vgtool.errors import SampleError, VgError
+from vgtool.records import QUESTION_TYPES
 
-KINDS = ("closed", "choice", "open")
 NEEDED = ("question_type", "reference", "answer")
 COLUMNS = [
     *("sample_id", "image_id", "group", "question_type", "question"),
@@ -59,9 +59,9 @@ def _prediction(row: Mapping[str, Any], number: int) -> dict[str, Any]:
     reference = ""
     kind = _text(row, "question_type").strip().lower()
     try:
-        if kind not in KINDS:
+        if kind not in QUESTION_TYPES:
             found = _text(row, "question_type")
-            raise SampleError("malformed_row", f"question_type '{found}' is none of {', '.join(KINDS)}")
+            raise SampleError("malformed_row", f"question_type '{found}' is none of {', '.join(QUESTION_TYPES)}")
         choices = options_of(row.get("choices"))
         if kind == "choice" and not choices:
             raise SampleError("malformed_row", "a choice question without choices")
